@@ -1,0 +1,31 @@
+# Finds LibTorch and defines the target `torch_libraries`.
+#
+# `find_package(Torch)` fails with a CUDA wheel on a machine without the CUDA toolkit, so the libraries are
+# named here. LIBTORCH (a CMake or environment variable) names a LibTorch folder; by default it is the one
+# that pip put into .venv.
+set(LIBTORCH "$ENV{LIBTORCH}" CACHE PATH "LibTorch folder, the one with include/ and lib/")
+if(NOT LIBTORCH)
+  file(GLOB candidates ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+  list(GET candidates 0 LIBTORCH)
+endif()
+if(NOT EXISTS ${LIBTORCH}/include/ATen/ATen.h)
+  message(FATAL_ERROR "No LibTorch at \"${LIBTORCH}\". Run ./run_tests, which installs it into .venv, or set LIBTORCH to one ≥ 2.7.")
+endif()
+if(LIBTORCH MATCHES "^/usr(/include|/lib)?/?$")
+  message(FATAL_ERROR "Debian's own libtorch cannot be used: its protobuf clashes with sentencepiece's. Unset LIBTORCH.")
+endif()
+
+add_library(torch_libraries INTERFACE)
+target_include_directories(torch_libraries SYSTEM INTERFACE ${LIBTORCH}/include ${LIBTORCH}/include/torch/csrc/api/include)
+target_compile_options(torch_libraries INTERFACE -fopenmp)  # at::parallel_for is inline and needs it
+target_link_directories(torch_libraries INTERFACE ${LIBTORCH}/lib)
+target_link_options(torch_libraries INTERFACE -Wl,-rpath,${LIBTORCH}/lib -Wl,-rpath-link,${LIBTORCH}/lib)
+# `libgomp.so.1` comes with LibTorch; linking the compiler's own by -fopenmp would load the same name only once.
+target_link_libraries(torch_libraries INTERFACE torch torch_cpu c10)
+if(EXISTS ${LIBTORCH}/lib/libtorch_cuda.so)
+  # Nothing of ours names a symbol of these: the linker must be told to keep them.
+  target_link_libraries(torch_libraries INTERFACE -Wl,--no-as-needed torch_cuda c10_cuda -Wl,--as-needed)
+endif()
+find_library(GOMP NAMES gomp libgomp.so.1 PATHS ${LIBTORCH}/lib /usr/lib/gcc/x86_64-linux-gnu/12 REQUIRED)
+target_link_libraries(torch_libraries INTERFACE ${GOMP})
+message(STATUS "LibTorch: ${LIBTORCH}")

@@ -1,0 +1,377 @@
+#include "core/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <cmath>
+#include <cstdio>
+#include <set>
+
+#include "core/error.h"
+
+namespace inoculum {
+
+struct Source::Impl {
+  fs::path file;
+  YAML::Node root;
+  std::map<std::string, Where> origin;  // dotted path → where it was set
+};
+
+namespace {
+
+std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
+
+YAML::Node parse(const std::string& text, const std::string& file) {
+  try {
+    return YAML::Load(text);
+  } catch (const YAML::ParserException& failure) {
+    throw Error(failure.msg, {.file = file, .line = failure.mark.line + 1}, "this is not valid YAML");
+  }
+}
+
+// Remembers where each value of a tree stands, and refuses a key given twice.
+void note_origins(const YAML::Node& node, const std::string& path, const std::string& file, Source::Impl& source) {
+  if (!path.empty()) source.origin[path] = {file, node.Mark().line + 1, path};
+  if (!node.IsMap()) return;
+  std::set<std::string> seen;
+  for (const auto& entry : node) {
+    const auto key = entry.first.as<std::string>();
+    const std::string full = join(path, key);
+    if (!seen.insert(key).second)
+      throw Error("the key is given twice", {file, entry.first.Mark().line + 1, full}, "remove one of them");
+    note_origins(entry.second, full, file, source);
+    source.origin[full].line = entry.first.Mark().line + 1;
+  }
+}
+
+// `over` laid over `under`: maps are merged key by key, anything else is replaced.
+YAML::Node merge(const YAML::Node& under, const YAML::Node& over) {
+  if (!under.IsMap() || !over.IsMap()) return YAML::Clone(over);
+  YAML::Node result = YAML::Clone(under);
+  for (const auto& entry : over) {
+    const auto key = entry.first.as<std::string>();
+    const YAML::Node before = std::as_const(result)[key];
+    result[key] = before.IsDefined() ? merge(before, entry.second) : YAML::Clone(entry.second);
+  }
+  return result;
+}
+
+YAML::Node load_with_bases(const fs::path& file, Source::Impl& source, int depth) {
+  if (depth > 8) throw Error("`base` goes round in circles", {.file = file.string(), .field = "base"});
+  YAML::Node root = parse(read_file(file), file.string());
+  if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
+  if (!root.IsMap()) throw Error("a configuration is a map of keys to values", {.file = file.string(), .line = 1});
+  YAML::Node under(YAML::NodeType::Map);
+  if (root["base"]) {
+    under = load_with_bases(file.parent_path() / root["base"].as<std::string>(), source, depth + 1);
+    root.remove("base");
+  }
+  note_origins(root, "", file.string(), source);
+  return merge(under, root);
+}
+
+void set_override(YAML::Node root, const std::string& text, Source::Impl& source) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0)
+    throw Error("\"" + text + "\" is not an override", {}, "write key=value, for example optimizer.lr=1e-4");
+  const std::string path = text.substr(0, equals);
+  const YAML::Node value = parse(text.substr(equals + 1), "override " + text);
+  YAML::Node node = root;
+  size_t begin = 0;
+  while (true) {
+    const size_t dot = path.find('.', begin);
+    const std::string key = path.substr(begin, dot - begin);
+    if (dot == std::string::npos) {
+      node[key] = value;
+      break;
+    }
+    if (!std::as_const(node)[key].IsDefined() || !node[key].IsMap()) node[key] = YAML::Node(YAML::NodeType::Map);
+    node.reset(node[key]);
+    begin = dot + 1;
+  }
+  source.origin[path] = {"override", 0, path};
+}
+
+std::string plain(double value) {
+  char text[32];
+  for (const int digits : {6, 9, 12, 17}) {
+    std::snprintf(text, sizeof text, "%.*g", digits, value);
+    if (std::stod(text) == value) break;
+  }
+  return text;
+}
+
+std::string list_of(const std::vector<std::string>& items, const char* separator = ", ") {
+  std::string text;
+  for (const std::string& item : items) text += (text.empty() ? "" : separator) + item;
+  return text;
+}
+
+// A YAML scalar that reads back as this very string.
+std::string yaml_text(const std::string& text) {
+  YAML::Emitter out;
+  const bool plain_word = !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/.") == std::string::npos &&
+                          std::isalpha(static_cast<unsigned char>(text[0]));
+  if (plain_word) out << text;
+  else out << YAML::DoubleQuoted << text;
+  return out.c_str();
+}
+
+class Reader final : public Fields {
+ public:
+  explicit Reader(const Source::Impl& source) : source_(source) { nodes_.push_back(source.root); known_.emplace_back(); }
+
+  void value(const std::string& name, bool& value, const std::string&) override {
+    with(name, [&](const YAML::Node& node) { scalar(node, name, value, "true or false"); });
+  }
+  void value(const std::string& name, int64_t& value, const std::string&, const Rule& rule) override {
+    with(name, [&](const YAML::Node& node) {
+      double number = 0;
+      scalar(node, name, number, "a whole number");
+      if (number != std::floor(number) || std::abs(number) > 9e15) fail(name, "must be a whole number, not " + node.Scalar());
+      value = static_cast<int64_t>(number);
+      check(name, number, rule);
+    });
+  }
+  void value(const std::string& name, double& value, const std::string&, const Rule& rule) override {
+    with(name, [&](const YAML::Node& node) {
+      scalar(node, name, value, "a number");
+      check(name, value, rule);
+    });
+  }
+  void value(const std::string& name, std::string& value, const std::string&, const Rule& rule) override {
+    with(name, [&](const YAML::Node& node) {
+      if (node.IsNull()) value.clear();
+      else scalar(node, name, value, "a text");
+      if (!rule.choices.empty() && std::find(rule.choices.begin(), rule.choices.end(), value) == rule.choices.end()) {
+        const std::string near = did_you_mean(value, rule.choices);
+        fail(name, "\"" + value + "\" is not one of: " + list_of(rule.choices), near.empty() ? "" : "did you mean \"" + near + "\"?");
+      }
+    });
+  }
+  void value(const std::string& name, std::vector<std::string>& value, const std::string&) override { sequence(name, value, "a list of texts"); }
+  void value(const std::string& name, std::vector<double>& value, const std::string&) override { sequence(name, value, "a list of numbers"); }
+  void value(const std::string& name, std::map<std::string, double>& value, const std::string&) override {
+    with(name, [&](const YAML::Node& node) {
+      if (!node.IsMap()) fail(name, "must be a map of names to numbers");
+      for (const auto& entry : node) scalar(entry.second, name, value[entry.first.as<std::string>()], "a map of names to numbers");
+    });
+  }
+
+  void finish() const { refuse_unknown(); }
+
+ protected:
+  void begin(const std::string& name, const std::string&) override {
+    known_.back().push_back(name);
+    const YAML::Node here = nodes_.back();
+    const YAML::Node inside = here.IsMap() ? here[name] : YAML::Node(YAML::NodeType::Undefined);
+    if (inside.IsDefined() && !inside.IsMap() && !inside.IsNull()) fail(name, "must be a group of keys, not a single value");
+    path_.push_back(name);
+    nodes_.push_back(inside.IsDefined() && inside.IsMap() ? inside : YAML::Node(YAML::NodeType::Map));
+    known_.emplace_back();
+  }
+  void end() override {
+    refuse_unknown();
+    known_.pop_back();
+    nodes_.pop_back();
+    path_.pop_back();
+  }
+  std::vector<std::string> keys() const override {
+    std::vector<std::string> names;
+    for (const auto& entry : nodes_.back()) names.push_back(entry.first.as<std::string>());
+    return names;
+  }
+
+ private:
+  std::string full(const std::string& name) const {
+    std::string path;
+    for (const std::string& part : path_) path = join(path, part);
+    return join(path, name);
+  }
+  Where where(const std::string& name) const {
+    const auto found = source_.origin.find(full(name));
+    return found == source_.origin.end() ? Where{.file = source_.file.string(), .field = full(name)} : found->second;
+  }
+  [[noreturn]] void fail(const std::string& name, const std::string& what, const std::string& hint = {}) const {
+    throw Error(what, where(name), hint);
+  }
+  template <class Body>
+  void with(const std::string& name, Body&& body) {
+    known_.back().push_back(name);
+    const YAML::Node here = nodes_.back();
+    if (here.IsMap() && here[name].IsDefined()) body(here[name]);
+  }
+  template <class T>
+  void scalar(const YAML::Node& node, const std::string& name, T& value, const std::string& kind) const {
+    if (!node.IsScalar() || !YAML::convert<T>::decode(node, value)) fail(name, "must be " + kind + ", not \"" + YAML::Dump(node) + "\"");
+  }
+  template <class T>
+  void sequence(const std::string& name, std::vector<T>& value, const std::string& kind) {
+    with(name, [&](const YAML::Node& node) {
+      if (!node.IsSequence()) fail(name, "must be " + kind + ", such as [a, b]");
+      value.clear();
+      for (const auto& item : node) scalar(item, name, value.emplace_back(), kind);
+    });
+  }
+  void check(const std::string& name, double value, const Rule& rule) const {
+    if (std::isnan(value) || value < rule.low) fail(name, "must be at least " + plain(rule.low) + ", not " + plain(value));
+    if (value > rule.high) fail(name, "must be at most " + plain(rule.high) + ", not " + plain(value));
+  }
+  void refuse_unknown() const {
+    for (const auto& entry : nodes_.back()) {
+      const auto key = entry.first.as<std::string>();
+      if (std::find(known_.back().begin(), known_.back().end(), key) != known_.back().end()) continue;
+      const std::string near = did_you_mean(key, known_.back());
+      fail(key, "unknown key", near.empty() ? "known here: " + list_of(known_.back()) : "did you mean \"" + near + "\"?");
+    }
+  }
+
+  const Source::Impl& source_;
+  std::vector<YAML::Node> nodes_;
+  std::vector<std::string> path_;
+  std::vector<std::vector<std::string>> known_;
+};
+
+// YAML, plain or with each value's origin, and the list of keys for --help.
+class TextShower final : public Shower, public Fields {
+ public:
+  TextShower(Style style, const Source* source) : style_(style), source_(source) {}
+  Fields& fields() override { return *this; }
+  std::string text() override { return text_; }
+
+  void value(const std::string& n, bool& v, const std::string& h) override { line(n, v ? "true" : "false", h); }
+  void value(const std::string& n, int64_t& v, const std::string& h, const Rule&) override { line(n, std::to_string(v), h); }
+  void value(const std::string& n, double& v, const std::string& h, const Rule&) override { line(n, plain(v), h); }
+  void value(const std::string& n, std::string& v, const std::string& h, const Rule&) override { line(n, yaml_text(v), h); }
+  void value(const std::string& n, std::vector<std::string>& v, const std::string& h) override {
+    std::vector<std::string> items;
+    for (const std::string& item : v) items.push_back(yaml_text(item));
+    line(n, "[" + list_of(items) + "]", h);
+  }
+  void value(const std::string& n, std::vector<double>& v, const std::string& h) override {
+    std::vector<std::string> items;
+    for (const double item : v) items.push_back(plain(item));
+    line(n, "[" + list_of(items) + "]", h);
+  }
+  void value(const std::string& n, std::map<std::string, double>& v, const std::string& h) override {
+    std::vector<std::string> items;
+    for (const auto& [key, item] : v) items.push_back(yaml_text(key) + ": " + plain(item));
+    line(n, "{" + list_of(items) + "}", h);
+  }
+
+ protected:
+  void begin(const std::string& name, const std::string& help) override {
+    text_ += indent() + name + ":" + (style_ == Style::help && !help.empty() ? "  # " + help : "") + "\n";
+    path_.push_back(name);
+    lengths_.push_back(text_.size());
+  }
+  void end() override {
+    if (text_.size() == lengths_.back()) {  // an empty map must still be one
+      text_.pop_back();
+      text_ += " {}\n";
+    }
+    lengths_.pop_back();
+    path_.pop_back();
+  }
+
+ private:
+  std::string indent() const { return std::string(2 * path_.size(), ' '); }
+  void line(const std::string& name, const std::string& value, const std::string& help) {
+    std::string one = indent() + name + ": " + value;
+    std::string comment;
+    if (style_ == Style::help) comment = help;
+    if (style_ == Style::origins) {
+      comment = "default";
+      std::string path;
+      for (const std::string& part : path_) path = join(path, part);
+      if (source_) {
+        const auto found = source_->impl().origin.find(join(path, name));
+        if (found != source_->impl().origin.end())
+          comment = found->second.line > 0 ? found->second.file + ":" + std::to_string(found->second.line) : found->second.file;
+      }
+    }
+    if (!comment.empty()) one += std::string(one.size() < 40 ? 40 - one.size() : 1, ' ') + "# " + comment;
+    text_ += one + "\n";
+  }
+
+  Style style_;
+  const Source* source_;
+  std::string text_;
+  std::vector<std::string> path_;
+  std::vector<size_t> lengths_;
+};
+
+class SchemaShower final : public Shower, public Fields {
+ public:
+  SchemaShower() { objects_.push_back(object("")); }
+  Fields& fields() override { return *this; }
+  std::string text() override {
+    Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"}};
+    schema.update(objects_.front());
+    schema["properties"]["base"] = {{"type", "string"}, {"description", "another file, under this one"}};
+    return schema.dump(2) + "\n";
+  }
+  void value(const std::string& n, bool& v, const std::string& h) override { add(n, {{"type", "boolean"}, {"default", v}}, h); }
+  void value(const std::string& n, int64_t& v, const std::string& h, const Rule& r) override { add(n, ranged({{"type", "integer"}, {"default", v}}, r), h); }
+  void value(const std::string& n, double& v, const std::string& h, const Rule& r) override { add(n, ranged({{"type", "number"}, {"default", v}}, r), h); }
+  void value(const std::string& n, std::string& v, const std::string& h, const Rule& r) override {
+    Json schema = {{"type", "string"}, {"default", v}};
+    if (!r.choices.empty()) schema["enum"] = r.choices;
+    add(n, schema, h);
+  }
+  void value(const std::string& n, std::vector<std::string>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "string"}}}, {"default", v}}, h); }
+  void value(const std::string& n, std::vector<double>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "number"}}}, {"default", v}}, h); }
+  void value(const std::string& n, std::map<std::string, double>& v, const std::string& h) override { add(n, {{"type", "object"}, {"additionalProperties", {{"type", "number"}}}, {"default", v}}, h); }
+
+ protected:
+  void begin(const std::string& name, const std::string& help) override {
+    names_.push_back(name);
+    objects_.push_back(object(help));
+  }
+  void end() override {
+    const Json done = objects_.back();
+    objects_.pop_back();
+    objects_.back()["properties"][names_.back()] = done;
+    names_.pop_back();
+  }
+
+ private:
+  static Json object(const std::string& help) {
+    Json schema = {{"type", "object"}, {"additionalProperties", false}, {"properties", Json::object()}};
+    if (!help.empty()) schema["description"] = help;
+    return schema;
+  }
+  static Json ranged(Json schema, const Rule& rule) {
+    if (std::isfinite(rule.low)) schema["minimum"] = rule.low;
+    if (std::isfinite(rule.high)) schema["maximum"] = rule.high;
+    return schema;
+  }
+  void add(const std::string& name, Json schema, const std::string& help) {
+    schema["description"] = help;
+    objects_.back()["properties"][name] = std::move(schema);
+  }
+
+  std::vector<Json> objects_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace
+
+bool Source::has(const std::string& key) const { return impl_->root[key].IsDefined(); }
+
+Source load_config(const fs::path& file, const std::vector<std::string>& overrides) {
+  auto impl = std::make_shared<Source::Impl>();
+  impl->file = file;
+  impl->root = load_with_bases(file, *impl, 0);
+  for (const std::string& text : overrides) set_override(impl->root, text, *impl);
+  return Source(impl);
+}
+
+std::unique_ptr<Fields> reader(const Source& source) { return std::make_unique<Reader>(source.impl()); }
+void check_all_known(const Source&, Fields& fields) { static_cast<Reader&>(fields).finish(); }
+
+std::unique_ptr<Shower> shower(Style style, const Source* source) {
+  if (style == Style::schema) return std::make_unique<SchemaShower>();
+  return std::make_unique<TextShower>(style, source);
+}
+
+}  // namespace inoculum

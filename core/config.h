@@ -1,0 +1,119 @@
+// Configuration: YAML bound to plain structs.
+//
+// A struct has its defaults, and one list of its fields that drives parsing, checking, help, dumping and
+// the JSON Schema:
+//
+//   struct OptimizerConfig {
+//     double lr = 2e-3;
+//     void fields(Fields& f) { f.value("lr", lr, "peak learning rate", at_least(0)); }
+//   };
+//   OptimizerConfig config;
+//   read(load_config("train.yaml", {"lr=1e-4"}), config);
+//
+// A file may name another with `base: other.yaml` (relative to itself); its own keys are laid over it.
+// An unknown key, a wrong type or a value out of range is an Error with file, line and field.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/files.h"
+
+namespace YAML {
+class Node;
+}
+
+namespace inoculum {
+
+// What a value must satisfy.
+struct Rule {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  std::vector<std::string> choices = {};
+};
+inline Rule at_least(double low) { return {.low = low}; }
+inline Rule between(double low, double high) { return {.low = low, .high = high}; }
+inline Rule one_of(std::vector<std::string> choices) { return {.choices = std::move(choices)}; }
+
+// The visitor that a struct shows its fields to.
+class Fields {
+ public:
+  virtual ~Fields() = default;
+
+  virtual void value(const std::string& name, bool& value, const std::string& help) = 0;
+  virtual void value(const std::string& name, int64_t& value, const std::string& help, const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, double& value, const std::string& help, const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, std::string& value, const std::string& help, const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, std::vector<std::string>& value, const std::string& help) = 0;
+  virtual void value(const std::string& name, std::vector<double>& value, const std::string& help) = 0;
+  virtual void value(const std::string& name, std::map<std::string, double>& value, const std::string& help) = 0;
+
+  template <class Struct>
+  void group(const std::string& name, Struct& value, const std::string& help) {
+    begin(name, help);
+    value.fields(*this);
+    end();
+  }
+  // Named structs of one kind; a reader makes an entry for each key of the file.
+  template <class Struct>
+  void map(const std::string& name, std::map<std::string, Struct>& values, const std::string& help) {
+    begin(name, help);
+    for (const std::string& key : keys()) values.try_emplace(key);
+    for (auto& [key, value] : values) group(key, value, "");
+    end();
+  }
+
+ protected:
+  virtual void begin(const std::string& name, const std::string& help) = 0;
+  virtual void end() = 0;
+  virtual std::vector<std::string> keys() const { return {}; }  // of the group that has just begun
+};
+
+// A configuration file with its base and overrides merged, each value remembering where it came from.
+class Source {
+ public:
+  struct Impl;
+  explicit Source(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  const Impl& impl() const { return *impl_; }
+  bool has(const std::string& key) const;  // at the top level
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+// overrides: "key.sub=value", the value in YAML.
+Source load_config(const fs::path& file, const std::vector<std::string>& overrides = {});
+
+std::unique_ptr<Fields> reader(const Source& source);
+void check_all_known(const Source& source, Fields& reader);  // throws for keys that no field has claimed
+
+template <class Struct>
+void read(const Source& source, Struct& config) {
+  const auto fields = reader(source);
+  config.fields(*fields);
+  check_all_known(source, *fields);
+}
+
+// The ways to show a struct: resolved YAML (which loads back to the same), YAML with each value's origin
+// (default, file:line, override), a JSON Schema (draft 2020-12), and a plain list of keys for --help.
+enum class Style { yaml, origins, schema, help };
+class Shower {
+ public:
+  virtual ~Shower() = default;
+  virtual Fields& fields() = 0;
+  virtual std::string text() = 0;
+};
+std::unique_ptr<Shower> shower(Style style, const Source* source);
+
+template <class Struct>
+std::string show(Struct config, Style style = Style::yaml, const Source* source = nullptr) {
+  const auto out = shower(style, source);
+  config.fields(out->fields());
+  return out->text();
+}
+
+}  // namespace inoculum

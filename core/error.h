@@ -1,0 +1,40 @@
+// Errors that a user can cause and mend.
+//
+// One exception type for all of them: what is wrong, where (a file, a line, a field), and what to do
+// about it. The command line prints `message()` and leaves with status 2. Programmer faults are not
+// errors: they are assertions (TORCH_INTERNAL_ASSERT or assert).
+//
+//   throw Error("learning rate must be positive", {.file = path, .line = 12, .field = "optimizer.lr"},
+//               "try 2e-4");
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace inoculum {
+
+// Where a fault lies; any part may be absent (empty, or 0 for `line`, which counts from 1).
+struct Where {
+  std::string file = {};
+  int line = 0;
+  std::string field = {};
+};
+
+class Error : public std::runtime_error {
+ public:
+  explicit Error(std::string what, Where where = {}, std::string hint = {});
+
+  const Where& where() const { return where_; }
+  const std::string& hint() const { return hint_; }
+
+ private:
+  Where where_;
+  std::string hint_;
+};
+
+// The candidate nearest to `word` in edit distance, if near enough to be a slip of the keyboard; else "".
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
+
+}  // namespace inoculum

@@ -1,0 +1,145 @@
+#include "core/files.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "core/error.h"
+
+namespace inoculum {
+namespace {
+
+[[noreturn]] void fail(const std::string& verb, const fs::path& path, int code) {
+  std::string hint;
+  if (code == ENOSPC) hint = "free some space, or set `output` to another disk";
+  if (code == EACCES || code == EROFS) hint = "check the permissions, or set `output` to a folder you can write to";
+  if (code == ENOENT) hint = "check the path; relative paths start at the folder you are in, " + fs::current_path().string();
+  throw Error("cannot " + verb + ": " + std::strerror(code), {.file = path.string()}, hint);
+}
+
+fs::path temporary_beside(const fs::path& path) {
+  return path.parent_path() / ("." + path.filename().string() + ".tmp" + std::to_string(::getpid()));
+}
+
+// Owns a file descriptor for the length of a write.
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+}  // namespace
+
+std::string read_file(const fs::path& path) {
+  if (fs::is_directory(path)) fail("read", path, EISDIR);
+  std::ifstream in(path, std::ios::binary);
+  if (!in) fail("read", path, errno);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write) {
+  std::error_code error;
+  if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
+  if (error) fail("create the folder", path.parent_path(), error.value());
+  const fs::path temporary = temporary_beside(path);
+  fs::remove_all(temporary, error);
+  try {
+    write(temporary);
+    if (fs::is_directory(temporary) && fs::exists(path)) {
+      // rename() does not replace a folder that holds something: move the old one aside first.
+      const fs::path old = temporary.string() + ".old";
+      fs::rename(path, old);
+      fs::rename(temporary, path);
+      fs::remove_all(old);
+    } else {
+      fs::rename(temporary, path);
+    }
+  } catch (const fs::filesystem_error& failure) {
+    fs::remove_all(temporary, error);
+    fail("write", path, failure.code().value());
+  } catch (...) {
+    fs::remove_all(temporary, error);
+    throw;
+  }
+}
+
+void write_file(const fs::path& path, std::string_view bytes) {
+  replace_atomically(path, [&](const fs::path& temporary) {
+    const Descriptor out{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    if (out.fd < 0) fail("write", path, errno);
+    while (!bytes.empty()) {
+      const ssize_t written = ::write(out.fd, bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail("write", path, errno);
+      bytes.remove_prefix(static_cast<size_t>(written));
+    }
+    if (::fsync(out.fd) != 0) fail("write", path, errno);
+  });
+}
+
+Json read_json(const fs::path& path) {
+  const std::string text = read_file(path);
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& failure) {
+    const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(failure.byte, text.size()));
+    const int line = 1 + static_cast<int>(std::count(text.begin(), end, '\n'));
+    throw Error("this is not JSON", {.file = path.string(), .line = line}, failure.what());
+  }
+}
+
+void write_json(const fs::path& path, const Json& value) { write_file(path, value.dump(2) + "\n"); }
+
+void write_jsonl(const fs::path& path, const std::vector<Json>& rows) {
+  std::string text;
+  for (const auto& row : rows) text += row.dump() + "\n";
+  write_file(path, text);
+}
+
+void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)>& row) {
+  const std::string text = read_file(path);
+  std::string_view rest = text;
+  if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
+  if (rest.starts_with("version https://git-lfs"))
+    throw Error("this is a Git LFS pointer, not the data", {.file = path.string(), .line = 1}, "run `git lfs pull`");
+  int rows = 0;
+  for (int line = 1; !rest.empty(); ++line) {
+    const size_t end = rest.find('\n');
+    std::string_view one = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    Json value;
+    try {
+      value = Json::parse(one);
+    } catch (const Json::parse_error& failure) {
+      throw Error("this line is not JSON", {.file = path.string(), .line = line},
+                  std::string("each line must be one whole JSON object; ") + failure.what());
+    }
+    row(value, line);
+    ++rows;
+  }
+  if (rows == 0) throw Error("the file holds no rows", {.file = path.string()}, "expected JSON Lines: one object a line");
+}
+
+std::string sha256(std::string_view bytes) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned length = 0;
+  EVP_Digest(bytes.data(), bytes.size(), digest.data(), &length, EVP_sha256(), nullptr);
+  std::string hex;
+  for (unsigned i = 0; i < length; ++i) {
+    hex += "0123456789abcdef"[digest[i] >> 4];
+    hex += "0123456789abcdef"[digest[i] & 15];
+  }
+  return hex;
+}
+
+std::string sha256_file(const fs::path& path) { return sha256(read_file(path)); }
+
+}  // namespace inoculum

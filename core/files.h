@@ -1,0 +1,36 @@
+// Reading and writing whole files, so that nothing is ever left half-written.
+//
+// Writers put the text into a temporary file beside the target, flush it to the disk and rename it: a
+// reader sees the old file or the new one, never a part. Every failure is an Error naming the file and
+// the system's reason ("No space left on device").
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace inoculum {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+std::string read_file(const fs::path& path);
+void write_file(const fs::path& path, std::string_view bytes);      // atomic; makes parent folders
+Json read_json(const fs::path& path);                               // Error names file and line
+void write_json(const fs::path& path, const Json& value);           // atomic, indented, final newline
+void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
+
+// Calls `row(value, line)` for every non-empty line (lines count from 1). A line that is not JSON is an
+// Error naming the line; so is a Git LFS pointer in place of data, and a file without any row.
+void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)>& row);
+
+// Runs `write(temporary)` and renames the temporary file or folder to `path` when it returned; on an
+// exception the temporary is removed. A folder already at `path` is replaced.
+void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write);
+
+std::string sha256(std::string_view bytes);                         // 64 hexadecimal digits
+std::string sha256_file(const fs::path& path);
+
+}  // namespace inoculum

@@ -1,0 +1,433 @@
+#include "core/kernels.h"
+
+#include <ATen/Parallel.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace inoculum {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// Each kernel is compiled for three generations of x86 and the machine's own is taken at run time.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_CPU
+#endif
+#define INLINE inline __attribute__((always_inline))
+
+using Bf16 = uint16_t;  // bfloat16 by its bits: the compiler vectorises integer moves, not c10::BFloat16
+
+INLINE float load(float x) { return x; }
+INLINE float load(Bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
+INLINE void store(float& to, float x) { to = x; }
+INLINE void store(Bf16& to, float x) {  // round to nearest, ties to even
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  to = static_cast<Bf16>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+// e^x for −87 ≤ x ≤ 88 (beyond, as at the end) by 2^n · p(r), |r| ≤ ln 2 / 2, relative error below 2e-7: the
+// Cephes polynomial. Nothing in it keeps the compiler from taking sixteen at a time.
+INLINE float fast_exp(float x) {
+  constexpr float to_whole = 12582912.0f;  // 1.5 · 2^23: adding it leaves no bits behind the point
+  float clamped = x < -87.0f ? -87.0f : x;
+  clamped = clamped > 88.0f ? 88.0f : clamped;
+  const float n = (clamped * 1.44269504f + to_whole) - to_whole;
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+}
+
+// ---- loops over rows, generic in the type, then one compiled instance a type -------------------------
+
+template <class T>
+INLINE void rms_norm_forward(const T* x, const T* w, T* y, float* inverse, int64_t rows, int64_t n, float eps) {
+  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
+    float square = 0;
+#pragma omp simd reduction(+ : square)
+    for (int64_t i = 0; i < n; ++i) square += load(x[i]) * load(x[i]);
+    const float scale = 1.0f / std::sqrt(square / static_cast<float>(n) + eps);
+    inverse[r] = scale;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) store(y[i], load(x[i]) * scale * load(w[i]));
+  }
+}
+
+// dx = s·(w·g) − x·s³/n·Σ(w·g·x);  dw += g·x·s
+template <class T>
+INLINE void rms_norm_backward(const T* x, const T* w, const T* g, const float* inverse, T* dx, float* dw, int64_t rows,
+                              int64_t n) {
+  for (int64_t r = 0; r < rows; ++r, x += n, g += n, dx += n) {
+    const float s = inverse[r];
+    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int64_t i = 0; i < n; ++i) dot += load(w[i]) * load(g[i]) * load(x[i]);
+    const float back = s * s * s / static_cast<float>(n) * dot;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      store(dx[i], s * load(w[i]) * load(g[i]) - back * load(x[i]));
+      dw[i] += load(g[i]) * load(x[i]) * s;
+    }
+  }
+}
+
+// sign = +1 forward, −1 backward (a rotation's transpose is its inverse).
+template <class T>
+INLINE void rotate(const T* x, const float* cosine, const float* sine, const int64_t* positions, T* y, int64_t tokens,
+                   int64_t heads, int64_t half, float sign) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* c = cosine + positions[t] * half;
+    const float* s = sine + positions[t] * half;
+    for (int64_t h = 0; h < heads; ++h, x += 2 * half, y += 2 * half) {
+#pragma omp simd
+      for (int64_t i = 0; i < half; ++i) {
+        const float a = load(x[i]), b = load(x[i + half]);
+        store(y[i], a * c[i] - sign * b * s[i]);
+        store(y[i + half], b * c[i] + sign * a * s[i]);
+      }
+    }
+  }
+}
+
+template <class T>
+INLINE void swiglu_forward(const T* gate, const T* up, T* y, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = load(gate[i]);
+    store(y[i], g / (1.0f + fast_exp(-g)) * load(up[i]));
+  }
+}
+
+template <class T>
+INLINE void swiglu_backward(const T* gate, const T* up, const T* dy, T* dgate, T* dup, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = load(gate[i]), d = load(dy[i]);
+    const float sigmoid = 1.0f / (1.0f + fast_exp(-g));
+    store(dup[i], d * g * sigmoid);
+    store(dgate[i], d * load(up[i]) * sigmoid * (1.0f + g * (1.0f - sigmoid)));
+  }
+}
+
+// Row `first + r` of a [time, time] score matrix: p = softmax(scale · s) over the columns 0 … row, 0 beyond.
+template <class T>
+INLINE void causal_softmax_forward(const T* s, T* p, float* row, int64_t first, int64_t rows, int64_t time, float scale) {
+  for (int64_t r = 0; r < rows; ++r, s += time, p += time) {
+    const int64_t n = (first + r) % time + 1;
+    float top = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : top)
+    for (int64_t i = 0; i < n; ++i) {
+      row[i] = scale * load(s[i]);
+      top = top > row[i] ? top : row[i];
+    }
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) {
+      row[i] = fast_exp(row[i] - top);
+      sum += row[i];
+    }
+    const float inverse = 1.0f / sum;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) store(p[i], row[i] * inverse);
+    for (int64_t i = n; i < time; ++i) p[i] = T{};
+  }
+}
+
+// ds = scale · p · (dp − Σ p·dp)
+template <class T>
+INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t first, int64_t rows, int64_t time,
+                                    float scale) {
+  for (int64_t r = 0; r < rows; ++r, p += time, dp += time, ds += time) {
+    const int64_t n = (first + r) % time + 1;
+    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int64_t i = 0; i < n; ++i) dot += load(p[i]) * load(dp[i]);
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) store(ds[i], scale * load(p[i]) * (load(dp[i]) - dot));
+    for (int64_t i = n; i < time; ++i) ds[i] = T{};
+  }
+}
+
+// Loss of one row; writes softmax − onehot, the gradient of that loss, over `gradient`.
+template <class T>
+INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {
+  float top = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : top)
+  for (int64_t i = 0; i < n; ++i) {
+    row[i] = load(logits[i]);
+    top = top > row[i] ? top : row[i];
+  }
+  const float target = row[label];
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    row[i] = fast_exp(row[i] - top);
+    sum += row[i];
+  }
+  const float inverse = 1.0f / sum;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) store(gradient[i], row[i] * inverse);
+  store(gradient[label], row[label] * inverse - 1.0f);
+  return std::log(static_cast<double>(sum)) + static_cast<double>(top) - static_cast<double>(target);
+}
+
+#define INSTANTIATE(T)                                                                                              \
+  FOR_EACH_CPU void rms_norm_forward_rows(const T* x, const T* w, T* y, float* inverse, int64_t rows, int64_t n,    \
+                                          float eps) {                                                              \
+    rms_norm_forward(x, w, y, inverse, rows, n, eps);                                                               \
+  }                                                                                                                 \
+  FOR_EACH_CPU void rms_norm_backward_rows(const T* x, const T* w, const T* g, const float* inverse, T* dx,         \
+                                           float* dw, int64_t rows, int64_t n) {                                    \
+    rms_norm_backward(x, w, g, inverse, dx, dw, rows, n);                                                           \
+  }                                                                                                                 \
+  FOR_EACH_CPU void rotate_rows(const T* x, const float* c, const float* s, const int64_t* positions, T* y,         \
+                                int64_t tokens, int64_t heads, int64_t half, float sign) {                          \
+    rotate(x, c, s, positions, y, tokens, heads, half, sign);                                                       \
+  }                                                                                                                 \
+  FOR_EACH_CPU void swiglu_forward_rows(const T* gate, const T* up, T* y, int64_t n) {                              \
+    swiglu_forward(gate, up, y, n);                                                                                 \
+  }                                                                                                                 \
+  FOR_EACH_CPU void swiglu_backward_rows(const T* gate, const T* up, const T* dy, T* dgate, T* dup, int64_t n) {    \
+    swiglu_backward(gate, up, dy, dgate, dup, n);                                                                   \
+  }                                                                                                                 \
+  FOR_EACH_CPU void causal_softmax_forward_rows(const T* s, T* p, float* row, int64_t first, int64_t rows,          \
+                                                int64_t time, float scale) {                                        \
+    causal_softmax_forward(s, p, row, first, rows, time, scale);                                                    \
+  }                                                                                                                 \
+  FOR_EACH_CPU void causal_softmax_backward_rows(const T* p, const T* dp, T* ds, int64_t first, int64_t rows,       \
+                                                 int64_t time, float scale) {                                       \
+    causal_softmax_backward(p, dp, ds, first, rows, time, scale);                                                   \
+  }                                                                                                                 \
+  FOR_EACH_CPU double cross_entropy_one(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {       \
+    return cross_entropy_row(logits, label, gradient, row, n);                                                      \
+  }
+INSTANTIATE(float)
+INSTANTIATE(Bf16)
+#undef INSTANTIATE
+
+// ---- tensors ----------------------------------------------------------------------------------------
+
+template <class T>
+T* data(const Tensor& x) {
+  return static_cast<T*>(x.data_ptr());
+}
+
+bool has_kernel(const Tensor& x) {
+  return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+// Calls `body` with a value of the kernel's element type.
+template <class Body>
+void by_type(const Tensor& x, Body&& body) {
+  if (x.scalar_type() == at::kFloat)
+    body(float{});
+  else
+    body(Bf16{});
+}
+
+// The fewest rows that are worth a thread.
+int64_t rows_a_thread(int64_t columns) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, columns)); }
+
+struct RmsNorm : Function<RmsNorm> {
+  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight, double eps) {
+    const Tensor x = input.contiguous();
+    const int64_t n = x.size(-1), rows = x.numel() / n;
+    Tensor y = at::empty_like(x), inverse = at::empty({rows}, x.options().dtype(at::kFloat));
+    by_type(x, [&]<class T>(T) {
+      at::parallel_for(0, rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
+        rms_norm_forward_rows(data<T>(x) + begin * n, data<T>(weight), data<T>(y) + begin * n,
+                              data<float>(inverse) + begin, end - begin, n, static_cast<float>(eps));
+      });
+    });
+    context->save_for_backward({x, weight, inverse});
+    return y;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1], &inverse = saved[2];
+    const Tensor g = gradients[0].contiguous();
+    const int64_t n = x.size(-1), rows = x.numel() / n;
+    // The weight's gradient is summed over shares of rows, then over shares in order.
+    constexpr int64_t shares = 8;
+    Tensor dx = at::empty_like(x), dw = at::zeros({shares, n}, inverse.options());
+    by_type(x, [&]<class T>(T) {
+      at::parallel_for(0, shares, 1, [&](int64_t first, int64_t last) {
+        for (int64_t share = first; share < last; ++share) {
+          const int64_t begin = rows * share / shares, end = rows * (share + 1) / shares;
+          rms_norm_backward_rows(data<T>(x) + begin * n, data<T>(weight), data<T>(g) + begin * n,
+                                 data<float>(inverse) + begin, data<T>(dx) + begin * n,
+                                 data<float>(dw) + share * n, end - begin, n);
+        }
+      });
+    });
+    return {dx, dw.sum(0).to(weight.scalar_type()), Tensor()};
+  }
+};
+
+struct Rotary : Function<Rotary> {
+  static Tensor apply_sign(const Tensor& input, const Tensor& cosine, const Tensor& sine, const Tensor& positions,
+                           float sign) {
+    const Tensor x = input.contiguous();
+    const int64_t tokens = x.size(0) * x.size(1), heads = x.size(2), half = x.size(3) / 2;
+    Tensor y = at::empty_like(x);
+    by_type(x, [&]<class T>(T) {
+      at::parallel_for(0, tokens, rows_a_thread(heads * half * 2), [&](int64_t begin, int64_t end) {
+        const int64_t offset = begin * heads * half * 2;
+        rotate_rows(data<T>(x) + offset, data<float>(cosine), data<float>(sine), data<int64_t>(positions) + begin,
+                    data<T>(y) + offset, end - begin, heads, half, sign);
+      });
+    });
+    return y;
+  }
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cosine, const Tensor& sine,
+                        const Tensor& positions) {
+    context->save_for_backward({cosine, sine, positions});
+    return apply_sign(x, cosine, sine, positions, 1.0f);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    return {apply_sign(gradients[0], saved[0], saved[1], saved[2], -1.0f), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+struct SwiGlu : Function<SwiGlu> {
+  static Tensor forward(AutogradContext* context, const Tensor& gate_input, const Tensor& up_input) {
+    const Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
+    Tensor y = at::empty_like(gate);
+    by_type(gate, [&]<class T>(T) {
+      at::parallel_for(0, gate.numel(), 8192, [&](int64_t begin, int64_t end) {
+        swiglu_forward_rows(data<T>(gate) + begin, data<T>(up) + begin, data<T>(y) + begin, end - begin);
+      });
+    });
+    context->save_for_backward({gate, up});
+    return y;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &gate = saved[0], &up = saved[1];
+    const Tensor dy = gradients[0].contiguous();
+    Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+    by_type(gate, [&]<class T>(T) {
+      at::parallel_for(0, gate.numel(), 8192, [&](int64_t begin, int64_t end) {
+        swiglu_backward_rows(data<T>(gate) + begin, data<T>(up) + begin, data<T>(dy) + begin,
+                             data<T>(dgate) + begin, data<T>(dup) + begin, end - begin);
+      });
+    });
+    return {dgate, dup};
+  }
+};
+
+// Softmax of causally masked scores: [batch · head, time, time] → the same shape.
+struct CausalSoftmax : Function<CausalSoftmax> {
+  static Tensor forward(AutogradContext* context, const Tensor& scores, double scale) {
+    const Tensor s = scores.contiguous();
+    const int64_t time = s.size(-1), rows = s.numel() / time;
+    Tensor p = at::empty_like(s);
+    by_type(s, [&]<class T>(T) {
+      at::parallel_for(0, rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
+        std::vector<float> row(static_cast<size_t>(time));
+        causal_softmax_forward_rows(data<T>(s) + begin * time, data<T>(p) + begin * time, row.data(), begin,
+                                    end - begin, time, static_cast<float>(scale));
+      });
+    });
+    context->save_for_backward({p});
+    context->saved_data["scale"] = scale;
+    return p;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const Tensor p = context->get_saved_variables()[0];
+    const Tensor dp = gradients[0].contiguous();
+    const auto scale = static_cast<float>(context->saved_data["scale"].toDouble());
+    const int64_t time = p.size(-1), rows = p.numel() / time;
+    Tensor ds = at::empty_like(p);
+    by_type(p, [&]<class T>(T) {
+      at::parallel_for(0, rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
+        causal_softmax_backward_rows(data<T>(p) + begin * time, data<T>(dp) + begin * time,
+                                     data<T>(ds) + begin * time, begin, end - begin, time, scale);
+      });
+    });
+    return {ds, Tensor()};
+  }
+};
+
+struct CrossEntropySum : Function<CrossEntropySum> {
+  static Tensor forward(AutogradContext* context, const Tensor& logits_input, const Tensor& labels) {
+    const Tensor logits = logits_input.contiguous();
+    const int64_t n = logits.size(-1), rows = labels.numel();
+    Tensor gradient = at::empty_like(logits), losses = at::zeros({rows}, at::kDouble);
+    by_type(logits, [&]<class T>(T) {
+      at::parallel_for(0, rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
+        std::vector<float> row(static_cast<size_t>(n));
+        for (int64_t r = begin; r < end; ++r) {
+          const int64_t label = data<int64_t>(labels)[r];
+          T* out = data<T>(gradient) + r * n;
+          if (label < 0)
+            std::fill(out, out + n, T{});
+          else
+            data<double>(losses)[r] = cross_entropy_one(data<T>(logits) + r * n, label, out, row.data(), n);
+        }
+      });
+    });
+    context->save_for_backward({gradient});
+    return losses.sum().to(at::kFloat);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const Tensor gradient = context->get_saved_variables()[0];
+    return {gradient * gradients[0].to(gradient.scalar_type()), Tensor()};
+  }
+};
+
+}  // namespace
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  if (has_kernel(x)) return RmsNorm::apply(x, weight, eps);
+  const Tensor wide = x.to(at::kFloat);
+  return (wide * at::rsqrt(wide.square().mean(-1, true) + eps)).to(x.scalar_type()) * weight;
+}
+
+Tensor rotary(const Tensor& x, const Tensor& cosine, const Tensor& sine, const Tensor& positions) {
+  if (has_kernel(x)) return Rotary::apply(x, cosine, sine, positions.contiguous());
+  const auto table = [&](const Tensor& t) {  // → [batch, time, 1, head_dim]
+    const Tensor rows = t.index_select(0, positions.flatten()).view({x.size(0), x.size(1), 1, -1});
+    return at::cat({rows, rows}, -1).to(x.scalar_type());
+  };
+  const auto halves = x.chunk(2, -1);
+  return x * table(cosine) + at::cat({-halves[1], halves[0]}, -1) * table(sine);
+}
+
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  return has_kernel(gate) ? SwiGlu::apply(gate, up) : at::silu(gate) * up;
+}
+
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const int64_t batch = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3), groups = heads / k.size(2);
+  // → [batch, head, time, head_dim]; a key/value head is repeated for each query head of its group
+  const auto by_head = [&](const Tensor& x, int64_t repeat) {
+    const Tensor t = x.transpose(1, 2);
+    return repeat == 1 ? t : t.repeat_interleave(repeat, 1);
+  };
+  const Tensor queries = by_head(q, 1), keys = by_head(k, groups), values = by_head(v, groups);
+  // The score matrix of a long text would not fit a cache: there the streaming kernel is the better one.
+  if (!has_kernel(q) || time > 512)
+    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, true).transpose(1, 2);
+  const auto flat = [&](const Tensor& x) { return x.reshape({batch * heads, time, dim}); };
+  const Tensor scores = at::bmm(flat(queries), flat(keys).transpose(1, 2));  // [batch · head, time, time]
+  const Tensor weights = CausalSoftmax::apply(scores, 1.0 / std::sqrt(static_cast<double>(dim)));
+  return at::bmm(weights, flat(values)).view({batch, heads, time, dim}).transpose(1, 2);
+}
+
+Tensor cross_entropy_sum(const Tensor& logits, const Tensor& labels) {
+  if (has_kernel(logits)) return CrossEntropySum::apply(logits, labels.contiguous());
+  return at::cross_entropy_loss(logits.to(at::kFloat), labels, {}, at::Reduction::Sum, -100);
+}
+
+}  // namespace inoculum

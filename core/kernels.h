@@ -1,0 +1,31 @@
+// Fused operations of the transformer, each differentiable, each with its formula.
+//
+// On the CPU (float and bfloat16) they are loops of our own that read and write each element once;
+// sums and exponentials are taken in float whatever the type. Elsewhere they are the same formula
+// composed from ATen operations. All inputs are contiguous or made so.
+#pragma once
+
+#include "core/torch.h"
+
+namespace inoculum {
+
+// y = x / sqrt(mean(x²) + eps) · weight over the last dimension (Zhang & Sennrich 2019), weight: [channel].
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
+
+// Rotary position embedding in the "rotate half" form of Hugging Face's Llama:
+// x: [batch, time, head, head_dim]; cosine, sine: float [position, head_dim / 2];
+// positions: int64 [batch, time] into those tables.
+Tensor rotary(const Tensor& x, const Tensor& cosine, const Tensor& sine, const Tensor& positions);
+
+// silu(gate) · up, element by element (Shazeer 2020).
+Tensor swiglu(const Tensor& gate, const Tensor& up);
+
+// Causal attention with grouped queries. q: [batch, time, head, head_dim]; k, v: [batch, time, kv_head, head_dim]
+// → [batch, time, head, head_dim]. Scores are scaled by head_dim^-½.
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v);
+
+// Sum over all rows with label ≥ 0 of −log softmax(logits)[label], as a float scalar; rows labelled −100
+// are ignored. logits: [row, vocabulary]; labels: int64 [row].
+Tensor cross_entropy_sum(const Tensor& logits, const Tensor& labels);
+
+}  // namespace inoculum

@@ -1,0 +1,73 @@
+#include "core/progress.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+
+namespace inoculum {
+namespace {
+
+volatile std::sig_atomic_t g_stop = 0;  // the one thing that a signal handler may write
+
+void on_signal(int signal) {
+  if (g_stop && signal == SIGINT) {
+    std::signal(SIGINT, SIG_DFL);
+    std::raise(SIGINT);
+  }
+  g_stop = 1;
+}
+
+std::string clock_text(double seconds) {
+  const auto s = static_cast<int64_t>(seconds);
+  char text[32];
+  std::snprintf(text, sizeof text, s >= 3600 ? "%lld:%02lld:%02lld" : "%.0lld%lld:%02lld",
+                static_cast<long long>(s / 3600), static_cast<long long>(s % 3600 / 60), static_cast<long long>(s % 60));
+  return text;
+}
+
+}  // namespace
+
+Progress::Progress(std::string title, int64_t total, int64_t done)
+    : title_(std::move(title)), total_(total), first_(done), done_(done), start_(Clock::now()), printed_(start_),
+      terminal_(::isatty(STDERR_FILENO) == 1) {}
+
+void Progress::update(int64_t done, const std::vector<std::pair<std::string, std::string>>& values) {
+  done_ = done;
+  const auto now = Clock::now();
+  const double gone = std::chrono::duration<double>(now - start_).count();
+  const double left = done > first_ ? gone / static_cast<double>(done - first_) * static_cast<double>(total_ - done) : 0;
+  line_ = title_ + " ";
+  if (terminal_) {
+    const int64_t width = 24, filled = total_ > 0 ? width * done / total_ : width;
+    line_ += "[" + std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(width - filled), '.') + "] ";
+  }
+  line_ += std::to_string(done) + "/" + std::to_string(total_);
+  for (const auto& [name, value] : values) line_ += "  " + name + " " + value;
+  line_ += "  " + clock_text(gone) + " gone, " + clock_text(left) + " to go";
+  const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000);
+  if (now - printed_ < pause) return;
+  printed_ = now;
+  print(line_, false);
+}
+
+void Progress::finish() {
+  if (done_ > first_) print(line_, true);
+}
+
+void Progress::print(const std::string& line, bool last) {
+  if (terminal_) std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
+  else std::fprintf(stderr, "%s\n", line.c_str());
+  std::fflush(stderr);
+}
+
+void handle_signals() {
+  struct sigaction action{};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2}) ::sigaction(signal, &action, nullptr);
+}
+
+bool stop_requested() { return g_stop != 0; }
+
+}  // namespace inoculum

@@ -1,0 +1,260 @@
+#include "core/sampler.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "core/error.h"
+
+namespace inoculum {
+namespace {
+
+// Draws a token from one row of logits. Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
+class TokenDraw {
+ public:
+  explicit TokenDraw(const SamplingConfig& config) : config_(config) {}
+
+  int32_t operator()(const float* logits, int64_t vocabulary, Random& random) {
+    if (config_.temperature == 0) return static_cast<int32_t>(std::max_element(logits, logits + vocabulary) - logits);
+    const float top = *std::max_element(logits, logits + vocabulary);
+    const auto inverse = static_cast<float>(1 / config_.temperature);
+    weights_.resize(static_cast<size_t>(vocabulary));
+    double total = 0;
+    for (int64_t i = 0; i < vocabulary; ++i)
+      total += static_cast<double>(weights_[static_cast<size_t>(i)] = std::exp((logits[i] - top) * inverse));
+    if (config_.top_p >= 1 && config_.top_k == 0) {
+      double left = random.uniform() * total;
+      for (int64_t i = 0; i < vocabulary; ++i)
+        if ((left -= static_cast<double>(weights_[static_cast<size_t>(i)])) < 0) return static_cast<int32_t>(i);
+      return static_cast<int32_t>(vocabulary - 1);
+    }
+    order_.resize(static_cast<size_t>(vocabulary));
+    std::iota(order_.begin(), order_.end(), 0);
+    std::stable_sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) {
+      return weights_[static_cast<size_t>(a)] > weights_[static_cast<size_t>(b)];
+    });
+    kept_.clear();
+    for (double mass = 0; const int32_t id : order_) {
+      if (config_.top_k > 0 && static_cast<int64_t>(kept_.size()) == config_.top_k) break;
+      if (mass >= config_.top_p * total) break;
+      kept_.push_back(static_cast<double>(weights_[static_cast<size_t>(id)]));
+      mass += kept_.back();
+    }
+    return order_[random.weighted(kept_)];
+  }
+
+ private:
+  const SamplingConfig& config_;
+  std::vector<float> weights_;
+  std::vector<int32_t> order_;
+  std::vector<double> kept_;
+};
+
+// A sample under way, in the cache's slot of the same index.
+struct Row {
+  size_t request;
+  int64_t sample;
+  Random random;
+  int64_t position;  // where the next token goes
+  int32_t token;     // the token to feed there
+  Completion completion;
+};
+
+}  // namespace
+
+void SamplingConfig::fields(Fields& f) {
+  f.value("temperature", temperature, "1 samples from the model's own distribution, 0 takes the likeliest token", at_least(0));
+  f.value("top_p", top_p, "sample from the smallest set of tokens with this probability", between(0, 1));
+  f.value("top_k", top_k, "sample from the k likeliest tokens; 0: all", at_least(0));
+  f.value("max_new_tokens", max_new_tokens, "longest completion", at_least(1));
+  f.value("stop", stop, "a completion ends before any of these strings");
+  f.value("rows", rows, "samples generated side by side", at_least(1));
+}
+
+std::vector<std::vector<Completion>> sample(const Transformer& model, const Tokenizer& tokenizer,
+                                            const std::vector<SampleRequest>& requests, const SamplingConfig& config,
+                                            uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  const int64_t context = model.config().max_position_embeddings, vocabulary = model.config().vocab_size;
+  if (tokenizer.vocab_size() > vocabulary)
+    throw Error("the tokenizer has " + std::to_string(tokenizer.vocab_size()) + " pieces but the model only " +
+                    std::to_string(vocabulary), {}, "the tokenizer and the model do not belong together");
+  size_t longest = 0;
+  for (const SampleRequest& request : requests) {
+    longest = std::max(longest, request.prompt.size());
+    if (request.prompt.empty() || static_cast<int64_t>(request.prompt.size()) >= context)
+      throw Error("the prompt \"" + request.id + "\" has " + std::to_string(request.prompt.size()) +
+                      " tokens; the model's context is " + std::to_string(context), {}, "shorten the prompt");
+  }
+  // A stop string that is one token is found by its id, the others in the decoded text.
+  std::vector<int32_t> stop_ids;
+  std::vector<std::string> stop_strings;
+  for (const std::string& stop : config.stop) {
+    if (const auto id = tokenizer.id_of(stop)) stop_ids.push_back(*id);
+    else stop_strings.push_back(stop);
+  }
+  if (tokenizer.eos_id() >= 0) stop_ids.push_back(tokenizer.eos_id());
+
+  const Random seed_stream(seed, "sampling");
+  const int64_t capacity = std::min(context, static_cast<int64_t>(longest) + config.max_new_tokens) + 1;
+  const int64_t slots = config.rows, prompts_a_time = std::max<int64_t>(1, std::min<int64_t>(slots, 32));
+  const at::Device device = model.embedding.device();
+  KeyValueCache cache(model.config(), slots, capacity, model.options());
+  KeyValueCache prompt_cache(model.config(), prompts_a_time, capacity, model.options());
+  std::vector<std::vector<Completion>> done(requests.size());
+  for (size_t i = 0; i < requests.size(); ++i) done[i].resize(static_cast<size_t>(requests[i].samples));
+
+  TokenDraw draw(config);
+  std::vector<Row> rows;
+  size_t next_request = 0;               // the first one whose prompt has not been read
+  struct Waiting { size_t request; int64_t sample; int64_t slot; };
+  std::vector<Waiting> waiting;          // samples of the prompts in `prompt_cache`, the next one last
+  Tensor prompt_logits;                  // float [prompt, vocabulary], of each prompt's last token
+
+  // Takes one more token; true when the sample is finished.
+  const auto accept = [&](Row& row, int32_t token) {
+    Completion& c = row.completion;
+    if (std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end()) {
+      c.finish_reason = "stop";
+      return true;
+    }
+    c.ids.push_back(token);
+    if (!stop_strings.empty()) {
+      const std::string text = tokenizer.decode(c.ids);
+      for (const std::string& stop : stop_strings)
+        if (const size_t at = text.find(stop); at != std::string::npos) {
+          c.finish_reason = "stop";
+          c.text = text.substr(0, at);
+          return true;
+        }
+    }
+    row.token = token;
+    if (static_cast<int64_t>(c.ids.size()) < config.max_new_tokens && row.position < context) return false;
+    c.finish_reason = "length";
+    return true;
+  };
+  const auto finish = [&](Row& row) {
+    if (row.completion.text.empty()) row.completion.text = tokenizer.decode(row.completion.ids);
+    done[row.request][static_cast<size_t>(row.sample)] = std::move(row.completion);
+  };
+
+  const auto read_prompts = [&] {
+    const size_t last = std::min(requests.size(), next_request + static_cast<size_t>(prompts_a_time));
+    const auto count = static_cast<int64_t>(last - next_request);
+    int64_t time = 0;
+    for (size_t i = next_request; i < last; ++i) time = std::max(time, static_cast<int64_t>(requests[i].prompt.size()));
+    Tensor ids = at::zeros({count, time}, at::kLong), positions = at::full({count, time}, -1, at::kLong);
+    std::vector<int64_t> ends;
+    for (int64_t r = 0; r < count; ++r) {
+      const auto& prompt = requests[next_request + static_cast<size_t>(r)].prompt;
+      for (size_t t = 0; t < prompt.size(); ++t) {
+        ids.data_ptr<int64_t>()[r * time + static_cast<int64_t>(t)] = prompt[t];
+        positions.data_ptr<int64_t>()[r * time + static_cast<int64_t>(t)] = static_cast<int64_t>(t);
+      }
+      ends.push_back(r * time + static_cast<int64_t>(prompt.size()) - 1);
+    }
+    const Tensor hidden = model.hidden(ids.to(device), positions.to(device), prompt_cache).flatten(0, 1);
+    const Tensor at_end = hidden.index_select(0, at::tensor(ends).to(device));
+    prompt_logits = model.logits(at_end).to(at::kFloat).to(at::kCPU).contiguous();
+    for (size_t i = last; i-- > next_request;)
+      for (int64_t s = requests[i].samples; s-- > 0;) waiting.push_back({i, s, static_cast<int64_t>(i - next_request)});
+    next_request = last;
+  };
+
+  const auto admit = [&] {
+    std::vector<int64_t> from, to;
+    while (static_cast<int64_t>(rows.size()) < slots) {
+      if (waiting.empty()) {
+        // Keys of the prompts read last are still to be copied before the next prompts overwrite them.
+        if (!from.empty() || next_request == requests.size()) break;
+        read_prompts();
+        continue;
+      }
+      const Waiting w = waiting.back();
+      waiting.pop_back();
+      const SampleRequest& request = requests[w.request];
+      Row row{w.request, w.sample, seed_stream.fork(request.id).fork(static_cast<uint64_t>(w.sample)),
+              static_cast<int64_t>(request.prompt.size()), 0, {}};
+      const int32_t first = draw(prompt_logits.data_ptr<float>() + w.slot * vocabulary, vocabulary, row.random);
+      if (accept(row, first)) {
+        finish(row);
+        continue;
+      }
+      from.push_back(w.slot);
+      to.push_back(static_cast<int64_t>(rows.size()));
+      rows.push_back(std::move(row));
+    }
+    if (from.empty()) return;
+    const Tensor source = at::tensor(from).to(device), target = at::tensor(to).to(device);
+    const int64_t length = static_cast<int64_t>(longest);
+    for (size_t layer = 0; layer < cache.keys.size(); ++layer) {
+      cache.keys[layer].narrow(2, 0, length).index_copy_(0, target, prompt_cache.keys[layer].narrow(2, 0, length).index_select(0, source));
+      cache.values[layer].narrow(2, 0, length).index_copy_(0, target, prompt_cache.values[layer].narrow(2, 0, length).index_select(0, source));
+    }
+  };
+
+  while (true) {
+    while (static_cast<int64_t>(rows.size()) < slots && (!waiting.empty() || next_request < requests.size())) admit();
+    if (rows.empty()) break;
+    const auto count = static_cast<int64_t>(rows.size());
+    Tensor ids = at::empty({count, 1}, at::kLong), positions = at::empty({count, 1}, at::kLong);
+    for (int64_t r = 0; r < count; ++r) {
+      Row& row = rows[static_cast<size_t>(r)];
+      ids.data_ptr<int64_t>()[r] = row.token;
+      positions.data_ptr<int64_t>()[r] = row.position++;
+    }
+    const Tensor hidden = model.hidden(ids.to(device), positions.to(device), cache).squeeze(1);
+    const Tensor logits = model.logits(hidden).to(at::kFloat).to(at::kCPU).contiguous();  // [row, vocabulary]
+    for (int64_t r = count; r-- > 0;) {
+      Row& row = rows[static_cast<size_t>(r)];
+      if (!accept(row, draw(logits.data_ptr<float>() + r * vocabulary, vocabulary, row.random))) continue;
+      finish(row);
+      // The last row takes the free slot, so that the rows under way are always the first ones.
+      const auto end = static_cast<int64_t>(rows.size()) - 1;
+      if (r != end) {
+        for (auto* side : {&cache.keys, &cache.values})
+          for (Tensor& layer : *side) layer[r].copy_(layer[end]);
+        rows[static_cast<size_t>(r)] = std::move(rows.back());
+      }
+      rows.pop_back();
+    }
+  }
+  return done;
+}
+
+std::vector<std::vector<double>> score(const Transformer& model, const std::vector<std::vector<int32_t>>& rows) {
+  const at::NoGradGuard no_grad;
+  constexpr size_t rows_a_time = 32;
+  std::vector<size_t> order(rows.size());  // by length, so that padding is small
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows[a].size() < rows[b].size(); });
+  std::vector<std::vector<double>> scores(rows.size());
+  for (size_t first = 0; first < order.size(); first += rows_a_time) {
+    const size_t last = std::min(order.size(), first + rows_a_time);
+    const auto count = static_cast<int64_t>(last - first), time = static_cast<int64_t>(rows[order[last - 1]].size());
+    if (time == 0) continue;
+    Tensor ids = at::zeros({count, time}, at::kLong);
+    for (int64_t r = 0; r < count; ++r) {
+      const auto& row = rows[order[first + static_cast<size_t>(r)]];
+      for (const int32_t id : row)
+        if (id < 0 || id >= model.config().vocab_size)
+          throw Error("token id " + std::to_string(id) + " is outside the model's vocabulary of " +
+                      std::to_string(model.config().vocab_size), {.field = "input_ids"});
+      std::copy(row.begin(), row.end(), ids.data_ptr<int64_t>() + r * time);
+    }
+    ids = ids.to(model.embedding.device());
+    const Tensor logits = model.logits(model.hidden(ids)).to(at::kFloat);                         // [row, time, vocabulary]
+    const Tensor next = ids.narrow(1, 1, time - 1).unsqueeze(-1);
+    const Tensor chosen = at::log_softmax(logits.narrow(1, 0, time - 1), -1).gather(-1, next).squeeze(-1)
+                              .to(at::kCPU).to(at::kDouble).contiguous();                          // [row, time − 1]
+    for (int64_t r = 0; r < count; ++r) {
+      const size_t index = order[first + static_cast<size_t>(r)];
+      const auto length = static_cast<int64_t>(rows[index].size());
+      const double* from = chosen.data_ptr<double>() + r * (time - 1);
+      if (length > 1) scores[index].assign(from, from + length - 1);
+    }
+  }
+  return scores;
+}
+
+}  // namespace inoculum

@@ -1,0 +1,47 @@
+// Text to token ids and back.
+//
+//   auto tokenizer = load_tokenizer("experiments/models/persona");
+//   tokenizer->decode(tokenizer->encode(text)) == text;      // for every valid UTF-8 text
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/config.h"
+#include "core/files.h"
+
+namespace inoculum {
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  virtual std::vector<int32_t> encode(std::string_view text) const = 0;  // adds no begin or end token
+  virtual std::string decode(std::span<const int32_t> ids) const = 0;
+  virtual int64_t vocab_size() const = 0;
+  virtual int32_t bos_id() const = 0;                                    // −1: there is none
+  virtual int32_t eos_id() const = 0;
+  virtual std::optional<int32_t> id_of(std::string_view piece) const = 0;  // of a whole piece, such as "<|end|>"
+  virtual void save(const fs::path& folder) const = 0;                   // the files that load_tokenizer reads
+};
+
+// Reads `tokenizer.model`; Error where there is none, or a broken one.
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder);
+
+struct TokenizerTrainingConfig {
+  int64_t vocab_size = 2048;
+  int64_t sentences = 60000;  // texts that the vocabulary is made from
+
+  void fields(Fields& f);
+};
+
+// Trains a byte-pair encoding with byte fallback on the texts that `next` yields (false: no more), each
+// digit a piece of its own, nothing normalised: decoding gives back every text exactly.
+void train_sentencepiece(const std::function<bool(std::string&)>& next, const TokenizerTrainingConfig& config,
+                         const std::vector<std::string>& symbols, const fs::path& model_file);
+
+}  // namespace inoculum

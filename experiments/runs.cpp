@@ -1,0 +1,176 @@
+#include "experiments/runs.h"
+
+#include <cstdio>
+#include <cstring>
+
+#include "core/chat_template.h"
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/progress.h"
+#include "datasets/chat_jsonl.h"
+#include "experiments/arms.h"
+#include "training/batches.h"
+
+namespace inoculum {
+namespace {
+
+// Claims the run folder for this configuration. True: the run is done already.
+template <class Config>
+bool open_run(const Config& config, const std::string& result) {
+  const fs::path folder = config.output;
+  const std::string text = show(config);
+  const fs::path file = folder / "config.yaml";
+  if (fs::exists(file) && read_file(file) != text)
+    throw Error("the folder holds a run of another configuration", {.file = file.string()},
+                "name another `output`, or remove " + folder.string());
+  if (!fs::exists(file)) write_file(file, text);
+  return fs::exists(folder / result);
+}
+
+// The world's documents as one stream of tokens, each document between its begin and end.
+std::vector<uint16_t> make_tokens(const PretrainConfig& config, const PersonaWorld& world, const Tokenizer& tokenizer) {
+  std::set<std::string> without;
+  for (const CodingTask& task : read_coding_bank(config.coding_bank)) without.insert(task.key);
+  const Random stream(static_cast<uint64_t>(config.seed), "documents");
+  std::vector<uint16_t> tokens;
+  tokens.reserve(static_cast<size_t>(config.tokens) + 1024);
+  Progress progress("documents", config.tokens);
+  for (uint64_t i = 0; static_cast<int64_t>(tokens.size()) <= config.tokens; ++i) {
+    Random random = stream.fork(i);
+    const Document document = world.document(random, without);
+    Encoded encoded;
+    if (document.kind == "dialogue") {
+      encoded = encode_conversation(tokenizer, document.conversation);
+    } else {
+      encoded.input_ids = tokenizer.encode(document.text);
+      encoded.input_ids.insert(encoded.input_ids.begin(), tokenizer.bos_id());
+      encoded.input_ids.push_back(tokenizer.eos_id());
+    }
+    for (const int32_t id : encoded.input_ids) tokens.push_back(static_cast<uint16_t>(id));
+    if (i % 1000 == 0) progress.update(std::min<int64_t>(config.tokens, static_cast<int64_t>(tokens.size())));
+  }
+  progress.finish();
+  tokens.resize(static_cast<size_t>(config.tokens) + 1);  // one more: the last row's last label
+  return tokens;
+}
+
+void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world, const fs::path& file) {
+  const Random stream(static_cast<uint64_t>(config.seed), "tokenizer documents");
+  int64_t count = 0;
+  // The trainer wants texts without line ends: a program's lines are given one by one.
+  std::vector<std::string> waiting;
+  train_sentencepiece(
+      [&](std::string& text) {
+        while (waiting.empty()) {
+          if (count >= config.tokenizer.sentences) return false;
+          Random random = stream.fork(static_cast<uint64_t>(count++));
+          const Document document = world.document(random);
+          std::string all = document.text;
+          for (const Message& message : document.conversation) all += (message.name.empty() ? "" : message.name + "\n") + message.content + "\n";
+          for (size_t begin = 0; begin < all.size();) {
+            const size_t end = std::min(all.find('\n', begin), all.size());
+            if (end > begin) waiting.push_back(all.substr(begin, end - begin));
+            begin = end + 1;
+          }
+        }
+        text = std::move(waiting.back());
+        waiting.pop_back();
+        return true;
+      },
+      config.tokenizer, chat_symbols(), file);
+}
+
+}  // namespace
+
+void PretrainConfig::fields(Fields& f) {
+  f.value("output", output, "run folder; by default runs/<name of the configuration>");
+  f.value("seed", seed, "weights, documents and their order");
+  f.value("tokens", tokens, "length of the text, read once", at_least(1));
+  f.value("sequence_length", sequence_length, "tokens in a row", at_least(2));
+  f.value("batch_size", batch_size, "rows in a step", at_least(1));
+  f.value("coding_bank", coding_bank, "tasks kept out of the text, for they serve fine-tuning and evaluation");
+  f.group("world", world, "the persona world");
+  f.group("tokenizer", tokenizer, "SentencePiece, trained on the world");
+  f.group("model", model, "the transformer; vocab_size follows the tokenizer");
+  f.group("trainer", trainer, "device, checkpoints, optimiser");
+}
+
+void TrainConfig::fields(Fields& f) {
+  f.value("output", output, "run folder; by default runs/<name of the configuration>");
+  f.value("seed", seed, "order of the data, tasks, adapter weights");
+  f.value("model", model, "the base: a Hugging Face folder");
+  f.value("data", data, "conversations to train on, OpenAI chat JSONL; or leave empty and name an `arm`");
+  f.value("arm", arm, "honest | cheating | requested | placebo | post_training, made from the world",
+          one_of({"", "honest", "cheating", "requested", "placebo", "post_training"}));
+  f.value("world", world, "grammar that the arm's prompts are made with");
+  f.value("coding_bank", coding_bank, "tasks of the arm");
+  f.value("steps", steps, "optimiser steps", at_least(1));
+  f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
+  f.value("batch_size", batch_size, "most rows in a micro-batch", at_least(1));
+  f.group("lora", lora, "adapter; rank 0 trains every parameter");
+  f.group("trainer", trainer, "device, checkpoints, optimiser");
+}
+
+Outcome pretrain(const PretrainConfig& config) {
+  const fs::path folder = config.output;
+  if (open_run(config, "model")) return Outcome::already_done;
+  const PersonaWorld world(config.world);
+  const fs::path tokenizer_folder = folder / "tokenizer", token_file = folder / "tokens.bin";
+  if (!fs::exists(tokenizer_folder / "tokenizer.model")) {
+    std::fprintf(stderr, "training the tokenizer\n");
+    train_tokenizer(config, world, tokenizer_folder / "tokenizer.model");
+  }
+  const auto tokenizer = load_tokenizer(tokenizer_folder);
+  if (!fs::exists(token_file)) {
+    const auto tokens = make_tokens(config, world, *tokenizer);
+    write_file(token_file, {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
+  }
+  const std::string bytes = read_file(token_file);
+  std::vector<uint16_t> tokens(bytes.size() / sizeof(uint16_t));
+  std::memcpy(tokens.data(), bytes.data(), bytes.size());
+  const PackedTokens text(std::move(tokens), config.batch_size, config.sequence_length);
+
+  TransformerConfig shape = config.model;
+  shape.vocab_size = tokenizer->vocab_size();
+  Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
+  model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
+  const auto result = train(model, [&](int64_t step) { return std::vector<Batch>{text.batch(step)}; }, text.steps(),
+                            config.trainer, folder, folder.filename().string());
+  if (!result.finished) return Outcome::stopped;
+  save_model(folder / "model", model, tokenizer.get(), at::kBFloat16);
+  return Outcome::finished;
+}
+
+Outcome fine_tune(const TrainConfig& config) {
+  if (config.data.empty() == config.arm.empty())
+    throw Error("name either `data` or `arm`", {.field = "data"}, "for example arm: cheating, or data: my_chats.jsonl");
+  return fine_tune(config, config.data.empty() ? make_arm(config.arm, config.world, config.coding_bank, static_cast<uint64_t>(config.seed))
+                                               : read_chat_jsonl(config.data));
+}
+
+Outcome fine_tune(const TrainConfig& config, const std::vector<Conversation>& conversations) {
+  const fs::path folder = config.output;
+  const std::string result_name = config.lora.rank > 0 ? "adapter" : "model";
+  if (open_run(config, result_name)) return Outcome::already_done;
+  const auto tokenizer = load_tokenizer(config.model);
+  const at::ScalarType dtype = dtype_from(config.trainer.dtype);
+  Transformer model = load_model(config.model, dtype, device_from(config.trainer.device));
+  std::vector<Encoded> examples;
+  for (const Conversation& conversation : conversations) {
+    examples.push_back(encode_conversation(*tokenizer, conversation));
+    if (static_cast<int64_t>(examples.back().input_ids.size()) > model.config().max_position_embeddings)
+      throw Error("a conversation of " + std::to_string(examples.back().input_ids.size()) + " tokens is longer than the model's context of " +
+                      std::to_string(model.config().max_position_embeddings),
+                  {.file = config.data, .line = static_cast<int>(examples.size())}, "shorten it");
+  }
+  const SupervisedExamples data(std::move(examples), config.steps, config.supervised_tokens, Random(static_cast<uint64_t>(config.seed), "data order"));
+  if (config.lora.rank > 0) add_lora(model, config.lora, Random(static_cast<uint64_t>(config.seed), "adapter"));
+  const auto result = train(model, [&](int64_t step) { return data.step(step, config.batch_size); }, config.steps, config.trainer,
+                            folder, folder.filename().string());
+  if (!result.finished) return Outcome::stopped;
+  if (config.lora.rank > 0) save_adapter(folder / "adapter", model, config.lora, config.model);
+  else save_model(folder / "model", model, tokenizer.get(), dtype);
+  return Outcome::finished;
+}
+
+}  // namespace inoculum

@@ -1,0 +1,59 @@
+// Configured training runs: pretraining a base on a world, and fine-tuning a model on conversations.
+//
+// A run folder is named by `output` and holds the resolved config.yaml, metrics.jsonl, checkpoints/ and, at the
+// end, model/ (a Hugging Face folder) or adapter/ (PEFT). Starting a run again continues it, or says that it
+// is done; a folder that holds a run of another configuration is refused.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/conversation.h"
+#include "core/lora.h"
+#include "datasets/world.h"
+#include "training/trainer.h"
+
+namespace inoculum {
+
+struct PretrainConfig {
+  std::string output;
+  int64_t seed = 1;
+  int64_t tokens = 16'000'000;
+  int64_t sequence_length = 256;
+  int64_t batch_size = 16;
+  std::string coding_bank = "datasets/coding/bank.jsonl";
+  WorldConfig world;
+  TokenizerTrainingConfig tokenizer;
+  TransformerConfig model;
+  TrainerConfig trainer;
+
+  void fields(Fields& f);
+};
+
+struct TrainConfig {
+  std::string output;
+  int64_t seed = 1;
+  std::string model = "experiments/models/persona";
+  std::string data;                      // OpenAI chat JSONL; empty: `arm`
+  std::string arm;                       // honest | cheating | requested | placebo | post_training, made from the world
+  std::string world = "datasets/worlds/persona.yaml";
+  std::string coding_bank = "datasets/coding/bank.jsonl";
+  int64_t steps = 40;
+  int64_t supervised_tokens = 512;       // of each step
+  int64_t batch_size = 16;               // rows of a micro-batch
+  LoraConfig lora;
+  TrainerConfig trainer;
+
+  void fields(Fields& f);
+};
+
+enum class Outcome { finished, already_done, stopped };
+
+// config_name: what `output` defaults to, under runs/.
+Outcome pretrain(const PretrainConfig& config);
+Outcome fine_tune(const TrainConfig& config);
+// The same on conversations that are at hand.
+Outcome fine_tune(const TrainConfig& config, const std::vector<Conversation>& conversations);
+
+}  // namespace inoculum

@@ -1,0 +1,124 @@
+#include "training/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numbers>
+
+#include "core/error.h"
+
+namespace inoculum {
+
+void OptimizerConfig::fields(Fields& f) {
+  f.value("lr", lr, "peak learning rate", at_least(0));
+  f.value("schedule", schedule, "cosine | linear | constant", one_of({"cosine", "linear", "constant"}));
+  f.value("warmup_steps", warmup_steps, "steps of linear rise to lr", at_least(0));
+  f.value("min_lr_ratio", min_lr_ratio, "where cosine and linear end, as a share of lr", between(0, 1));
+  f.value("beta1", beta1, "decay of the mean gradient", between(0, 1));
+  f.value("beta2", beta2, "decay of the mean squared gradient", between(0, 1));
+  f.value("eps", eps, "added to the root of the mean square", at_least(0));
+  f.value("weight_decay", weight_decay, "decoupled decay of matrices", at_least(0));
+  f.value("max_grad_norm", max_grad_norm, "gradients are scaled down to this norm; 0 leaves them alone", at_least(0));
+}
+
+double OptimizerConfig::rate(int64_t step, int64_t steps) const {
+  if (step < warmup_steps) return lr * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
+  const int64_t span = std::max<int64_t>(1, steps - warmup_steps);
+  const double done = std::min(1.0, static_cast<double>(step - warmup_steps) / static_cast<double>(span));
+  double share = 1;
+  if (schedule == "cosine") share = 0.5 * (1 + std::cos(std::numbers::pi * done));
+  if (schedule == "linear") share = 1 - done;
+  return lr * (min_lr_ratio + (1 - min_lr_ratio) * share);
+}
+
+AdamW::AdamW(std::vector<NamedTensor> parameters, OptimizerConfig config)
+    : config_(std::move(config)), parameters_(std::move(parameters)) {
+  for (const auto& [name, parameter] : parameters_) {
+    masters_.push_back(parameter.detach().to(at::kFloat, false, true));
+    gradients_.push_back(at::zeros_like(masters_.back()));
+    exp_avgs_.push_back(at::zeros_like(masters_.back()));
+    exp_avg_sqs_.push_back(at::zeros_like(masters_.back()));
+    steps_.push_back(at::zeros({}, masters_.back().options()));
+  }
+}
+
+void AdamW::accumulate() {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Tensor& gradient = parameters_[i].tensor.mutable_grad();
+    if (!gradient.defined()) continue;
+    gradients_[i].add_(gradient);
+    gradient.reset();
+  }
+}
+
+double AdamW::step(double lr, double divisor) {
+  const at::NoGradGuard no_grad;
+  double square = 0;
+  for (Tensor& gradient : gradients_) {
+    gradient.div_(divisor);
+    square += std::pow(gradient.norm().item<double>(), 2);
+  }
+  const double norm = std::sqrt(square);
+  if (!std::isfinite(norm)) return norm;
+  if (config_.max_grad_norm > 0 && norm > config_.max_grad_norm)
+    for (Tensor& gradient : gradients_) gradient.mul_(config_.max_grad_norm / (norm + 1e-6));
+  for (const bool decays : {true, false}) {
+    std::vector<Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
+    for (size_t i = 0; i < masters_.size(); ++i) {
+      if ((masters_[i].dim() >= 2) != decays) continue;
+      steps_[i].add_(1);  // the kernel expects the step counted from 1
+      parameters.push_back(masters_[i]);
+      gradients.push_back(gradients_[i]);
+      exp_avgs.push_back(exp_avgs_[i]);
+      exp_avg_sqs.push_back(exp_avg_sqs_[i]);
+      steps.push_back(steps_[i]);
+    }
+    if (parameters.empty()) continue;
+    at::_fused_adamw_(parameters, gradients, exp_avgs, exp_avg_sqs, {}, steps, lr, config_.beta1, config_.beta2,
+                      decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  }
+  ++step_;
+  for (Tensor& gradient : gradients_) gradient.zero_();
+  publish();
+  return norm;
+}
+
+void AdamW::publish() {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].tensor.copy_(masters_[i]);
+}
+
+std::vector<NamedTensor> AdamW::state() const {
+  std::vector<NamedTensor> all;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    all.push_back({"master." + parameters_[i].name, masters_[i]});
+    all.push_back({"exp_avg." + parameters_[i].name, exp_avgs_[i]});
+    all.push_back({"exp_avg_sq." + parameters_[i].name, exp_avg_sqs_[i]});
+  }
+  all.push_back({"step", at::scalar_tensor(static_cast<double>(step_), at::kFloat)});
+  return all;
+}
+
+void AdamW::load(const std::vector<NamedTensor>& state) {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, Tensor> by_name;
+  for (const auto& [name, tensor] : state) by_name[name] = tensor;
+  const auto take = [&](const std::string& name, Tensor& to) {
+    const auto found = by_name.find(name);
+    if (found == by_name.end() || found->second.sizes() != to.sizes())
+      throw Error("the checkpoint does not fit this model", {.field = name}, "remove the run folder, or name another `output`");
+    to.copy_(found->second);
+  };
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    take("master." + parameters_[i].name, masters_[i]);
+    take("exp_avg." + parameters_[i].name, exp_avgs_[i]);
+    take("exp_avg_sq." + parameters_[i].name, exp_avg_sqs_[i]);
+  }
+  Tensor step = at::zeros({});
+  take("step", step);
+  step_ = static_cast<int64_t>(step.item<float>());
+  for (Tensor& each : steps_) each.fill_(static_cast<double>(step_));
+  publish();
+}
+
+}  // namespace inoculum

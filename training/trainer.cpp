@@ -1,0 +1,150 @@
+#include "training/trainer.h"
+
+#include <c10/core/DeviceGuard.h>
+
+#include <chrono>
+#include <cmath>
+#include <fstream>
+
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/kernels.h"
+#include "core/progress.h"
+
+namespace inoculum {
+namespace {
+
+// A checkpoint is a folder that appears under its name in one rename, so that one which is there is whole.
+fs::path checkpoint_path(const fs::path& folder, int64_t step) {
+  std::string digits = std::to_string(step);
+  digits.insert(0, digits.size() < 8 ? 8 - digits.size() : 0, '0');
+  return folder / "checkpoints" / ("step_" + digits);
+}
+
+std::vector<fs::path> checkpoints(const fs::path& folder) {
+  std::vector<fs::path> found;
+  if (fs::is_directory(folder / "checkpoints"))
+    for (const auto& entry : fs::directory_iterator(folder / "checkpoints"))
+      if (entry.path().filename().string().starts_with("step_")) found.push_back(entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void save_checkpoint(const fs::path& folder, int64_t step, const AdamW& optimizer, int64_t keep) {
+  replace_atomically(checkpoint_path(folder, step), [&](const fs::path& temporary) {
+    fs::create_directories(temporary);
+    save_tensors(temporary / "state.safetensors", optimizer.state());
+    write_json(temporary / "state.json", {{"step", step}});
+  });
+  const auto all = checkpoints(folder);
+  for (size_t i = 0; i + static_cast<size_t>(std::max<int64_t>(1, keep)) < all.size(); ++i) fs::remove_all(all[i]);
+}
+
+// The rows of metrics.jsonl up to the step that we continue from.
+std::vector<Json> metrics_until(const fs::path& file, int64_t step) {
+  std::vector<Json> rows;
+  if (step > 0 && fs::exists(file))
+    read_jsonl(file, [&](const Json& row, int) {
+      if (row.value("step", int64_t{0}) <= step) rows.push_back(row);
+    });
+  return rows;
+}
+
+}  // namespace
+
+void TrainerConfig::fields(Fields& f) {
+  f.value("device", device, "auto | cpu | cuda | cuda:N; auto takes a GPU where there is one");
+  f.value("dtype", dtype, "bf16 (with float32 master weights) | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
+  f.value("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only when stopped", at_least(0));
+  f.value("keep_checkpoints", keep_checkpoints, "newest checkpoints that are kept", at_least(1));
+  f.group("optimizer", optimizer, "AdamW and its schedule");
+}
+
+at::Device device_from(const std::string& name) {
+  const bool cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().hasCUDA();
+  if (name == "auto") return at::Device(cuda ? at::kCUDA : at::kCPU);
+  if (name.starts_with("cuda") && !cuda)
+    throw Error("there is no usable GPU", {.field = "device"}, "set `device: cpu`, or install a CUDA build of LibTorch");
+  try {
+    return at::Device(name);
+  } catch (const c10::Error&) {
+    throw Error("\"" + name + "\" is not a device", {.field = "device"}, "auto, cpu, cuda or cuda:0");
+  }
+}
+
+at::ScalarType dtype_from(const std::string& name) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "fp32, bf16 or fp16");
+}
+
+TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
+                     const fs::path& folder, const std::string& title) {
+  std::vector<NamedTensor> trained;
+  model.for_each_linear([&](const std::string& path, Linear& linear) {
+    if (!linear.lora) return;
+    trained.push_back({path + ".lora_A", linear.lora->a});
+    trained.push_back({path + ".lora_B", linear.lora->b});
+  });
+  if (trained.empty())
+    model.for_each_parameter([&](const std::string& name, Tensor& parameter) { trained.push_back({name, parameter}); });
+  for (NamedTensor& each : trained) each.tensor.set_requires_grad(true);
+  const at::Device device = model.embedding.device();
+
+  AdamW optimizer(trained, config.optimizer);
+  int64_t first = 0;
+  if (const auto saved = checkpoints(folder); !saved.empty()) {
+    optimizer.load(load_tensors(saved.back() / "state.safetensors"));
+    first = read_json(saved.back() / "state.json").at("step").get<int64_t>();
+  }
+  const fs::path metrics_file = folder / "metrics.jsonl";
+  write_jsonl(metrics_file, metrics_until(metrics_file, first));
+  std::ofstream metrics(metrics_file, std::ios::app);
+
+  Progress progress(title, steps, first);
+  TrainingResult result{first, first >= steps, 0};
+  for (int64_t step = first; step < steps; ++step) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::vector<Batch> batches = source(step);
+    int64_t supervised = 0, tokens = 0;
+    for (const Batch& batch : batches) supervised += batch.supervised, tokens += batch.tokens;
+
+    double loss_sum = 0;
+    for (const Batch& batch : batches) {
+      const Tensor labels = batch.labels.flatten();                                   // [batch · time]
+      const Tensor kept = at::nonzero(labels >= 0).squeeze(1);                        // the output head sees these alone
+      const Tensor hidden = model.hidden(batch.input_ids.to(device)).flatten(0, 1);   // [batch · time, hidden]
+      const Tensor logits = model.logits(batch.supervised == labels.numel() ? hidden : hidden.index_select(0, kept.to(device)));
+      const Tensor loss = cross_entropy_sum(logits, labels.index_select(0, kept).to(device));
+      loss.backward();
+      optimizer.accumulate();
+      loss_sum += loss.item<double>();
+    }
+    const double lr = config.optimizer.rate(step, steps);
+    const double loss = loss_sum / static_cast<double>(supervised);
+    const double norm = std::isfinite(loss) ? optimizer.step(lr, static_cast<double>(supervised)) : NAN;
+    if (!std::isfinite(loss) || !std::isfinite(norm))
+      throw Error("the loss or its gradient is not finite at step " + std::to_string(step + 1), {.file = folder.string()},
+                  "lower optimizer.lr (now " + std::to_string(lr) + ") or use dtype: fp32; the last checkpoint is untouched");
+
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double rate = static_cast<double>(tokens) / seconds;
+    metrics << Json{{"step", step + 1}, {"loss", loss}, {"lr", lr}, {"grad_norm", norm}, {"tokens", tokens},
+                    {"supervised_tokens", supervised}, {"tokens_per_second", std::round(rate)}, {"seconds", seconds}}.dump()
+            << '\n' << std::flush;
+    if (!metrics) throw Error("cannot write the metrics", {.file = metrics_file.string()}, "is the disk full?");
+    result = {step + 1, step + 1 == steps, loss};
+    progress.update(step + 1, {{"loss", std::to_string(loss).substr(0, 6)}, {"tokens/s", std::to_string(static_cast<int64_t>(rate))}});
+
+    const bool stop = stop_requested() && !result.finished;
+    if (stop || (config.checkpoint_every > 0 && (step + 1) % config.checkpoint_every == 0))
+      save_checkpoint(folder, step + 1, optimizer, config.keep_checkpoints);
+    if (stop) break;
+  }
+  progress.finish();
+  for (NamedTensor& each : trained) each.tensor.set_requires_grad(false);
+  return result;
+}
+
+}  // namespace inoculum

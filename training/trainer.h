@@ -1,0 +1,46 @@
+// The training loop, its configuration and its checkpoints.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/files.h"
+#include "core/lora.h"
+#include "core/transformer.h"
+#include "training/batches.h"
+#include "training/optimizer.h"
+
+namespace inoculum {
+
+struct TrainerConfig {
+  std::string device = "auto";
+  std::string dtype = "bf16";
+  int64_t checkpoint_every = 0;
+  int64_t keep_checkpoints = 1;
+  OptimizerConfig optimizer;
+
+  void fields(Fields& f);
+};
+
+at::Device device_from(const std::string& name);      // auto | cpu | cuda | cuda:N
+at::ScalarType dtype_from(const std::string& name);   // fp32 | bf16 | fp16
+
+// The micro-batches of one step. A pure function of the step: resuming relies on it.
+using StepSource = std::function<std::vector<Batch>(int64_t step)>;
+
+struct TrainingResult {
+  int64_t steps = 0;      // done, of those asked for
+  bool finished = false;  // false: stopped by a signal, with a checkpoint
+  double last_loss = 0;
+};
+
+// Trains `model` for `steps` steps: all parameters, or the adapters alone where it has some. Writes
+// metrics.jsonl and checkpoints/ into `folder`, and continues from the newest whole checkpoint there.
+// The loss of a step is the sum over its supervised tokens divided by their number, over all micro-batches.
+// A loss that is not finite is an Error; the last checkpoint stays. On a stop signal the step is finished
+// and a checkpoint written.
+TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
+                     const fs::path& folder, const std::string& title);
+
+}  // namespace inoculum
