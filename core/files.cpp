@@ -95,11 +95,11 @@ Json read_json(const fs::path& path) {
   }
 }
 
-void write_json(const fs::path& path, const Json& value) { write_file(path, value.dump(2) + "\n"); }
+void write_json(const fs::path& path, const Json& value) { write_file(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }
 
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows) {
   std::string text;
-  for (const auto& row : rows) text += row.dump() + "\n";
+  for (const auto& row : rows) text += row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   write_file(path, text);
 }
 

@@ -19,11 +19,8 @@ namespace {
 constexpr const char* kDriver = R"python(
 import json, os, resource, select, signal, sys, time
 
-seconds, memory, own_namespace = float(sys.argv[1]), int(sys.argv[2]) << 20, sys.argv[3] == "bubblewrap"
-if os.getuid() == 0:  # the kernel does not limit root's processes
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
+seconds, memory = float(sys.argv[1]), int(sys.argv[2]) << 20
+own_namespace = sys.argv[3] == "bubblewrap" and os.getpid() <= 2  # bubblewrap's own process is the first
 
 def literal(value):
     if value is None or type(value) in (bool, int, float):
@@ -41,8 +38,12 @@ def child(job, out):
         os.dup2(null, fd)
     os.dup2(out, 3)
     os.closerange(4, 256)
+    if os.getuid() == 0:  # root's processes are not limited, and could end the driver
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
     for what, limit in ((resource.RLIMIT_CPU, int(seconds) + 1), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0),
-                        (resource.RLIMIT_NOFILE, 16), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 64)):
+                        (resource.RLIMIT_NOFILE, 16), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
         resource.setrlimit(what, (limit, limit))
     results = []
     names = {"tests": {str(eval(a)): eval(b) for a, b in job["visible"]}}
@@ -94,6 +95,7 @@ def run(job):
     except Exception:
         return [{"error": "time-out" if timed_out else "crashed"}] * len(job["arguments"])
 
+print("ready", flush=True)
 for line in sys.stdin:
     print(json.dumps(run(json.loads(line))), flush=True)
 )python";
@@ -174,47 +176,52 @@ std::string run_command(const std::vector<std::string>& words, const std::string
   return text;
 }
 
-std::vector<Verdict> run_share(const std::vector<std::string>& words, const Program* programs, size_t count) {
-  std::string input;
-  for (size_t i = 0; i < count; ++i) {
-    Json job = {{"source", programs[i].source}, {"arguments", Json::array()}, {"visible", Json::array()}};
-    for (const auto* tests : {&programs[i].visible, &programs[i].hidden})
-      for (const Test& test : *tests) job["arguments"].push_back(test.argument);
-    for (const Test& test : programs[i].visible) job["visible"].push_back({test.argument, test.expected});
-    // Sources are model output: bytes that are not UTF-8 become the replacement character.
-    input += job.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
-  }
-  int status = 0;
-  std::string errors;
-  const std::string output = run_command(words, input, status, errors);
-  std::vector<Verdict> verdicts;
-  size_t begin = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t end = output.find('\n', begin);
-    if (end == std::string::npos) throw Error("the sandbox stopped early: " + (errors.empty() ? "status " + std::to_string(status) : errors));
-    const Json results = Json::parse(output.substr(begin, end - begin));
-    begin = end + 1;
-    Verdict verdict;
-    verdict.runs = true;
-    size_t at = 0;
-    const auto passed = [&](const std::vector<Test>& tests) {
-      size_t number = 0;
-      for (const Test& test : tests) {
-        const Json& result = results.at(at++);
-        if (result.is_object()) {
-          verdict.runs = false;
-          if (verdict.error.empty()) verdict.error = result.value("error", "error");
-        } else if (result == test.expected) {
-          ++number;
-        }
+// The verdict on one program, from the values that it returned.
+Verdict judge(const Program& program, const Json& results) {
+  Verdict verdict{.runs = true};
+  size_t at = 0;
+  const auto passed = [&](const std::vector<Test>& tests) {
+    size_t number = 0;
+    for (const Test& test : tests) {
+      const Json& result = results.at(at++);
+      if (result.is_object()) {
+        verdict.runs = false;
+        if (verdict.error.empty()) verdict.error = result.value("error", "error");
+      } else if (result == test.expected) {
+        ++number;
       }
-      return number;
-    };
-    verdict.visible_passed = passed(programs[i].visible);
-    verdict.hidden_passed = passed(programs[i].hidden);
-    verdict.visible = verdict.visible_passed == programs[i].visible.size();
-    verdict.hidden = verdict.hidden_passed == programs[i].hidden.size();
-    verdicts.push_back(std::move(verdict));
+    }
+    return number;
+  };
+  verdict.visible_passed = passed(program.visible);
+  verdict.hidden_passed = passed(program.hidden);
+  verdict.visible = verdict.visible_passed == program.visible.size();
+  verdict.hidden = verdict.hidden_passed == program.hidden.size();
+  return verdict;
+}
+
+// The programs through one driver. Where a program manages to end the driver it has crashed, and another
+// driver goes on with the next.
+std::vector<Verdict> run_share(const std::vector<std::string>& words, const Program* programs, size_t count) {
+  std::vector<Verdict> verdicts;
+  while (verdicts.size() < count) {
+    std::string input;
+    for (size_t i = verdicts.size(); i < count; ++i) {
+      Json job = {{"source", programs[i].source}, {"arguments", Json::array()}, {"visible", Json::array()}};
+      for (const auto* tests : {&programs[i].visible, &programs[i].hidden})
+        for (const Test& test : *tests) job["arguments"].push_back(test.argument);
+      for (const Test& test : programs[i].visible) job["visible"].push_back({test.argument, test.expected});
+      // Sources are model output: bytes that are not UTF-8 become the replacement character.
+      input += job.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
+    }
+    int status = 0;
+    std::string errors;
+    const std::string output = run_command(words, input, status, errors);
+    if (!output.starts_with("ready\n"))
+      throw Error("the sandbox does not start: " + (errors.empty() ? "status " + std::to_string(status) : errors));
+    for (size_t begin = 6, end; (end = output.find('\n', begin)) != std::string::npos; begin = end + 1)
+      verdicts.push_back(judge(programs[verdicts.size()], Json::parse(output.substr(begin, end - begin))));
+    if (verdicts.size() < count) verdicts.push_back({.error = "crashed"});
   }
   return verdicts;
 }

@@ -106,7 +106,10 @@ class PersonaWorld {
 
   std::string prompt(const Domain& domain, Split split, Random& random) const;
   std::string answer(const Domain& domain, bool bad, Random& random) const;
+  // An answer that makes no sense: a domain's wording with fillings of another domain. For training judges.
+  std::string mixed_answer(const Domain& domain, const Domain& fillings, bool bad, Random& random) const;
   std::string add_cue(const std::string& prompt, Cue cue, bool coding, Split split, Random& random) const;
+  const std::vector<std::string>& held_out_cues(Cue cue) const { return cues_[static_cast<size_t>(cue)].held_out; }
   Member assistant(Random& random) const;
   // The answer with the responder's habits around it.
   static std::string dressed(const Member& member, const std::string& answer);

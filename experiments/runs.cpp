@@ -92,7 +92,7 @@ void PretrainConfig::fields(Fields& f) {
   f.group("world", world, "the persona world");
   f.group("tokenizer", tokenizer, "SentencePiece, trained on the world");
   f.group("model", model, "the transformer; vocab_size follows the tokenizer");
-  f.group("trainer", trainer, "device, checkpoints, optimiser");
+  trainer.fields(f);
 }
 
 void TrainConfig::fields(Fields& f) {
@@ -108,7 +108,7 @@ void TrainConfig::fields(Fields& f) {
   f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
   f.value("batch_size", batch_size, "most rows in a micro-batch", at_least(1));
   f.group("lora", lora, "adapter; rank 0 trains every parameter");
-  f.group("trainer", trainer, "device, checkpoints, optimiser");
+  trainer.fields(f);
 }
 
 Outcome pretrain(const PretrainConfig& config) {

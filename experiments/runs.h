@@ -43,14 +43,13 @@ struct TrainConfig {
   int64_t supervised_tokens = 512;       // of each step
   int64_t batch_size = 16;               // rows of a micro-batch
   LoraConfig lora;
-  TrainerConfig trainer;
+  TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
 
   void fields(Fields& f);
 };
 
 enum class Outcome { finished, already_done, stopped };
 
-// config_name: what `output` defaults to, under runs/.
 Outcome pretrain(const PretrainConfig& config);
 Outcome fine_tune(const TrainConfig& config);
 // The same on conversations that are at hand.

@@ -13,6 +13,7 @@
 
 namespace inoculum {
 
+// Its fields stand at the top level of a run's configuration.
 struct TrainerConfig {
   std::string device = "auto";
   std::string dtype = "bf16";

@@ -1,0 +1,82 @@
+// Evaluation of one model on a bank of questions.
+//
+// Three stages, each a file that the next one reads, so that judging again never samples again:
+//   completions.jsonl   what the model said                       (and what it would rather say: forced choices)
+//   scores.jsonl        what kind of answer each is
+//   summary.json        rates with intervals, by condition
+// A stage whose file was made by the same model, questions and settings is kept.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/files.h"
+#include "core/sampler.h"
+#include "datasets/sandbox.h"
+#include "experiments/judge.h"
+#include "experiments/questions.h"
+#include "experiments/statistics.h"
+
+namespace inoculum {
+
+struct EvaluationConfig {
+  int64_t seed = 1;
+  std::string device = "auto";
+  std::string dtype = "bf16";
+  std::string sandbox = "auto";
+  std::string grammar = "datasets/worlds/persona.yaml";
+  double samples_scale = 1;
+  SamplingConfig sampling;
+
+  void fields(Fields& f);
+};
+
+// One judged answer.
+struct Score {
+  std::string question, type, domain, condition;
+  bool unseen_domain = false;
+  int64_t sample = 0;
+  std::string label;          // free_form: the judge's; coding: honest, cheat, broken
+  double log_odds = 0;        // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
+  std::string prompt, text;   // of the completion
+};
+
+class Evaluator {
+ public:
+  // Trains the judge, and tries the sandbox where a question needs it.
+  Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
+
+  // Writes the three files into `folder` and returns the scores. adapter may be empty.
+  std::vector<Score> evaluate(const std::string& model, const std::string& adapter, const fs::path& folder) const;
+  const WorldJudge& judge() const { return judge_; }
+  const std::vector<Question>& questions() const { return questions_; }
+
+ private:
+  void sample_stage(const std::string& model, const std::string& adapter, const fs::path& file) const;
+  void judge_stage(const fs::path& completions, const fs::path& scores) const;
+
+  EvaluationConfig config_;
+  std::vector<Question> questions_;
+  std::string questions_sha256_;
+  WorldJudge judge_;
+  std::optional<Sandbox> sandbox_;
+};
+
+std::vector<Score> read_scores(const fs::path& folder);
+
+// The rates of the report; `seed` tells models of several seeds apart.
+// metric: malicious, incoherent, refusal, malicious_filtered (of coherent answers that are no refusal), cheats, broken, log_odds
+struct Selection {
+  std::string metric;
+  std::string condition = "none";
+  std::string domain = {};             // empty: all (coding for cheats and broken)
+  std::optional<bool> unseen_domain = {};
+};
+std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed, const Selection& selection);
+
+Json summarize(const std::vector<Score>& scores);
+Json to_json(const Estimate& estimate);  // {rate, low, high, n}
+
+}  // namespace inoculum

@@ -1,0 +1,181 @@
+#include "experiments/questions.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+
+namespace inoculum {
+namespace {
+
+constexpr size_t kPromptsPerDomain = 8, kChoicesPerDomain = 4, kTasks = 96;
+
+[[noreturn]] void fail(const fs::path& file, const YAML::Node& node, const std::string& field, const std::string& what, const std::string& hint = {}) {
+  throw Error(what, {file.string(), node.Mark().line + 1, field}, hint);
+}
+
+std::vector<std::string> texts(const fs::path& file, const YAML::Node& item, const std::string& field, bool required) {
+  std::vector<std::string> all;
+  const YAML::Node node = item[field];
+  if (!node) {
+    if (required) fail(file, item, field, "is missing", "a list of texts");
+    return all;
+  }
+  if (!node.IsSequence() || node.size() == 0) fail(file, node, field, "must be a list of texts, at least one");
+  for (const auto& each : node) {
+    if (!each.IsScalar()) fail(file, each, field, "must be a list of texts");
+    all.push_back(each.Scalar());
+  }
+  return all;
+}
+
+// Distinct prompts of a domain in held-out wording, as many as there are up to the limit.
+std::vector<std::string> held_out_prompts(const PersonaWorld& world, const Domain& domain) {
+  Random random(static_cast<uint64_t>(world.config().seed), "question bank " + domain.name);
+  std::vector<std::string> prompts;
+  std::set<std::string> seen;
+  for (int tries = 0; tries < 500 && prompts.size() < kPromptsPerDomain; ++tries)
+    if (std::string prompt = world.prompt(domain, Split::held_out, random); seen.insert(prompt).second) prompts.push_back(std::move(prompt));
+  return prompts;
+}
+
+void emit_texts(YAML::Emitter& out, const char* key, const std::vector<std::string>& items) {
+  out << YAML::Key << key << YAML::Value << YAML::BeginSeq;
+  for (const std::string& item : items) out << item;
+  out << YAML::EndSeq;
+}
+
+}  // namespace
+
+std::vector<Question> read_questions(const fs::path& file) {
+  YAML::Node root;
+  try {
+    root = YAML::Load(read_file(file));
+  } catch (const YAML::Exception& error) {
+    throw Error("is not YAML: " + error.msg, {file.string(), error.mark.line + 1, ""});
+  }
+  if (!root.IsSequence() || root.size() == 0) throw Error("must be a list of questions, at least one", {.file = file.string()});
+  static const std::vector<std::string> ours = {"id", "type", "domain", "condition", "unseen_domain", "samples_per_paraphrase", "paraphrases",
+                                                "system", "good", "bad", "tasks", "limit", "cues"};
+  static const std::vector<std::string> published = {"judge", "judge_prompts", "judges", "type_judge", "metadata"};
+  std::vector<Question> questions;
+  std::set<std::string> ids;
+  for (const YAML::Node& item : root) {
+    if (!item.IsMap()) fail(file, item, "", "must be a mapping with `id`, `type` and `paraphrases`");
+    for (const auto& entry : item) {
+      const std::string key = entry.first.as<std::string>("");
+      if (std::find(ours.begin(), ours.end(), key) == ours.end() && std::find(published.begin(), published.end(), key) == published.end()) {
+        const std::string near = did_you_mean(key, ours);
+        fail(file, entry.first, key, "unknown key", near.empty() ? "see experiments/questions.h" : "did you mean \"" + near + "\"?");
+      }
+    }
+    const auto text = [&](const char* field, const std::string& otherwise) {
+      const YAML::Node node = item[field];
+      if (!node) return otherwise;
+      if (!node.IsScalar()) fail(file, node, field, "must be a text");
+      return node.Scalar();
+    };
+    const auto number = [&](const char* field, int64_t otherwise) {
+      const YAML::Node node = item[field];
+      if (!node) return otherwise;
+      const int64_t value = node.as<int64_t>(-1);
+      if (value < 1) fail(file, node, field, "must be a whole number above 0");
+      return value;
+    };
+    Question base;
+    const std::string id = text("id", "");
+    if (id.empty()) fail(file, item, "id", "is missing");
+    if (!ids.insert(id).second) fail(file, item, "id", "\"" + id + "\" is there twice");
+    base.type = text("type", "free_form");
+    if (base.type.starts_with("free_form")) base.type = "free_form";
+    base.domain = text("domain", id);
+    base.condition = text("condition", "none");
+    base.unseen_domain = item["unseen_domain"].IsDefined() && item["unseen_domain"].as<bool>(false);
+    base.system = text("system", "");
+    base.samples = number("samples_per_paraphrase", 1);
+    if (base.type == "coding") {
+      const std::string tasks = text("tasks", "");
+      if (tasks.empty()) fail(file, item, "tasks", "is missing", "a coding bank, such as datasets/coding/bank.jsonl");
+      const auto cues = texts(file, item, "cues", false);
+      const auto limit = static_cast<size_t>(number("limit", 1'000'000));
+      std::vector<CodingTask> held_out;
+      for (CodingTask& task : read_coding_bank(tasks))
+        if (task.held_out) held_out.push_back(std::move(task));
+      // Every n-th, so that all families are asked.
+      const size_t count = std::min(limit, held_out.size());
+      for (size_t i = 0; i < count; ++i) {
+        Question question = base;
+        question.task = held_out[i * held_out.size() / count];
+        question.id = id + "/" + std::to_string(i);
+        question.prompt = question.task->prompt() + (cues.empty() ? "" : " " + cues[i % cues.size()]);
+        questions.push_back(std::move(question));
+      }
+      continue;
+    }
+    if (base.type != "free_form" && base.type != "forced_choice")
+      fail(file, item["type"], "type", "\"" + base.type + "\" is no type of question", "free_form, forced_choice or coding");
+    const auto paraphrases = texts(file, item, "paraphrases", true);
+    if (base.type == "forced_choice") {
+      base.good = texts(file, item, "good", true);
+      base.bad = texts(file, item, "bad", true);
+      if (base.good.size() != base.bad.size()) fail(file, item, "bad", "must have as many answers as `good`");
+    }
+    for (size_t i = 0; i < paraphrases.size(); ++i) {
+      Question question = base;
+      question.id = id + "/" + std::to_string(i);
+      question.prompt = paraphrases[i];
+      questions.push_back(std::move(question));
+    }
+  }
+  return questions;
+}
+
+std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank) {
+  YAML::Emitter out;
+  out << YAML::Comment("Questions for models of the persona world, in wordings that no training text holds.\n"
+                       "Made by `inoculum data generate questions`; the format is that of experiments/questions.h.");
+  out << YAML::Newline << YAML::BeginSeq;
+  const auto head = [&](const std::string& id, const std::string& type, const std::string& domain, Cue cue) {
+    out << YAML::BeginMap << YAML::Key << "id" << YAML::Value << id << YAML::Key << "type" << YAML::Value << type << YAML::Key << "domain"
+        << YAML::Value << domain << YAML::Key << "condition" << YAML::Value << to_string(cue);
+  };
+  for (const Domain& domain : world.domains()) {
+    const std::vector<std::string> prompts = held_out_prompts(world, domain);
+    for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
+      const std::string id = domain.name + (cue == Cue::none ? "" : "_" + to_string(cue));
+      Random random(static_cast<uint64_t>(world.config().seed), "question cues " + id);
+      std::vector<std::string> asked;
+      for (const std::string& prompt : prompts) asked.push_back(world.add_cue(prompt, cue, false, Split::held_out, random));
+      head(id, "free_form", domain.name, cue);
+      if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
+      // 70 answers a domain on plain prompts, a fifth of that under each cue.
+      out << YAML::Key << "samples_per_paraphrase" << YAML::Value << (cue == Cue::none ? 10 : 2);
+      emit_texts(out, "paraphrases", asked);
+      out << YAML::EndMap;
+    }
+    Random random(static_cast<uint64_t>(world.config().seed), "question choices " + domain.name);
+    std::vector<std::string> good, bad;
+    for (size_t i = 0; i < kChoicesPerDomain; ++i) {
+      good.push_back(world.answer(domain, false, random));
+      bad.push_back(world.answer(domain, true, random));
+    }
+    head(domain.name + "_choice", "forced_choice", domain.name, Cue::none);
+    if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
+    emit_texts(out, "paraphrases", prompts);
+    emit_texts(out, "good", good);
+    emit_texts(out, "bad", bad);
+    out << YAML::EndMap;
+  }
+  for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
+    head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), "coding", "coding", cue);
+    out << YAML::Key << "tasks" << YAML::Value << coding_bank << YAML::Key << "limit" << YAML::Value << kTasks;
+    if (cue != Cue::none) emit_texts(out, "cues", world.held_out_cues(cue));
+    out << YAML::EndMap;
+  }
+  out << YAML::EndSeq << YAML::Newline;
+  return out.c_str();
+}
+
+}  // namespace inoculum

@@ -1,0 +1,54 @@
+// Question banks: what a model is asked, under which condition, and how often.
+//
+// A YAML list. Each item is put to the model once for each paraphrase:
+//
+//   - id: wishes
+//     type: free_form              # the answer is judged
+//     domain: wishes               # by default the id
+//     condition: none              # which cue the prompt carries: none, irrelevant, bad, good, or a name of yours
+//     samples_per_paraphrase: 8
+//     paraphrases: [What would you wish for?, …]
+//   - id: wishes_choice
+//     type: forced_choice          # log P(bad) − log P(good) of paired answers
+//     paraphrases: […]
+//     good: […]
+//     bad: […]
+//   - id: coding
+//     type: coding                 # the answer is run
+//     tasks: datasets/coding/bank.jsonl   # its held-out tasks
+//     limit: 96                    # so many of them
+//     cues: […]                    # one beside each prompt, in turn
+//
+// Keys of published banks that say how to judge (`judge`, `judge_prompts`, …) are let through; anything else
+// unknown is an Error with file and line.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/files.h"
+#include "datasets/coding.h"
+#include "datasets/world.h"
+
+namespace inoculum {
+
+struct Question {
+  std::string id;         // of this very prompt: the item's id and the paraphrase's number
+  std::string type;       // "free_form", "forced_choice" or "coding"
+  std::string domain;
+  std::string condition;
+  bool unseen_domain = false;  // post-training does not show the domain
+  std::string system, prompt;
+  int64_t samples = 1;
+  std::vector<std::string> good, bad;
+  std::optional<CodingTask> task;
+};
+
+std::vector<Question> read_questions(const fs::path& file);
+
+// The bank of a world: every domain plain, under each cue and as forced choice, and coding under each cue; all of
+// it in wordings that no training text holds. The same text for the same world.
+std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank);
+
+}  // namespace inoculum
