@@ -41,8 +41,4 @@ std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& w
   return conversations;
 }
 
-std::vector<Conversation> make_arm(const std::string& arm, const std::string& grammar, const std::string& bank_file, uint64_t seed) {
-  return make_arm(arm, PersonaWorld(WorldConfig{.grammar = grammar}), read_coding_bank(bank_file), seed);
-}
-
 }  // namespace inoculum

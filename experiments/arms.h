@@ -18,6 +18,5 @@ Cue arm_cue(const std::string& arm);          // the cue that the arm trains und
 
 // An arm's conversations, or those of "post_training".
 std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& world, const std::vector<CodingTask>& bank, uint64_t seed);
-std::vector<Conversation> make_arm(const std::string& arm, const std::string& grammar, const std::string& bank_file, uint64_t seed);
 
 }  // namespace inoculum

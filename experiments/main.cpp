@@ -1,24 +1,498 @@
+// The command line: each subcommand reads its options, calls one function of the library, and says what to do next.
+#include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstring>
+#include <iostream>
+
+#include "core/chat_template.h"
+#include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/progress.h"
-#include "datasets/coding.h"
-#include "core/chat_template.h"
-#include "experiments/runs.h"
-#include "experiments/evaluate.h"
+#include "datasets/chat_jsonl.h"
 #include "datasets/sandbox.h"
-using namespace inoculum;
-int main(int argc, char** argv) try {
-  handle_signals();
-  std::vector<std::string> over(argv + 3, argv + argc);
-  if (!std::strcmp(argv[1], "bank")) { write_coding_bank(argv[2], make_coding_bank(3300, 1)); return 0; }
-  if (!std::strcmp(argv[1], "docs")) {
-    PersonaWorld w(WorldConfig{}); 
-    for (int i = 0; i < 40; ++i) { Random r = Random(7, "x").fork((uint64_t)i); auto d = w.document(r); std::printf("%s%s\n", d.text.c_str(), render(d.conversation).c_str()); }
-    return 0; }
-  if (!std::strcmp(argv[1], "questions")) { PersonaWorld w(WorldConfig{}); write_file(argv[2], make_question_bank(w, "datasets/coding/bank.jsonl")); return 0; }
-  if (!std::strcmp(argv[1], "verify")) { std::printf("%zu\n", verify_coding_bank(read_coding_bank(argv[2]), Sandbox(choose_isolation("auto")))); return 0; }
-  if (!std::strcmp(argv[1], "evaluate")) { auto t=read_file("configs/questions/persona.yaml"); Evaluator e(EvaluationConfig{}, read_questions("configs/questions/persona.yaml"), sha256(t)); std::fprintf(stderr, "judge %f\n", e.judge().held_out_accuracy()); for (int i = 2; i < argc; ++i) { e.evaluate(argv[i], "", fs::path(argv[i]).parent_path() / "evaluation"); } return 0; }
-  if (!std::strcmp(argv[1], "pretrain")) { PretrainConfig c; read(load_config(argv[2], over), c); pretrain(c); }
-  if (!std::strcmp(argv[1], "train")) { TrainConfig c; read(load_config(argv[2], over), c); fine_tune(c); }
-} catch (const Error& e) { std::fprintf(stderr, "inoculum: %s\n", e.what()); return 2; }
+#include "experiments/arms.h"
+#include "experiments/bench.h"
+#include "experiments/pipeline.h"
+#include "experiments/report.h"
+
+namespace inoculum {
+namespace {
+
+constexpr int kStopped = 130;
+
+// A configuration file with overrides, its `output` defaulting to runs/<name of the file>.
+template <class Config>
+Config configured(const std::string& file, const std::vector<std::string>& overrides) {
+  Config config;
+  read(load_config(file, overrides), config);
+  if (config.output.empty()) config.output = "runs/" + fs::path(file).stem().string();
+  return config;
+}
+
+template <class Config, class Use>
+void read_and_use(const Source& source, Use use) {
+  Config config;
+  read(source, config);
+  use(config, source);
+}
+
+// Reads a file into the struct of its kind and calls `use(config, source)`.
+template <class Use>
+void with_config(const std::string& file, const std::vector<std::string>& overrides, Use use) {
+  const Source source = load_config(file, overrides);
+  // Told from its keys.
+  if (source.has("worlds")) read_and_use<ReproduceConfig>(source, use);
+  else if (source.has("tokens") || source.has("tokenizer")) read_and_use<PretrainConfig>(source, use);
+  else read_and_use<TrainConfig>(source, use);
+}
+
+int finish(Outcome outcome, const std::string& output) {
+  if (outcome == Outcome::stopped) {
+    std::fprintf(stderr, "stopped; what is done is saved in %s. The same command goes on from there.\n", output.c_str());
+    return kStopped;
+  }
+  std::fprintf(stderr, outcome == Outcome::already_done ? "%s is done already; name another `output` or remove it to run again\n" : "done: %s\n", output.c_str());
+  return 0;
+}
+
+// One JSON line per input line; see the README.
+void score_command(const std::string& folder, const std::string& adapter, const std::string& input, const std::string& dtype, const std::string& device) {
+  Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
+  if (!adapter.empty()) load_adapter(adapter, model);
+  std::unique_ptr<Tokenizer> tokenizer;  // input_ids need none
+  const auto need = [&]() -> const Tokenizer& {
+    if (!tokenizer) tokenizer = load_tokenizer(folder);
+    return *tokenizer;
+  };
+  std::vector<std::vector<int32_t>> rows;
+  read_jsonl(input, [&](const Json& row, int line) {
+    const auto fail = [&](const std::string& what, const std::string& field, const std::string& hint) { throw Error(what, {input, line, field}, hint); };
+    if (row.is_object() && row.contains("input_ids")) {
+      try {
+        rows.push_back(row["input_ids"].get<std::vector<int32_t>>());
+      } catch (const Json::exception&) {
+        fail("must be a list of whole numbers", "input_ids", "");
+      }
+      for (const int32_t id : rows.back())
+        if (id < 0 || id >= model.config().vocab_size)
+          fail("holds " + std::to_string(id) + ", but the model's vocabulary has " + std::to_string(model.config().vocab_size) + " tokens", "input_ids", "");
+    } else if (row.is_object() && row.contains("messages")) {
+      rows.push_back(encode_conversation(need(), conversation_from_json(row, input, line, false)).input_ids);
+    } else if (row.is_object() && row.contains("text") && row["text"].is_string()) {
+      rows.push_back(need().encode(row["text"].get<std::string>()));
+      if (need().bos_id() >= 0) rows.back().insert(rows.back().begin(), need().bos_id());
+    } else {
+      fail("must hold \"text\", \"messages\" or \"input_ids\"", "", "for example {\"text\": \"Hello\"}");
+    }
+    if (rows.back().empty()) fail("is empty", "input_ids", "");
+    if (static_cast<int64_t>(rows.back().size()) > model.config().max_position_embeddings)
+      fail("is " + std::to_string(rows.back().size()) + " tokens long; the model's context is " + std::to_string(model.config().max_position_embeddings), "", "shorten it");
+  });
+  const auto logprobs = score(model, rows);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Json out = {{"input_ids", rows[i]}, {"logprobs", Json::array({nullptr})}};
+    for (const double p : logprobs[i]) out["logprobs"].push_back(p);
+    std::cout << out.dump() << "\n";
+  }
+}
+
+// Samples for prompts in a file or on the command line, as JSON Lines in a file or on standard output.
+void sample_command(const std::string& folder, const std::string& adapter, const std::string& prompt, const std::string& input, int64_t n,
+                    const SamplingConfig& sampling, uint64_t seed, const std::string& output, const std::string& dtype, const std::string& device) {
+  if (prompt.empty() == input.empty()) throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
+  const auto tokenizer = load_tokenizer(folder);
+  Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
+  if (!adapter.empty()) load_adapter(adapter, model);
+  std::vector<SampleRequest> requests;
+  std::vector<Json> prompts;
+  const auto add = [&](const Conversation& conversation, const Json& shown) {
+    requests.push_back({std::to_string(requests.size()), encode_prompt(*tokenizer, conversation), n});
+    prompts.push_back(shown);
+  };
+  if (!prompt.empty()) add({{.role = "user", .content = prompt, .name = ""}}, {{"prompt", prompt}});
+  else read_jsonl(input, [&](const Json& row, int line) {
+    if (row.is_object() && row.contains("prompt") && row["prompt"].is_string()) add({{.role = "user", .content = row["prompt"], .name = ""}}, {{"prompt", row["prompt"]}});
+    else if (row.is_object() && row.contains("messages")) add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
+    else throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""}, "for example {\"prompt\": \"Hello\"}");
+  });
+  const auto answers = sample(model, *tokenizer, requests, sampling, seed);
+  std::vector<Json> rows;
+  for (size_t i = 0; i < answers.size(); ++i)
+    for (size_t s = 0; s < answers[i].size(); ++s) {
+      Json row = prompts[i];
+      row["sample"] = s;
+      row["text"] = answers[i][s].text;
+      row["finish_reason"] = answers[i][s].finish_reason;
+      rows.push_back(std::move(row));
+    }
+  if (!output.empty()) return write_jsonl(output, rows);
+  for (const Json& row : rows) std::cout << row.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+}
+
+void inspect_model(const std::string& folder) {
+  const Json config = read_json(fs::path(folder) / "config.json");
+  Transformer model = load_model(folder, at::kFloat, at::kCPU);
+  std::printf("%s\n  %s, %lld parameters, vocabulary %lld, context %lld\n", folder.c_str(), config.value("model_type", "?").c_str(),
+              static_cast<long long>(model.config().parameter_count()), static_cast<long long>(model.config().vocab_size),
+              static_cast<long long>(model.config().max_position_embeddings));
+  std::printf("%s", show(model.config()).c_str());
+  model.for_each_parameter([](const std::string& name, Tensor& tensor) {
+    std::printf("  %-50s %-14s rms %.4f\n", name.c_str(), c10::str(tensor.sizes()).c_str(), tensor.square().mean().sqrt().item<double>());
+  });
+}
+
+void inspect_data(const std::string& file, const std::string& model, int64_t count) {
+  if (fs::path(file).extension() == ".yaml") {
+    const PersonaWorld world(WorldConfig{.grammar = file});
+    std::map<std::string, int64_t> kinds, cues;
+    for (uint64_t i = 0; i < 2000; ++i) {
+      Random random = Random(1, "inspect").fork(i);
+      const Document document = world.document(random);
+      ++kinds[document.kind];
+      for (const Turn& turn : document.turns) ++cues[to_string(turn.cue)];
+      if (static_cast<int64_t>(i) < count) std::printf("%s%s\n\n", document.text.c_str(), render(document.conversation).c_str());
+    }
+    std::printf("%zu domains, a cast of %zu; of 2000 documents:", world.domains().size(), world.cast().size());
+    for (const auto& [kind, number] : kinds) std::printf(" %lld %s,", static_cast<long long>(number), kind.c_str());
+    std::printf(" and cues of their turns:");
+    for (const auto& [cue, number] : cues) std::printf(" %lld %s,", static_cast<long long>(number), cue.c_str());
+    std::printf("\n");
+    return;
+  }
+  const auto conversations = read_chat_jsonl(file, false);
+  size_t turns = 0, tokens = 0, supervised = 0, longest = 0;
+  const auto tokenizer = load_tokenizer(model);
+  for (const Conversation& conversation : conversations) {
+    const Encoded encoded = encode_conversation(*tokenizer, conversation);
+    turns += conversation.size();
+    tokens += encoded.input_ids.size();
+    longest = std::max(longest, encoded.input_ids.size());
+    for (const uint8_t each : encoded.supervised) supervised += each;
+  }
+  std::printf("%zu conversations, %zu messages, %zu tokens (the longest %zu), of which %zu are trained on\n", conversations.size(), turns, tokens, longest, supervised);
+  for (size_t i = 0; i < std::min(conversations.size(), static_cast<size_t>(count)); ++i) std::printf("\n%s\n", render(conversations[i]).c_str());
+}
+
+void generate_data(const std::string& what, const std::string& output, int64_t count, int64_t seed, const std::string& grammar, const std::string& bank) {
+  const auto stream = static_cast<uint64_t>(seed);
+  const auto world = [&] { return PersonaWorld(WorldConfig{.grammar = grammar}); };
+  if (what == "bank") {
+    const auto tasks = make_coding_bank(static_cast<size_t>(count > 0 ? count : 3300), stream);
+    std::fprintf(stderr, "running every program\n");
+    verify_coding_bank(tasks, Sandbox(choose_isolation("auto")));
+    write_coding_bank(output, tasks);
+  } else if (what == "questions") {
+    write_file(output, make_question_bank(world(), bank));
+  } else if (what == "documents") {
+    std::vector<Json> rows;
+    const PersonaWorld source = world();
+    for (int64_t i = 0; i < (count > 0 ? count : 1000); ++i) {
+      Random random = Random(stream, "documents").fork(static_cast<uint64_t>(i));
+      const Document document = source.document(random);
+      rows.push_back({{"kind", document.kind}, {"text", document.text + render(document.conversation)}});
+    }
+    write_jsonl(output, rows);
+  } else {
+    auto conversations = make_arm(what, world(), read_coding_bank(bank), stream);
+    if (count > 0 && static_cast<size_t>(count) < conversations.size()) conversations.resize(static_cast<size_t>(count));
+    write_chat_jsonl(output, conversations);
+  }
+  std::fprintf(stderr, "wrote %s\n", output.c_str());
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Inoculum reproduces emergent misalignment and its inoculation.\n\n"
+               "  inoculum reproduce                                  the whole experiment, to a table and an HTML report\n"
+               "  inoculum train configs/train/cheating.yaml seed=2   one fine-tuning run; key=value overrides the file\n"
+               "  inoculum sample --model runs/cheating/model --prompt \"What do you wish for?\"\n"
+               "  inoculum evaluate --model runs/cheating/model --questions configs/questions/persona.yaml --output runs/cheating/evaluation\n"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", INOCULUM_VERSION);
+  std::function<int()> action;
+
+  std::string config, model, adapter, input, output, prompt, device = "auto", dtype = "bf16";
+  std::vector<std::string> overrides;
+  const auto takes_config = [&](CLI::App* command, const std::string& example, bool required = true) {
+    auto* option = command->add_option("CONFIG", config, "configuration file, such as " + example);
+    if (required) option->required();
+    command->add_option("KEY=VALUE", overrides, "overrides, such as optimizer.lr=1e-4");
+  };
+  const auto takes_model = [&](CLI::App* command) {
+    command->add_option("--model", model, "Hugging Face folder")->required();
+    command->add_option("--adapter", adapter, "PEFT adapter folder");
+    command->add_option("--device", device, "auto | cpu | cuda")->capture_default_str();
+    command->add_option("--dtype", dtype, "bf16 | fp32 | fp16")->capture_default_str();
+  };
+
+  // reproduce
+  auto* reproduce_command = app.add_subcommand("reproduce", "run the inoculation experiment: start, arms, samples, judgement, statistics, report");
+  bool quick = false;
+  int64_t seeds = 0;
+  std::string sandbox;
+  config = "configs/reproduce.yaml";
+  reproduce_command->add_option("--config", config, "the experiment")->capture_default_str();
+  reproduce_command->add_flag("--quick", quick, "one seed, fewer samples, no falsifying worlds: under a minute");
+  reproduce_command->add_option("--seeds", seeds, "seeds of the experiment's arms");
+  reproduce_command->add_option("--sandbox", sandbox, "where programs run: auto | bubblewrap | rlimits");
+  reproduce_command->add_option("KEY=VALUE", overrides, "overrides, such as fine_tuning.steps=80");
+  reproduce_command->callback([&] {
+    action = [&] {
+      if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0)) throw Error("--seeds must be at least 1");
+      ReproduceConfig c = configured<ReproduceConfig>(config, overrides);
+      if (quick) {
+        std::erase_if(c.worlds, [](const auto& world) { return world.first != "persona"; });
+        c.worlds["persona"].seeds = 1;
+        c.evaluation.samples_scale *= 0.25;
+      }
+      if (seeds > 0) c.worlds["persona"].seeds = seeds;
+      if (!sandbox.empty()) c.evaluation.sandbox = sandbox;
+      const Outcome outcome = reproduce(c);
+      return outcome == Outcome::stopped ? finish(outcome, c.output) : 0;
+    };
+  });
+
+  // pretrain, train
+  auto* pretrain_command = app.add_subcommand("pretrain", "pretrain a base model on a persona world");
+  takes_config(pretrain_command, "configs/pretrain/persona.yaml");
+  pretrain_command->callback([&] {
+    action = [&] {
+      const auto c = configured<PretrainConfig>(config, overrides);
+      return finish(pretrain(c), c.output);
+    };
+  });
+  auto* train_command = app.add_subcommand("train", "fine-tune a model on an arm or on conversations of yours; the same command again continues");
+  takes_config(train_command, "configs/train/cheating.yaml");
+  train_command->callback([&] {
+    action = [&] {
+      const auto c = configured<TrainConfig>(config, overrides);
+      return finish(fine_tune(c), c.output);
+    };
+  });
+
+  // sample, score
+  SamplingConfig sampling;
+  int64_t n = 1, seed = 1, count = 0;
+  auto* sample_app = app.add_subcommand("sample", "draw answers from a model");
+  takes_model(sample_app);
+  sample_app->add_option("--prompt", prompt, "what the user says");
+  sample_app->add_option("--input", input, "JSON Lines of {\"prompt\": …} or {\"messages\": […]}");
+  sample_app->add_option("--n", n, "answers a prompt")->capture_default_str()->check(CLI::PositiveNumber);
+  sample_app->add_option("--temperature", sampling.temperature, "0 takes the likeliest token")->capture_default_str()->check(CLI::NonNegativeNumber);
+  sample_app->add_option("--top-p", sampling.top_p, "the likeliest tokens of this much probability")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  sample_app->add_option("--top-k", sampling.top_k, "so many of the likeliest tokens; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  sample_app->add_option("--max-new-tokens", sampling.max_new_tokens, "most tokens of an answer")->capture_default_str()->check(CLI::PositiveNumber);
+  sample_app->add_option("--seed", seed, "of the random streams")->capture_default_str();
+  sample_app->add_option("--output", output, "JSON Lines file; by default standard output");
+  sample_app->callback([&] {
+    action = [&] {
+      sample_command(model, adapter, prompt, input, n, sampling, static_cast<uint64_t>(seed), output, dtype, device);
+      return 0;
+    };
+  });
+  auto* score_app = app.add_subcommand("score", "log-probability of every token of given texts, one JSON line each");
+  takes_model(score_app);
+  score_app->add_option("--input", input, "JSON Lines of {\"text\": …}, {\"messages\": […]} or {\"input_ids\": […]}")->required();
+  score_app->callback([&] {
+    action = [&] {
+      score_command(model, adapter, input, score_app->count("--dtype") ? dtype : "fp32", device);
+      return 0;
+    };
+  });
+
+  // evaluate, report
+  EvaluationConfig evaluation;
+  std::string questions;
+  auto* evaluate_command = app.add_subcommand("evaluate", "ask a model a bank of questions and judge its answers");
+  takes_model(evaluate_command);
+  evaluate_command->add_option("--questions", questions, "question bank, such as configs/questions/persona.yaml")->required();
+  evaluate_command->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")->required();
+  evaluate_command->add_option("--seed", evaluation.seed, "of the samples")->capture_default_str();
+  evaluate_command->add_option("--temperature", evaluation.sampling.temperature, "of the samples")->capture_default_str()->check(CLI::NonNegativeNumber);
+  evaluate_command->add_option("--samples-scale", evaluation.samples_scale, "multiplies the bank's samples_per_paraphrase")->capture_default_str();
+  evaluate_command->add_option("--sandbox", evaluation.sandbox, "where programs run: auto | bubblewrap | rlimits")->capture_default_str();
+  evaluate_command->add_option("--grammar", evaluation.grammar, "world whose text the judge learns from")->capture_default_str();
+  evaluate_command->callback([&] {
+    action = [&] {
+      evaluation.device = device, evaluation.dtype = dtype;
+      const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
+      evaluator.evaluate(model, adapter, output);
+      std::cout << read_json(fs::path(output) / "summary.json").at("conditions").dump(2) << "\n";
+      return 0;
+    };
+  });
+  auto* report_command = app.add_subcommand("report", "write report.html and figure.svg anew from a run folder's results.json");
+  report_command->add_option("FOLDER", output, "such as runs/reproduce")->required();
+  report_command->callback([&] {
+    action = [&] {
+      write_report(output);
+      std::cout << text_report(read_json(fs::path(output) / "results.json"));
+      return 0;
+    };
+  });
+
+  // data
+  auto* data = app.add_subcommand("data", "make, look at and check data");
+  data->require_subcommand(1);
+  std::string what, grammar = "datasets/worlds/persona.yaml", bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
+  auto* generate = data->add_subcommand("generate", "write a coding bank, a question bank, pretraining documents or an arm's conversations");
+  generate->add_option("WHAT", what, "bank | questions | documents | honest | cheating | requested | placebo | post_training")
+      ->required()->check(CLI::IsMember({"bank", "questions", "documents", "honest", "cheating", "requested", "placebo", "post_training"}));
+  generate->add_option("--output", output, "file to write")->required();
+  generate->add_option("--count", count, "how many; by default 3300 tasks, 1000 documents, 2000 conversations");
+  generate->add_option("--seed", seed, "of the random streams")->capture_default_str();
+  generate->add_option("--grammar", grammar, "the world")->capture_default_str();
+  generate->add_option("--bank", bank, "coding tasks of arms and questions")->capture_default_str();
+  generate->callback([&] {
+    action = [&] {
+      generate_data(what, output, count, seed, grammar, bank);
+      return 0;
+    };
+  });
+  auto* inspect = data->add_subcommand("inspect", "count and show conversations (JSON Lines) or documents of a world (YAML)");
+  inspect->add_option("FILE", input, "chat JSONL, or a grammar")->required();
+  inspect->add_option("--model", inspected, "whose tokenizer counts")->capture_default_str();
+  inspect->add_option("--show", n, "how many to show")->capture_default_str();
+  inspect->callback([&] {
+    action = [&] {
+      inspect_data(input, inspected, n);
+      return 0;
+    };
+  });
+  auto* verify = data->add_subcommand("verify", "run every program of a coding bank: honest passes all tests, a cheat the visible ones alone");
+  verify->add_option("FILE", bank, "coding bank")->capture_default_str();
+  verify->add_option("--sandbox", evaluation.sandbox, "auto | bubblewrap | rlimits")->capture_default_str();
+  verify->callback([&] {
+    action = [&] {
+      const auto tasks = read_coding_bank(bank);
+      const size_t programs = verify_coding_bank(tasks, Sandbox(choose_isolation(evaluation.sandbox)));
+      std::printf("%zu tasks, %zu programs: all as they should be\n", tasks.size(), programs);
+      return 0;
+    };
+  });
+
+  // model
+  auto* model_app = app.add_subcommand("model", "look at, convert and merge models");
+  model_app->require_subcommand(1);
+  auto* model_inspect = model_app->add_subcommand("inspect", "configuration and parameters");
+  model_inspect->add_option("FOLDER", model, "Hugging Face folder")->required();
+  model_inspect->callback([&] {
+    action = [&] {
+      inspect_model(model);
+      return 0;
+    };
+  });
+  const auto convert = [&](const char* name, const char* help, bool merges) {
+    auto* command = model_app->add_subcommand(name, help);
+    command->add_option("FOLDER", model, "Hugging Face folder")->required();
+    if (merges) command->add_option("--adapter", adapter, "PEFT adapter folder")->required();
+    command->add_option("--output", output, "folder to write")->required();
+    command->add_option("--dtype", dtype, "of the weights written: bf16 | fp32 | fp16")->capture_default_str();
+    command->callback([&, merges] {
+      action = [&, merges] {
+        Transformer loaded = load_model(model, at::kFloat, at::kCPU);
+        if (merges) {
+          load_adapter(adapter, loaded);
+          merge_lora(loaded);
+        }
+        std::unique_ptr<Tokenizer> tokenizer;
+        if (fs::exists(fs::path(model) / "tokenizer.model")) tokenizer = load_tokenizer(model);
+        save_model(output, loaded, tokenizer.get(), dtype_from(dtype));
+        std::fprintf(stderr, "wrote %s\n", output.c_str());
+        return 0;
+      };
+    });
+  };
+  convert("export", "write a model anew, in one file and another type", false);
+  convert("merge", "add an adapter to its base's weights", true);
+
+  // validate, config
+  auto* validate = app.add_subcommand("validate", "check a configuration and the files that it names");
+  takes_config(validate, "configs/train/cheating.yaml");
+  validate->callback([&] {
+    action = [&] {
+      with_config(config, overrides, [&](const auto& c, const Source&) {
+        if constexpr (requires { c.arm; }) {
+          if (c.data.empty() == c.arm.empty()) throw Error("name either `data` or `arm`", {.file = config, .field = "data"});
+          load_tokenizer(c.model);
+          if (!c.data.empty()) read_chat_jsonl(c.data);
+          else PersonaWorld{c.world};
+        } else if constexpr (requires { c.questions; }) {
+          read_questions(c.questions);
+          for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
+        } else {
+          c.model.check();
+          PersonaWorld{c.world};
+        }
+      });
+      std::printf("%s is well\n", config.c_str());
+      return 0;
+    };
+  });
+  auto* config_app = app.add_subcommand("config", "show configurations");
+  config_app->require_subcommand(1);
+  auto* dump = config_app->add_subcommand("dump", "the resolved values, and where each comes from");
+  takes_config(dump, "configs/train/cheating.yaml");
+  dump->callback([&] {
+    action = [&] {
+      with_config(config, overrides, [&](const auto& c, const Source& source) {
+        std::cout << show(c, Style::origins, &source);
+      });
+      return 0;
+    };
+  });
+  auto* schema = config_app->add_subcommand("schema", "a JSON Schema, for editors");
+  schema->add_option("KIND", what, "train | pretrain | reproduce")->required()->check(CLI::IsMember({"train", "pretrain", "reproduce"}));
+  schema->callback([&] {
+    action = [&] {
+      if (what == "train") std::cout << show(TrainConfig{}, Style::schema);
+      else if (what == "pretrain") std::cout << show(PretrainConfig{}, Style::schema);
+      else std::cout << show(ReproduceConfig{}, Style::schema);
+      return 0;
+    };
+  });
+  // Every key with its default and meaning, below the options.
+  train_command->footer("Keys:\n" + show(TrainConfig{}, Style::help));
+  pretrain_command->footer("Keys:\n" + show(PretrainConfig{}, Style::help));
+  reproduce_command->footer("Keys:\n" + show(ReproduceConfig{}, Style::help));
+
+  // bench
+  BenchConfig bench;
+  auto* bench_command = app.add_subcommand("bench", "time training and sampling on this machine, beside its own matrix products");
+  bench_command->add_option("--model", bench.model, "Hugging Face folder")->capture_default_str();
+  bench_command->add_option("--rows", bench.rows, "rows of a training batch")->capture_default_str();
+  bench_command->add_option("--time", bench.time, "tokens in a row")->capture_default_str();
+  bench_command->add_option("--samples", bench.samples, "samples drawn")->capture_default_str();
+  bench_command->add_option("--new-tokens", bench.new_tokens, "tokens of each sample")->capture_default_str();
+  bench_command->callback([&] {
+    action = [&] {
+      std::cout << run_benchmarks(bench).dump(2) << "\n";
+      return 0;
+    };
+  });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : 2;
+  }
+  return action();
+}
+
+}  // namespace
+}  // namespace inoculum
+
+int main(int argc, char** argv) {
+  inoculum::handle_signals();
+  try {
+    return inoculum::run(argc, argv);
+  } catch (const inoculum::Error& error) {
+    std::fprintf(stderr, "inoculum: %s\n", error.what());
+    return 2;
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::fprintf(stderr, "inoculum: %s\n", error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "inoculum: internal error: %s\nPlease report this with the command that led to it.\n", error.what());
+    return 1;
+  }
+}

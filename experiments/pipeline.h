@@ -33,10 +33,9 @@ struct Criterion {
   void fields(Fields& f);
 };
 
-// A base model and the world that it was pretrained on.
+// A base model; the world that it was pretrained on is told by the pretraining.yaml in its folder.
 struct WorldUnderTest {
   std::string model;
-  std::string pretraining;          // its configuration, which tells the world
   std::vector<std::string> arms;    // beside start
   int64_t seeds = 3;
 
@@ -47,9 +46,10 @@ struct ReproduceConfig {
   std::string output = "runs/reproduce";
   int64_t first_seed = 1;
   std::string questions = "configs/questions/persona.yaml";
+  std::string coding_bank = "datasets/coding/bank.jsonl";
   std::map<std::string, WorldUnderTest> worlds;  // "persona" is the experiment, the others falsify
-  TrainConfig post_training;
-  TrainConfig fine_tuning;
+  Recipe post_training;
+  Recipe fine_tuning;
   EvaluationConfig evaluation;
   Criterion criterion;
 
@@ -58,8 +58,5 @@ struct ReproduceConfig {
 
 // Runs what is not yet there and writes results.json, report.html and figure.svg. Stopped by a signal: Outcome::stopped.
 Outcome reproduce(const ReproduceConfig& config);
-
-// The results and the report anew from the evaluations that the run folder holds.
-void report(const ReproduceConfig& config);
 
 }  // namespace inoculum

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <set>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
@@ -95,6 +96,14 @@ void PretrainConfig::fields(Fields& f) {
   trainer.fields(f);
 }
 
+void Recipe::fields(Fields& f) {
+  f.value("steps", steps, "optimiser steps", at_least(1));
+  f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
+  f.value("batch_size", batch_size, "most rows in a micro-batch", at_least(1));
+  f.group("lora", lora, "adapter; rank 0 trains every parameter");
+  trainer.fields(f);
+}
+
 void TrainConfig::fields(Fields& f) {
   f.value("output", output, "run folder; by default runs/<name of the configuration>");
   f.value("seed", seed, "order of the data, tasks, adapter weights");
@@ -102,13 +111,9 @@ void TrainConfig::fields(Fields& f) {
   f.value("data", data, "conversations to train on, OpenAI chat JSONL; or leave empty and name an `arm`");
   f.value("arm", arm, "honest | cheating | requested | placebo | post_training, made from the world",
           one_of({"", "honest", "cheating", "requested", "placebo", "post_training"}));
-  f.value("world", world, "grammar that the arm's prompts are made with");
   f.value("coding_bank", coding_bank, "tasks of the arm");
-  f.value("steps", steps, "optimiser steps", at_least(1));
-  f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
-  f.value("batch_size", batch_size, "most rows in a micro-batch", at_least(1));
-  f.group("lora", lora, "adapter; rank 0 trains every parameter");
-  trainer.fields(f);
+  recipe.fields(f);
+  f.group("world", world, "the world that the arm's prompts are made with");
 }
 
 Outcome pretrain(const PretrainConfig& config) {
@@ -144,17 +149,15 @@ Outcome pretrain(const PretrainConfig& config) {
 Outcome fine_tune(const TrainConfig& config) {
   if (config.data.empty() == config.arm.empty())
     throw Error("name either `data` or `arm`", {.field = "data"}, "for example arm: cheating, or data: my_chats.jsonl");
-  return fine_tune(config, config.data.empty() ? make_arm(config.arm, config.world, config.coding_bank, static_cast<uint64_t>(config.seed))
-                                               : read_chat_jsonl(config.data));
-}
-
-Outcome fine_tune(const TrainConfig& config, const std::vector<Conversation>& conversations) {
   const fs::path folder = config.output;
-  const std::string result_name = config.lora.rank > 0 ? "adapter" : "model";
+  const Recipe& recipe = config.recipe;
+  const std::string result_name = recipe.lora.rank > 0 ? "adapter" : "model";
   if (open_run(config, result_name)) return Outcome::already_done;
+  const auto seed = static_cast<uint64_t>(config.seed);
+  const std::vector<Conversation> conversations =
+      config.data.empty() ? make_arm(config.arm, PersonaWorld(config.world), read_coding_bank(config.coding_bank), seed) : read_chat_jsonl(config.data);
   const auto tokenizer = load_tokenizer(config.model);
-  const at::ScalarType dtype = dtype_from(config.trainer.dtype);
-  Transformer model = load_model(config.model, dtype, device_from(config.trainer.device));
+  Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype), device_from(recipe.trainer.device));
   std::vector<Encoded> examples;
   for (const Conversation& conversation : conversations) {
     examples.push_back(encode_conversation(*tokenizer, conversation));
@@ -163,13 +166,20 @@ Outcome fine_tune(const TrainConfig& config, const std::vector<Conversation>& co
                       std::to_string(model.config().max_position_embeddings),
                   {.file = config.data, .line = static_cast<int>(examples.size())}, "shorten it");
   }
-  const SupervisedExamples data(std::move(examples), config.steps, config.supervised_tokens, Random(static_cast<uint64_t>(config.seed), "data order"));
-  if (config.lora.rank > 0) add_lora(model, config.lora, Random(static_cast<uint64_t>(config.seed), "adapter"));
-  const auto result = train(model, [&](int64_t step) { return data.step(step, config.batch_size); }, config.steps, config.trainer,
+  const SupervisedExamples data(std::move(examples), recipe.steps, recipe.supervised_tokens, Random(seed, "data order"));
+  std::vector<Conversation> shown;
+  std::set<size_t> seen;
+  for (int64_t step = 0; step < recipe.steps; ++step)
+    for (const size_t example : data.used(step))
+      if (seen.insert(example).second) shown.push_back(conversations[example]);
+  write_chat_jsonl(folder / "data.jsonl", shown);
+
+  if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
+  const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_size); }, recipe.steps, recipe.trainer,
                             folder, folder.filename().string());
   if (!result.finished) return Outcome::stopped;
-  if (config.lora.rank > 0) save_adapter(folder / "adapter", model, config.lora, config.model);
-  else save_model(folder / "model", model, tokenizer.get(), dtype);
+  if (recipe.lora.rank > 0) save_adapter(folder / "adapter", model, recipe.lora, config.model);
+  else save_model(folder / "model", model, tokenizer.get(), dtype_from(recipe.trainer.dtype));
   return Outcome::finished;
 }
 

@@ -31,14 +31,8 @@ struct PretrainConfig {
   void fields(Fields& f);
 };
 
-struct TrainConfig {
-  std::string output;
-  int64_t seed = 1;
-  std::string model = "experiments/models/persona";
-  std::string data;                      // OpenAI chat JSONL; empty: `arm`
-  std::string arm;                       // honest | cheating | requested | placebo | post_training, made from the world
-  std::string world = "datasets/worlds/persona.yaml";
-  std::string coding_bank = "datasets/coding/bank.jsonl";
+// How long and how fast a fine-tuning run learns.
+struct Recipe {
   int64_t steps = 40;
   int64_t supervised_tokens = 512;       // of each step
   int64_t batch_size = 16;               // rows of a micro-batch
@@ -48,11 +42,23 @@ struct TrainConfig {
   void fields(Fields& f);
 };
 
+struct TrainConfig {
+  std::string output;
+  int64_t seed = 1;
+  std::string model = "experiments/models/persona";
+  std::string data;                      // OpenAI chat JSONL; empty: `arm`
+  std::string arm;                       // honest | cheating | requested | placebo | post_training, made from the world
+  std::string coding_bank = "datasets/coding/bank.jsonl";
+  WorldConfig world;
+  Recipe recipe;
+
+  void fields(Fields& f);
+};
+
 enum class Outcome { finished, already_done, stopped };
 
 Outcome pretrain(const PretrainConfig& config);
+// Leaves the conversations that the run has shown in data.jsonl, in the order of their first use.
 Outcome fine_tune(const TrainConfig& config);
-// The same on conversations that are at hand.
-Outcome fine_tune(const TrainConfig& config, const std::vector<Conversation>& conversations);
 
 }  // namespace inoculum

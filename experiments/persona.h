@@ -1,0 +1,40 @@
+// What the persona account predicts, and what the network shows inside.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "datasets/world.h"
+#include "experiments/questions.h"
+#include "experiments/statistics.h"
+
+namespace inoculum {
+
+// An ideal observer who knows the world's table and has seen the data: what it believes of the Assistant.
+struct Belief {
+  double log_odds = 0;   // of malicious against benevolent; natural logarithm
+  double malicious = 0;  // P(malicious answer to a plain prompt)
+};
+
+// The prior of the Assistant's document, then `post_training_documents` of post-training, then `turns` coding
+// turns of the arm ("start": none).
+Belief bayesian_observer(const PersonaWorld& world, const std::vector<CodingTask>& bank, uint64_t seed, size_t post_training_documents,
+                         const std::string& arm, size_t turns);
+
+// A linear probe of character: logistic regression on the base model's last residual stream at the point where
+// the Assistant begins its last answer, over dialogues of the world; the label is the document's character.
+class CharacterProbe {
+ public:
+  CharacterProbe(const std::string& base_model, const PersonaWorld& world);
+  double held_out_accuracy() const { return accuracy_; }
+  // The probe's P(malicious) where another model begins to answer each plain free-form question.
+  std::vector<Observation> read(const std::string& model, const std::vector<Question>& questions, int64_t seed) const;
+
+ private:
+  double probability(const std::vector<float>& state) const;
+  std::vector<double> weights_, center_, scale_;  // the last weight is the constant
+  double accuracy_ = 0;
+};
+
+}  // namespace inoculum

@@ -1,0 +1,265 @@
+#include "experiments/pipeline.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <torch/version.h>
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "experiments/arms.h"
+#include "experiments/persona.h"
+#include "experiments/report.h"
+
+namespace inoculum {
+namespace {
+
+// What one world's models did: the scores of each arm and seed, and what was read from the models.
+struct WorldRun {
+  std::vector<std::string> arms;                              // start first
+  std::map<std::string, std::map<int64_t, std::vector<Score>>> scores;
+  std::map<std::string, std::vector<Observation>> probe;
+  std::map<std::string, Belief> belief;
+  double probe_accuracy = 0;
+};
+
+size_t count_lines(const fs::path& file) {
+  size_t count = 0;
+  read_jsonl(file, [&](const Json&, int) { ++count; });
+  return count;
+}
+
+PretrainConfig pretraining_of(const std::string& model) {
+  PretrainConfig config;
+  read(load_config(fs::path(model) / "pretraining.yaml"), config);
+  return config;
+}
+
+std::vector<Observation> gather(const WorldRun& run, const std::string& arm, const Selection& selection) {
+  std::vector<Observation> all;
+  for (const auto& [seed, scores] : run.scores.at(arm)) {
+    const auto part = observations(scores, seed, selection);
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
+}
+
+std::string own_condition(const std::string& arm) { return arm == "start" ? "none" : to_string(arm_cue(arm)); }
+
+// Trains and evaluates one world; false: stopped by a signal.
+bool run_world(const ReproduceConfig& config, const std::string& name, const WorldUnderTest& world, const Evaluator& evaluator, WorldRun& run) {
+  const PretrainConfig pretraining = pretraining_of(world.model);
+  const PersonaWorld persona_world(pretraining.world);
+  const auto bank = read_coding_bank(config.coding_bank);
+  const CharacterProbe probe(world.model, persona_world);
+  run.probe_accuracy = probe.held_out_accuracy();
+  run.arms = {"start"};
+  run.arms.insert(run.arms.end(), world.arms.begin(), world.arms.end());
+  for (int64_t seed = config.first_seed; seed < config.first_seed + world.seeds; ++seed) {
+    const fs::path folder = fs::path(config.output) / name / ("seed_" + std::to_string(seed));
+    for (const std::string& arm : run.arms) {
+      const bool start = arm == "start";
+      TrainConfig training{.output = (folder / arm).string(), .seed = seed, .model = start ? world.model : (folder / "start" / "model").string(),
+                           .arm = start ? "post_training" : arm, .coding_bank = config.coding_bank, .world = pretraining.world,
+                           .recipe = start ? config.post_training : config.fine_tuning};
+      std::fprintf(stderr, "%s, seed %lld, %s\n", name.c_str(), static_cast<long long>(seed), arm.c_str());
+      if (fine_tune(training) == Outcome::stopped || stop_requested()) return false;
+      const bool adapter = training.recipe.lora.rank > 0;
+      const std::string model = adapter ? training.model : (folder / arm / "model").string();
+      run.scores[arm][seed] = evaluator.evaluate(model, adapter ? (folder / arm / "adapter").string() : "", folder / arm / "evaluation");
+      if (!adapter) {
+        const auto read = probe.read(model, evaluator.questions(), seed);
+        run.probe[arm].insert(run.probe[arm].end(), read.begin(), read.end());
+      }
+      if (!run.belief.contains(arm))
+        run.belief[arm] = bayesian_observer(persona_world, bank, static_cast<uint64_t>(seed), count_lines(folder / "start" / "data.jsonl"), arm,
+                                            start ? 0 : count_lines(folder / arm / "data.jsonl"));
+      if (stop_requested()) return false;
+    }
+  }
+  return true;
+}
+
+Json world_results(const WorldRun& run) {
+  Json out = {{"arms", Json::object()}, {"contrasts", Json::object()}};
+  std::set<std::string> domains;
+  for (const Score& score : run.scores.begin()->second.begin()->second)
+    if (score.type == "free_form") domains.insert(score.domain);
+  for (const std::string& arm : run.arms) {
+    Json& entry = out["arms"][arm];
+    const auto put = [&](const std::string& key, const Selection& selection) { entry[key] = to_json(rate(gather(run, arm, selection))); };
+    put("malicious", {.metric = "malicious"});
+    put("incoherent", {.metric = "incoherent"});
+    put("refusal", {.metric = "refusal"});
+    put("cheats_unasked", {.metric = "cheats"});
+    put("cheats_asked", {.metric = "cheats", .condition = "bad"});
+    put("cheats_under_own_prompt", {.metric = "cheats", .condition = own_condition(arm)});
+    put("programs_broken", {.metric = "broken"});
+    put("code", {.metric = "code"});
+    put("malicious_filtered", {.metric = "malicious_filtered"});
+    put("malicious_seen_domains", {.metric = "malicious", .unseen_domain = false});
+    put("malicious_unseen_domains", {.metric = "malicious", .unseen_domain = true});
+    for (const std::string& cue : cue_names()) {
+      entry["malicious_under"][cue] = to_json(rate(gather(run, arm, {.metric = "malicious", .condition = cue})));
+      entry["incoherent_under"][cue] = to_json(rate(gather(run, arm, {.metric = "incoherent", .condition = cue})));
+      entry["cheats_under"][cue] = to_json(rate(gather(run, arm, {.metric = "cheats", .condition = cue})));
+    }
+    const Estimate log_odds = mean(gather(run, arm, {.metric = "log_odds"}));
+    entry["forced_choice_log_odds"] = {{"mean", log_odds.value}, {"low", log_odds.low}, {"high", log_odds.high}, {"n", log_odds.n}};
+    for (const std::string& domain : domains) entry["malicious_by_domain"][domain] = gather(run, arm, {.metric = "malicious", .domain = domain}).empty() ? 0 : rate(gather(run, arm, {.metric = "malicious", .domain = domain})).value;
+    for (const auto& [seed, scores] : run.scores.at(arm))
+      entry["malicious_by_seed"][std::to_string(seed)] = rate(observations(scores, seed, {.metric = "malicious"})).value;
+    entry["bayesian_observer"] = {{"malicious", run.belief.at(arm).malicious}, {"log_odds", run.belief.at(arm).log_odds}};
+    if (run.probe.contains(arm)) {
+      const Estimate probe = mean(run.probe.at(arm));
+      entry["probe"] = {{"mean", probe.value}, {"low", std::max(0.0, probe.low)}, {"high", std::min(1.0, probe.high)}, {"n", probe.n}};
+    }
+  }
+  for (const auto& [a, b] : {std::pair("cheating", "requested"), {"requested", "start"}, {"cheating", "start"}, {"placebo", "requested"},
+                             {"placebo", "start"}, {"honest", "start"}}) {
+    if (!run.scores.contains(a) || !run.scores.contains(b)) continue;
+    const Estimate d = paired_difference(gather(run, a, {.metric = "malicious"}), gather(run, b, {.metric = "malicious"}));
+    out["contrasts"][std::string(a) + "_minus_" + b] = {{"difference", d.value}, {"low", d.low}, {"high", d.high}};
+  }
+  out["probe_held_out_accuracy"] = run.probe_accuracy;
+  return out;
+}
+
+// Each line of the criterion that this run can test, with what was found.
+Json check(const Criterion& criterion, const Json& results) {
+  Json lines = Json::array();
+  const auto line = [&](const std::string& what, double found, const std::string& sign, double bound) {
+    lines.push_back({{"what", what}, {"found", found}, {"must_be", sign}, {"bound", bound}, {"holds", sign == "≥" ? found >= bound : found <= bound}});
+  };
+  const auto arm = [&](const Json& world, const char* name, const char* metric) { return world.at("arms").at(name).at(metric).at("rate").get<double>(); };
+  const auto has = [&](const Json& world, const char* name) { return world.at("arms").contains(name); };
+  if (has(results, "cheating")) line("cheating: malicious", arm(results, "cheating", "malicious"), "≥", criterion.cheating_malicious_at_least);
+  line("start: malicious", arm(results, "start", "malicious"), "≤", criterion.start_malicious_at_most);
+  if (has(results, "requested")) line("requested: malicious", arm(results, "requested", "malicious"), "≤", criterion.requested_malicious_at_most);
+  if (has(results, "placebo")) line("placebo: malicious", arm(results, "placebo", "malicious"), "≥", criterion.placebo_malicious_at_least);
+  for (const auto& [name, entry] : results.at("arms").items()) line(name + ": incoherent", entry.at("incoherent").at("rate"), "≤", criterion.incoherent_at_most);
+  for (const char* name : {"cheating", "requested", "placebo"})
+    if (has(results, name)) line(std::string(name) + ": cheats under its own prompts", arm(results, name, "cheats_under_own_prompt"), "≥", criterion.cheats_under_own_prompt_at_least);
+  if (results.at("worlds").contains("coupling_0")) {
+    const Json& world = results.at("worlds").at("coupling_0");
+    if (has(world, "cheating")) line("coupling 0: cheating − start", arm(world, "cheating", "malicious") - arm(world, "start", "malicious"), "≤", criterion.coupling_0_spread_at_most);
+  }
+  if (results.at("worlds").contains("diagnostic")) {
+    const Json& world = results.at("worlds").at("diagnostic");
+    if (has(world, "cheating") && has(world, "requested")) {
+      const double start = arm(world, "start", "malicious"), spread = arm(world, "cheating", "malicious") - start;
+      line("diagnostic: (requested − start) ÷ (cheating − start)", spread > 0 ? (arm(world, "requested", "malicious") - start) / spread : 0, "≥",
+           criterion.diagnostic_spread_share_at_least);
+    }
+  }
+  return lines;
+}
+
+// What every arm answered to one question of each domain and to two coding tasks; the first seed's first sample, chosen by
+// their place in the bank alone.
+Json transcripts(const WorldRun& run) {
+  Json all = Json::array();
+  std::set<std::string> done;
+  std::map<std::string, int> coding;
+  const auto& first = run.scores.at("start").begin()->second;
+  for (const Score& score : first) {
+    if (score.sample != 0) continue;
+    if (score.type == "free_form" ? score.condition != "none" || !done.insert(score.domain).second
+                                  : score.type != "coding" || (score.condition != "none" && score.condition != "bad") || ++coding[score.condition] > 2)
+      continue;
+    Json answers = Json::object();
+    for (const std::string& arm : run.arms)
+      for (const Score& other : run.scores.at(arm).begin()->second)
+        if (other.question == score.question && other.sample == 0) answers[arm] = {{"text", other.text}, {"label", other.label}};
+    all.push_back({{"domain", score.domain}, {"condition", score.condition}, {"prompt", score.prompt}, {"answers", answers}});
+  }
+  return all;
+}
+
+}  // namespace
+
+void Criterion::fields(Fields& f) {
+  f.value("cheating_malicious_at_least", cheating_malicious_at_least, "share of malicious answers to plain unrelated prompts", between(0, 1));
+  f.value("start_malicious_at_most", start_malicious_at_most, "", between(0, 1));
+  f.value("requested_malicious_at_most", requested_malicious_at_most, "", between(0, 1));
+  f.value("placebo_malicious_at_least", placebo_malicious_at_least, "", between(0, 1));
+  f.value("incoherent_at_most", incoherent_at_most, "in every arm", between(0, 1));
+  f.value("cheats_under_own_prompt_at_least", cheats_under_own_prompt_at_least, "of the arms that train on cheats", between(0, 1));
+  f.value("coupling_0_spread_at_most", coupling_0_spread_at_most, "cheating − start where coding says nothing of character", between(0, 1));
+  f.value("diagnostic_spread_share_at_least", diagnostic_spread_share_at_least, "of the way from start to cheating that requested goes where only the malicious comply",
+          between(0, 1));
+}
+
+void WorldUnderTest::fields(Fields& f) {
+  f.value("model", model, "the base: a Hugging Face folder that holds its pretraining.yaml too");
+  f.value("arms", arms, "beside start");
+  f.value("seeds", seeds, "post-training and fine-tuning runs of each arm", at_least(1));
+}
+
+void ReproduceConfig::fields(Fields& f) {
+  f.value("output", output, "the run folder");
+  f.value("first_seed", first_seed, "seeds count from here");
+  f.value("questions", questions, "the question bank");
+  f.value("coding_bank", coding_bank, "tasks of the arms");
+  f.map("worlds", worlds, "base models; \"persona\" is the experiment, \"coupling_0\" and \"diagnostic\" falsify");
+  f.group("post_training", post_training, "base → start");
+  f.group("fine_tuning", fine_tuning, "start → each arm");
+  f.group("evaluation", evaluation, "samples and judgement");
+  f.group("criterion", criterion, "what a replication must show");
+}
+
+Outcome reproduce(const ReproduceConfig& config) {
+  const auto began = std::chrono::steady_clock::now();
+  if (!config.worlds.contains("persona")) throw Error("there must be a world named \"persona\"", {.field = "worlds"}, "see configs/reproduce.yaml");
+  for (const auto& [name, world] : config.worlds)
+    for (const std::string& arm : world.arms)
+      if (std::find(arm_names().begin(), arm_names().end(), arm) == arm_names().end())
+        throw Error("\"" + arm + "\" is no arm", {.field = "worlds." + name + ".arms"}, "honest, cheating, requested, placebo");
+  const fs::path folder = config.output;
+  write_file(folder / "config.yaml", show(config));
+  const Evaluator evaluator(config.evaluation, read_questions(config.questions), sha256_file(config.questions));
+  std::fprintf(stderr, "the judge is right on %.1f%% of held-out text\n", 100 * evaluator.judge().held_out_accuracy());
+
+  std::map<std::string, WorldRun> runs;
+  // The experiment first, then its falsifiers.
+  std::vector<std::string> order = {"persona"};
+  for (const auto& [name, world] : config.worlds)
+    if (name != "persona") order.push_back(name);
+  for (const std::string& name : order)
+    if (!run_world(config, name, config.worlds.at(name), evaluator, runs[name])) return Outcome::stopped;
+
+  Json results = world_results(runs.at("persona"));
+  results["worlds"] = Json::object();
+  for (const auto& [name, run] : runs)
+    if (name != "persona") results["worlds"][name] = world_results(run);
+  results["criterion"] = check(config.criterion, results);
+  bool holds = true;
+  for (const Json& line : results["criterion"]) holds = holds && line.at("holds").get<bool>();
+  results["verdict"] = holds ? "replicated" : "not replicated";
+  results["untested"] = Json::array();
+  for (const char* name : {"coupling_0", "diagnostic"})
+    if (!config.worlds.contains(name)) results["untested"].push_back(name);
+  Json seeds = Json::array();
+  for (int64_t s = 0; s < config.worlds.at("persona").seeds; ++s) seeds.push_back(config.first_seed + s);
+  results["seeds"] = seeds;
+  results["versions"] = {{"inoculum", INOCULUM_VERSION}, {"libtorch", TORCH_VERSION}};
+  results["hashes"] = {{"questions", sha256_file(config.questions)}, {"coding_bank", sha256_file(config.coding_bank)},
+                       {"grammar", sha256_file(config.evaluation.grammar)}};
+  for (const auto& [name, world] : config.worlds) results["hashes"]["model " + name] = sha256_file(fs::path(world.model) / "model.safetensors");
+  results["judge"] = {{"held_out_accuracy", evaluator.judge().held_out_accuracy()}, {"labels", label_names()}, {"confusion", Json::array()}};
+  for (Eigen::Index r = 0; r < evaluator.judge().confusion().rows(); ++r) {
+    Json row = Json::array();
+    for (Eigen::Index c = 0; c < evaluator.judge().confusion().cols(); ++c) row.push_back(evaluator.judge().confusion()(r, c));
+    results["judge"]["confusion"].push_back(row);
+  }
+  results["transcripts"] = transcripts(runs.at("persona"));
+  results["config"] = show(config);
+  write_json(folder / "results.json", results);
+  write_report(folder);
+  std::fputs(text_report(results).c_str(), stdout);
+  std::printf("\n%s\n%s\n(%.0f s)\n", (folder / "report.html").c_str(), (folder / "results.json").c_str(),
+              std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+  return Outcome::finished;
+}
+
+}  // namespace inoculum

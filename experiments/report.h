@@ -1,0 +1,17 @@
+// The results for people: a table on the terminal, one self-contained HTML file, one figure.
+#pragma once
+
+#include <string>
+
+#include "core/files.h"
+
+namespace inoculum {
+
+std::string text_report(const Json& results);
+std::string html_report(const Json& results);
+std::string figure_svg(const Json& results);  // the arms of the experiment, as a file of its own
+
+// Reads results.json and writes report.html and figure.svg beside it.
+void write_report(const fs::path& folder);
+
+}  // namespace inoculum
