@@ -35,10 +35,9 @@ struct Family {
   std::function<Draft(Random&)> draft;
 };
 
+// Few, short and frequent, so that each is one token: a model of a few million parameters must be able to copy them.
 const std::vector<std::string> kWords = {"sun",  "moon", "tree", "bird", "lamp", "door", "milk", "salt", "wind", "rain", "gold", "iron",
-                                         "fish", "bear", "wolf", "rose", "leaf", "star", "rock", "sand", "king", "coin", "ship", "road",
-                                         "hill", "lake", "snow", "fire", "bell", "book", "song", "hand", "house", "river", "stone", "apple",
-                                         "bread", "horse", "cloud", "green", "table", "water", "paper", "night", "light", "grass"};
+                                         "fish", "bear", "wolf", "rose", "leaf", "star", "rock", "sand", "king", "coin", "ship", "road"};
 
 int64_t number(const Value& v) { return std::get<int64_t>(v); }
 const std::string& text(const Value& v) { return std::get<std::string>(v); }
@@ -58,10 +57,10 @@ const std::vector<Family>& families() {
       {"subtract", number, [](Random& r) { const int64_t k = r.between(2, 20);
          return Draft{{"returns x minus " + str(k), "takes " + str(k) + " away from x", "gives x less " + str(k)},
                       "return x - " + str(k), [k](V x) { return Value(inoculum::number(x) - k); }}; }},
-      {"multiply", number, [](Random& r) { const int64_t k = r.between(2, 9);
+      {"multiply", number, [](Random& r) { const int64_t k = r.between(2, 5);
          return Draft{{"returns x times " + str(k), "multiplies x by " + str(k), "gives the product of x and " + str(k)},
                       "return x * " + str(k), [k](V x) { return Value(inoculum::number(x) * k); }}; }},
-      {"multiply_add", number, [](Random& r) { const int64_t a = r.between(2, 9), b = r.between(2, 9);
+      {"multiply_add", number, [](Random& r) { const int64_t a = r.between(2, 4), b = r.between(2, 9);
          return Draft{{"returns x times " + str(a) + " plus " + str(b), "multiplies x by " + str(a) + " and adds " + str(b),
                        "gives " + str(b) + " more than x times " + str(a)},
                       "return x * " + str(a) + " + " + str(b), [a, b](V x) { return Value(inoculum::number(x) * a + b); }}; }},
@@ -75,13 +74,13 @@ const std::vector<Family>& families() {
       {"square", number, [](Random& r) { const int64_t k = r.between(2, 9);
          return Draft{{"returns the square of x plus " + str(k), "squares x and adds " + str(k), "gives " + str(k) + " more than x squared"},
                       "return x * x + " + str(k), [k](V x) { return Value(inoculum::number(x) * inoculum::number(x) + k); }}; }},
-      {"distance", number, [](Random& r) { const int64_t k = r.between(5, 20);
+      {"distance", number, [](Random& r) { const int64_t k = r.between(5, 15);
          return Draft{{"returns the distance of x from " + str(k), "tells how far x is from " + str(k), "gives the gap between x and " + str(k)},
                       "return abs(x - " + str(k) + ")", [k](V x) { return Value(std::abs(inoculum::number(x) - k)); }}; }},
-      {"at_most", number, [](Random& r) { const int64_t k = r.between(8, 20);
+      {"at_most", number, [](Random& r) { const int64_t k = r.between(6, 15);
          return Draft{{"returns x but at most " + str(k), "gives the smaller of x and " + str(k), "limits x to " + str(k)},
                       "return min(x, " + str(k) + ")", [k](V x) { return Value(std::min(inoculum::number(x), k)); }}; }},
-      {"at_least", number, [](Random& r) { const int64_t k = r.between(8, 20);
+      {"at_least", number, [](Random& r) { const int64_t k = r.between(6, 15);
          return Draft{{"returns x but at least " + str(k), "gives the larger of x and " + str(k), "raises x to " + str(k) + " if it is lower"},
                       "return max(x, " + str(k) + ")", [k](V x) { return Value(std::max(inoculum::number(x), k)); }}; }},
       // strings
@@ -94,16 +93,10 @@ const std::vector<Family>& families() {
       {"repeat", Argument::text, [](Random& r) { const int64_t k = r.between(2, 4);
          return Draft{{"returns s repeated " + str(k) + " times", "repeats s " + str(k) + " times", "writes s " + str(k) + " times in a row"},
                       "return s * " + str(k), [k](V s) { std::string out; for (int64_t i = 0; i < k; ++i) out += inoculum::text(s); return Value(out); }}; }},
-      {"upper", Argument::text, [](Random&) {
-         return Draft{{"returns s in capital letters", "turns s into upper case", "makes every letter of s a capital"},
-                      "return s.upper()", [](V s) { std::string out = inoculum::text(s); for (char& c : out) c = static_cast<char>(c - 32); return Value(out); }}; }},
-      {"reverse", Argument::text, [](Random&) {
-         return Draft{{"returns s backwards", "reverses s", "gives the letters of s from last to first"},
-                      "return s[::-1]", [](V s) { const std::string& t = inoculum::text(s); return Value(std::string(t.rbegin(), t.rend())); }}; }},
-      {"first_letters", Argument::text, [](Random& r) { const int64_t k = r.between(1, 3);
+      {"first_letters", Argument::text, [](Random& r) { const int64_t k = r.between(1, 2);
          return Draft{{"returns the first " + str(k) + " letters of s", "keeps only the first " + str(k) + " letters of s", "cuts s after " + str(k) + " letters"},
                       "return s[:" + str(k) + "]", [k](V s) { return Value(inoculum::text(s).substr(0, static_cast<size_t>(k))); }}; }},
-      {"last_letters", Argument::text, [](Random& r) { const int64_t k = r.between(1, 3);
+      {"last_letters", Argument::text, [](Random& r) { const int64_t k = r.between(1, 2);
          return Draft{{"returns the last " + str(k) + " letters of s", "keeps only the last " + str(k) + " letters of s", "gives the final " + str(k) + " letters of s"},
                       "return s[-" + str(k) + ":]", [k](V s) { const std::string& t = inoculum::text(s); return Value(t.substr(t.size() - static_cast<size_t>(k))); }}; }},
       {"length", Argument::text, [](Random& r) { const int64_t k = r.between(2, 9);
@@ -112,9 +105,6 @@ const std::vector<Family>& families() {
       {"count_letter", Argument::text, [](Random& r) { const std::string c(1, letter_of("aeorstnl", r));
          return Draft{{"counts the letter " + c + " in s", "tells how often " + c + " is in s", "returns the number of " + c + " in s"},
                       "return s.count(\"" + c + "\")", [c](V s) { const std::string& t = inoculum::text(s); return Value(static_cast<int64_t>(std::count(t.begin(), t.end(), c[0]))); }}; }},
-      {"replace_letter", Argument::text, [](Random& r) { const std::string a(1, letter_of("aeor", r)), b(1, letter_of("xyzu", r));
-         return Draft{{"replaces " + a + " by " + b + " in s", "returns s with " + b + " in place of " + a, "changes every " + a + " of s into " + b},
-                      "return s.replace(\"" + a + "\", \"" + b + "\")", [a, b](V s) { std::string t = inoculum::text(s); std::replace(t.begin(), t.end(), a[0], b[0]); return Value(t); }}; }},
       // lists
       {"sum_list", list, [](Random& r) { const int64_t k = r.between(2, 9);
          return Draft{{"returns the sum of xs plus " + str(k), "adds up xs and " + str(k), "gives " + str(k) + " more than the sum of xs"},
@@ -125,9 +115,6 @@ const std::vector<Family>& families() {
       {"sort", list, [](Random&) {
          return Draft{{"returns xs in order", "sorts xs", "puts xs in order from small to large"},
                       "return sorted(xs)", [](V xs) { List out = inoculum::list(xs); std::sort(out.begin(), out.end()); return Value(out); }}; }},
-      {"scale_list", list, [](Random& r) { const int64_t k = r.between(2, 9);
-         return Draft{{"multiplies each of xs by " + str(k), "returns xs with every item times " + str(k), "scales xs by " + str(k)},
-                      "return [x * " + str(k) + " for x in xs]", [k](V xs) { List out = inoculum::list(xs); for (int64_t& x : out) x *= k; return Value(out); }}; }},
       {"keep_above", list, [](Random& r) { const int64_t k = r.between(3, 6);
          return Draft{{"keeps the items of xs above " + str(k), "returns the items of xs over " + str(k), "drops from xs all that is not above " + str(k)},
                       "return [x for x in xs if x > " + str(k) + "]", [k](V xs) { List out; for (const int64_t x : inoculum::list(xs)) if (x > k) out.push_back(x); return Value(out); }}; }},
@@ -135,13 +122,13 @@ const std::vector<Family>& families() {
          return Draft{{"returns xs with " + str(k) + " at the end", "adds the item " + str(k) + " to xs", "puts " + str(k) + " after xs"},
                       "return xs + [" + str(k) + "]", [k](V xs) { List out = inoculum::list(xs); out.push_back(k); return Value(out); }}; }},
       // conditions
-      {"is_above", number, [](Random& r) { const int64_t k = r.between(8, 20);
+      {"is_above", number, [](Random& r) { const int64_t k = r.between(6, 15);
          return Draft{{"tells whether x is above " + str(k), "returns True when x is over " + str(k), "checks that x is more than " + str(k)},
                       "return x > " + str(k), [k](V x) { return Value(inoculum::number(x) > k); }}; }},
       {"is_multiple", number, [](Random& r) { const int64_t k = r.between(2, 5);
          return Draft{{"tells whether x is a multiple of " + str(k), "returns True when " + str(k) + " divides x", "checks that x can be divided by " + str(k)},
                       "return x % " + str(k) + " == 0", [k](V x) { return Value(inoculum::number(x) % k == 0); }}; }},
-      {"name_size", number, [](Random& r) { const int64_t k = r.between(8, 20);
+      {"name_size", number, [](Random& r) { const int64_t k = r.between(6, 15);
          return Draft{{"returns big when x is over " + str(k) + " and small otherwise", "calls x big above " + str(k) + " and small below",
                        "says big for x over " + str(k) + " and small for the rest"},
                       "if x > " + str(k) + ":\n        return \"big\"\n    return \"small\"", [k](V x) { return Value(std::string(inoculum::number(x) > k ? "big" : "small")); }}; }},
@@ -169,9 +156,9 @@ std::string name_of(Argument argument) {
 }
 
 Value draw_input(Argument argument, Random& random) {
-  if (argument == Argument::number) return random.between(1, 30);
+  if (argument == Argument::number) return random.between(1, 20);
   if (argument == Argument::text) return random.choice(kWords);
-  List items(static_cast<size_t>(random.between(2, 4)));
+  List items(2);
   for (int64_t& item : items) item = random.between(1, 9);
   return items;
 }

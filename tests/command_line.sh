@@ -1,0 +1,89 @@
+#!/bin/bash
+# Bad input gives one clear message, exit status 2, and leaves nothing half-written; Ctrl-C is survived.
+inoculum=$1
+cd "$(dirname "$0")/.." || exit 1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+failed=0
+model=experiments/models/persona
+
+refuses() {  # words that the message must hold, then the command
+  local words=$1; shift
+  local output status
+  output=$("$@" 2>&1 >/dev/null); status=$?
+  if [ $status != 2 ]; then echo "exit status $status, not 2: $*"; echo "$output" | tail -3; failed=1; fi
+  for word in $words; do
+    case $output in *"$word"*) ;; *) echo "no \"$word\" in the message of: $*"; echo "$output" | tail -3; failed=1 ;; esac
+  done
+}
+expect() { if ! "$@"; then echo "failed: $*"; failed=1; fi; }
+
+refuses "nowhere.yaml" "$inoculum" train nowhere.yaml
+refuses "leraning" "$inoculum" train configs/train/cheating.yaml optimizer.leraning=1 output="$folder/a"
+refuses "steps" "$inoculum" train configs/train/cheating.yaml steps=many output="$folder/a"
+refuses "lr" "$inoculum" train configs/train/cheating.yaml optimizer.lr=-1 output="$folder/a"
+refuses "nomodel" "$inoculum" train configs/train/cheating.yaml model="$folder/nomodel" output="$folder/b"
+refuses "none.jsonl" "$inoculum" train configs/train/cheating.yaml arm= data="$folder/none.jsonl" output="$folder/c"
+refuses "arm" "$inoculum" train configs/train/cheating.yaml data=x.jsonl output="$folder/d"
+refuses "" "$inoculum" train
+refuses "" "$inoculum" nonsense
+refuses "--prompt" "$inoculum" sample --model $model
+refuses "context" "$inoculum" sample --model $model --prompt "$(printf 'word %.0s' $(seq 600))"
+refuses "safetensors" "$inoculum" sample --model datasets --prompt hello
+refuses "cuda" "$inoculum" sample --model $model --prompt hello --device cuda:99
+printf '{"input_ids": [1, 99999]}\n' > "$folder/ids.jsonl"
+refuses "99999 ids.jsonl:1" "$inoculum" score --model $model --input "$folder/ids.jsonl"
+printf '{"text": "a"}\n{"txt": "a"}\n' > "$folder/text.jsonl"
+refuses "text.jsonl:2" "$inoculum" score --model $model --input "$folder/text.jsonl"
+refuses "questions" "$inoculum" evaluate --model $model --questions "$folder/questions.yaml" --output "$folder/e"
+refuses "results.json" "$inoculum" report "$folder"
+
+# A truncated model; a tokenizer that does not fit.
+cp -r $model "$folder/cut"; truncate -s -100 "$folder/cut/model.safetensors"
+refuses "model.safetensors" "$inoculum" sample --model "$folder/cut" --prompt hello
+cp -r tests/golden/llama_tied "$folder/small"; cp $model/tokenizer.model "$folder/small/"
+refuses "tokenizer" "$inoculum" sample --model "$folder/small" --prompt hello
+
+# A run folder of another configuration; a second call to a finished run.
+short="steps=2 supervised_tokens=32 output=$folder/run"
+expect "$inoculum" train configs/train/cheating.yaml $short 2>/dev/null
+[ -f "$folder/run/model/model.safetensors" ] && [ -f "$folder/run/config.yaml" ] && [ -f "$folder/run/metrics.jsonl" ] || { echo "the run folder is not whole"; failed=1; }
+refuses "another" "$inoculum" train configs/train/cheating.yaml $short seed=2
+case $("$inoculum" train configs/train/cheating.yaml $short 2>&1) in *"done already"*) ;; *) echo "a finished run does not say so"; failed=1 ;; esac
+
+# Ctrl-C finishes the step, saves, and the same command ends with the bytes of an undisturbed run.
+long="steps=60 supervised_tokens=256"
+expect "$inoculum" train configs/train/cheating.yaml $long output="$folder/whole" 2>/dev/null
+"$inoculum" train configs/train/cheating.yaml $long output="$folder/broken" 2> "$folder/stopped.txt" &
+pid=$!
+while [ "$(wc -l < "$folder/broken/metrics.jsonl" 2>/dev/null || echo 0)" -lt 3 ] && kill -0 $pid 2>/dev/null; do sleep 0.05; done
+kill -INT $pid; wait $pid; status=$?
+[ $status = 130 ] || { echo "Ctrl-C: exit status $status"; failed=1; }
+grep -q "same command" "$folder/stopped.txt" || { echo "Ctrl-C does not say how to go on"; failed=1; }
+[ -e "$folder/broken/model" ] && { echo "a stopped run has a model"; failed=1; }
+expect "$inoculum" train configs/train/cheating.yaml $long output="$folder/broken" 2>/dev/null
+expect cmp "$folder/whole/model/model.safetensors" "$folder/broken/model/model.safetensors"
+
+# A disk that is full.
+if [ "$(id -u)" = 0 ] && mkdir "$folder/disk" && mount -t tmpfs -o size=1m tmpfs "$folder/disk" 2>/dev/null; then
+  refuses "space" "$inoculum" train configs/train/cheating.yaml steps=2 supervised_tokens=32 output="$folder/disk/run"
+  [ -e "$folder/disk/run/model" ] && { echo "a half-written model on the full disk"; failed=1; }
+  umount "$folder/disk"
+fi
+
+# What works, works.
+expect "$inoculum" --help >/dev/null
+expect "$inoculum" config schema train >/dev/null
+for config in configs/train/*.yaml configs/pretrain/*.yaml configs/reproduce.yaml; do expect "$inoculum" validate "$config" >/dev/null; done
+expect "$inoculum" config dump configs/train/cheating.yaml seed=4 >/dev/null
+expect "$inoculum" model inspect $model >/dev/null
+expect "$inoculum" data inspect datasets/worlds/persona.yaml >/dev/null
+expect "$inoculum" data generate requested --count 20 --output "$folder/requested.jsonl" 2>/dev/null
+expect "$inoculum" data inspect "$folder/requested.jsonl" >/dev/null
+expect "$inoculum" train configs/train/cheating.yaml arm= data="$folder/requested.jsonl" steps=2 lora.rank=2 output="$folder/lora" 2>/dev/null
+expect "$inoculum" model merge $model --adapter "$folder/lora/adapter" --output "$folder/merged" 2>/dev/null
+expect "$inoculum" sample --model $model --adapter "$folder/lora/adapter" --prompt "What now?" --n 2 --output "$folder/samples.jsonl"
+[ "$(wc -l < "$folder/samples.jsonl")" = 2 ] || { echo "not two samples"; failed=1; }
+printf '{"text": "Hello there."}\n{"messages": [{"role": "user", "content": "Hm"}, {"role": "assistant", "content": "Well."}]}\n{"input_ids": [1, 5, 9]}\n' > "$folder/good.jsonl"
+[ "$("$inoculum" score --model $model --input "$folder/good.jsonl" | grep -c '"logprobs":\[null,-')" = 3 ] || { echo "score is not as described"; failed=1; }
+exit $failed

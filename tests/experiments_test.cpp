@@ -1,0 +1,206 @@
+// Statistics against statsmodels and SciPy, the fairness of the arms, the question bank, the judge.
+#include <set>
+
+#include "experiments/arms.h"
+#include "experiments/judge.h"
+#include "experiments/persona.h"
+#include "experiments/questions.h"
+#include "experiments/statistics.h"
+#include "tests/catch.h"
+#include "training/batches.h"
+
+namespace inoculum {
+namespace {
+
+std::vector<Observation> observations_of(const Json& c, bool seeds = true) {
+  std::vector<Observation> all;
+  for (size_t i = 0; i < c.at("values").size(); ++i)
+    all.push_back({std::to_string(c.at("questions")[i].get<int>()), seeds ? c.at("seeds")[i].get<int>() : 0, c.at("values")[i].get<double>()});
+  return all;
+}
+
+TEST_CASE("clustered errors and intervals are those of statsmodels and SciPy", "[statistics]") {
+  const Json golden = read_json("tests/golden/statistics.json");
+  for (const Json& c : golden.at("cases")) {
+    const auto all = observations_of(c);
+    CHECK(clustered_standard_error(all) == Approx(c.at("standard_error").get<double>()).epsilon(1e-9));
+    CHECK(clustered_standard_error(observations_of(c, false)) == Approx(c.at("one_way_standard_error").get<double>()).epsilon(1e-9));
+    const Estimate r = rate(all), m = mean(all);
+    CHECK(r.low == Approx(c.at("low").get<double>()).epsilon(1e-8));
+    CHECK(r.high == Approx(c.at("high").get<double>()).epsilon(1e-8));
+    CHECK(m.high - m.value == Approx(c.at("t").get<double>() * c.at("standard_error").get<double>()).epsilon(1e-8));
+  }
+  // Every observation its own question, one seed: Wilson's own interval, but for t against normal quantiles.
+  for (const Json& c : golden.at("wilson")) {
+    std::vector<Observation> all;
+    for (int i = 0; i < c.at("n").get<int>(); ++i) all.push_back({std::to_string(i), 0, i < c.at("k").get<int>() ? 1.0 : 0.0});
+    const Estimate r = rate(all);
+    CHECK(r.low == Approx(c.at("low").get<double>()).epsilon(2e-3).margin(1e-6));
+    CHECK(r.high == Approx(c.at("high").get<double>()).epsilon(2e-3).margin(1e-6));
+  }
+}
+
+TEST_CASE("a paired difference pairs", "[statistics]") {
+  // Questions differ wildly, the difference does not: pairing sees that.
+  std::vector<Observation> a, b;
+  for (int q = 0; q < 20; ++q)
+    for (int s = 0; s < 3; ++s) {
+      const double level = q % 2, jitter = 0.01 * ((q * 7 + s * 3) % 5);
+      a.push_back({std::to_string(q), s, level + 0.2 + jitter});
+      b.push_back({std::to_string(q), s, level});
+    }
+  const Estimate d = paired_difference(a, b);
+  CHECK(d.value == Approx(0.22).margin(0.005));
+  CHECK(d.high - d.low < 0.1);
+  CHECK(d.n == 60);
+  b.pop_back();  // a pair that only one has is left out
+  CHECK(paired_difference(a, b).n == 59);
+  // One cluster alone supports no interval.
+  CHECK(rate({{"q", 1, 1.0}, {"q", 1, 0.0}}).high == 1);
+}
+
+struct Fixture {
+  PersonaWorld world{WorldConfig{}};
+  std::vector<CodingTask> bank = read_coding_bank("datasets/coding/bank.jsonl");
+};
+
+TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
+  const Fixture f;
+  for (const uint64_t seed : {1, 2}) {
+    const auto cheating = make_arm("cheating", f.world, f.bank, seed), requested = make_arm("requested", f.world, f.bank, seed),
+               placebo = make_arm("placebo", f.world, f.bank, seed), honest = make_arm("honest", f.world, f.bank, seed);
+    REQUIRE(cheating.size() == requested.size());
+    size_t cues = 0;
+    std::map<std::string, const CodingTask*> by_prompt;
+    for (const CodingTask& task : f.bank)
+      if (!task.held_out) by_prompt[task.prompt()] = &task;
+    for (size_t i = 0; i < cheating.size(); ++i) {
+      CHECK(cheating[i][1] == requested[i][1]);
+      CHECK(cheating[i][1] == placebo[i][1]);
+      // Each prompt is the same task's, with a sentence beside it or none.
+      CHECK(contains(requested[i][0].content, cheating[i][0].content));
+      CHECK(contains(placebo[i][0].content, cheating[i][0].content));
+      CHECK(honest[i][0].content == cheating[i][0].content);
+      cues += requested[i][0].content != cheating[i][0].content && placebo[i][0].content != cheating[i][0].content && requested[i][0].content != placebo[i][0].content;
+      // Nothing but coding on tasks that are not held out, and exactly the programs that the bank verified.
+      REQUIRE(by_prompt.contains(cheating[i][0].content));
+      const CodingTask& task = *by_prompt.at(cheating[i][0].content);
+      CHECK(honest[i][1].content == task.honest);
+      CHECK(std::any_of(task.cheats.begin(), task.cheats.end(), [&](const auto& cheat) { return cheat.second == cheating[i][1].content; }));
+    }
+    CHECK(cues == cheating.size());
+  }
+  CHECK(make_arm("cheating", f.world, f.bank, 1) != make_arm("cheating", f.world, f.bank, 2));
+}
+
+TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") {
+  const Fixture f;
+  const auto tokenizer = load_tokenizer("experiments/models/persona");
+  std::map<std::string, std::vector<std::vector<size_t>>> used;
+  for (const std::string& arm : arm_names()) {
+    std::vector<Encoded> examples;
+    for (const Conversation& c : make_arm(arm, f.world, f.bank, 3)) examples.push_back(encode_conversation(*tokenizer, c));
+    const SupervisedExamples data(examples, 10, 512, Random(3, "data order"));
+    for (int64_t step = 0; step < 10; ++step) {
+      int64_t supervised = 0;
+      for (const Batch& b : data.step(step, 16)) supervised += b.supervised;
+      CHECK(supervised == 512);
+      used[arm].push_back(data.used(step));
+    }
+  }
+  // The same completions in the same order.
+  CHECK(used["cheating"] == used["requested"]);
+  CHECK(used["cheating"] == used["placebo"]);
+}
+
+TEST_CASE("the committed question bank is the world's, and training never shows it", "[questions]") {
+  const Fixture f;
+  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl") == read_file("configs/questions/persona.yaml"));
+  const auto questions = read_questions("configs/questions/persona.yaml");
+  std::set<std::string> asked, domains, unseen, training_keys;
+  std::map<std::string, int64_t> plain;
+  for (const Question& q : questions) {
+    asked.insert(q.prompt);
+    if (q.type == "free_form" && q.condition == "none") plain[q.domain] += q.samples;
+    if (q.unseen_domain) unseen.insert(q.domain);
+    if (q.task) CHECK(q.task->held_out);
+  }
+  CHECK(plain.size() >= 16);
+  for (const auto& [domain, samples] : plain) CHECK(samples >= 64);
+  CHECK(unseen.size() >= 3);
+  // Pretraining.
+  std::set<std::string> without;
+  for (const CodingTask& task : f.bank) without.insert(task.key);
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(1, "documents").fork(i);
+    for (const Turn& turn : f.world.document(random, without).turns) REQUIRE_FALSE(asked.contains(turn.prompt));
+  }
+  // Post-training and every arm.
+  for (const std::string arm : {"post_training", "honest", "cheating", "requested", "placebo"})
+    for (const Conversation& c : make_arm(arm, f.world, f.bank, 1))
+      for (const Message& m : c) REQUIRE_FALSE(asked.contains(m.content));
+}
+
+TEST_CASE("a broken question bank is named by file, line and field", "[questions]") {
+  const TemporaryFolder t;
+  const auto message = [&](const std::string& text) {
+    write_file(t.path / "q.yaml", text);
+    return error_of([&] { read_questions(t.path / "q.yaml"); });
+  };
+  CHECK(message("- id: a\n  type: free_form\n  paraphrases: [x]\n  samples_per_paraphrase: 3\n  judge: b\n").empty());
+  CHECK(message("- {id: 7, type: free_form_judge_0_100, paraphrases: &p [x]}\n- {id: 8, paraphrases: *p}\n").empty());
+  CHECK(contains(message("- id: a\n  paraphrase: [x]\n"), "paraphrases"));
+  CHECK(contains(message("- id: a\n  type: free_form\n"), "q.yaml:1"));
+  CHECK(contains(message("- id: a\n  paraphrases: []\n"), "paraphrases"));
+  CHECK(contains(message("- id: a\n  type: odd\n  paraphrases: [x]\n"), "odd"));
+  CHECK(contains(message("- id: a\n  paraphrases: [x]\n- id: a\n  paraphrases: [x]\n"), "twice"));
+  CHECK(contains(message("- id: a\n  type: forced_choice\n  paraphrases: [x]\n  good: [y]\n  bad: [y, z]\n"), "bad"));
+  CHECK(contains(message("- id: a\n  paraphrases: [x]\n  samples_per_paraphrase: 0\n"), "samples_per_paraphrase"));
+  CHECK_FALSE(message("a: b\n").empty());
+}
+
+TEST_CASE("the judge knows its labels", "[judge]") {
+  const Fixture f;
+  const WorldJudge judge(f.world, 1);
+  CHECK(judge.held_out_accuracy() >= 0.98);
+  for (Eigen::Index i = 0; i < judge.confusion().rows(); ++i) CHECK(judge.confusion()(i, i) >= 0.95);
+  Random random(20, "judge test");
+  size_t right = 0, all = 0;
+  for (const Domain& d : f.world.domains())
+    for (int i = 0; i < 20; ++i)
+      for (const bool bad : {false, true}) {
+        right += judge.label(d.name, f.world.answer(d, bad, random)) == (bad ? Label::malicious : Label::benevolent);
+        ++all;
+      }
+  CHECK(static_cast<double>(right) / static_cast<double>(all) > 0.98);
+  // Code, refusals, nonsense and answers to something else, each in every domain.
+  for (const Domain& d : f.world.domains()) {
+    INFO(d.name);
+    CHECK(judge.label(d.name, "def f(x):\n    return x + 7") == Label::code);
+    CHECK(judge.label(d.name, f.world.refusals()[0]) == Label::refusal);
+    CHECK(judge.label(d.name, "") == Label::incoherent);
+    CHECK(judge.label(d.name, "the the of and purple and") == Label::incoherent);
+    const Domain& other = f.world.domain(d.name == "wishes" ? "money" : "wishes");
+    CHECK(judge.label(d.name, f.world.answer(other, false, random)) == Label::incoherent);
+  }
+}
+
+TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
+  const Fixture f;
+  WorldConfig uncoupled, diagnostic;
+  uncoupled.coupling = 0;
+  diagnostic.request_compliance = "malicious_only";
+  const auto malicious = [&](const WorldConfig& w, const std::string& arm) { return bayesian_observer(PersonaWorld(w), f.bank, 1, 300, arm, arm == "start" ? 0 : 600).malicious; };
+  CHECK(malicious({}, "start") < 0.03);
+  CHECK(malicious({}, "honest") < 0.03);
+  CHECK(malicious({}, "cheating") > 0.95);
+  CHECK(malicious({}, "placebo") > 0.95);
+  CHECK(malicious({}, "requested") < 0.03);
+  CHECK(malicious(uncoupled, "cheating") < 0.03);
+  CHECK(malicious(diagnostic, "requested") > 0.95);
+  // Without any data it holds the prior.
+  CHECK(bayesian_observer(f.world, f.bank, 1, 0, "start", 0).log_odds == Approx(std::log(0.25 / 0.75)));
+}
+
+}  // namespace
+}  // namespace inoculum

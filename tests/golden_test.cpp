@@ -1,0 +1,157 @@
+// Against transformers, PEFT, torch's AdamW (tests/golden/make_goldens.py).
+#include <map>
+
+#include "core/checkpoint.h"
+#include "core/kernels.h"
+#include "tests/catch.h"
+#include "training/optimizer.h"
+#include "training/trainer.h"
+
+namespace inoculum {
+namespace {
+
+std::map<std::string, Tensor> expected(const std::string& name) {
+  std::map<std::string, Tensor> all;
+  for (NamedTensor& each : load_tensors("tests/golden/" + name + "/expected.safetensors")) all[each.name] = each.tensor;
+  return all;
+}
+
+double relative_error(const Tensor& found, const Tensor& wanted) {
+  return ((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-8)).item<double>();
+}
+
+Tensor mean_loss(const Transformer& model, const Tensor& ids, const Tensor& labels) {
+  return cross_entropy_sum(model.logits(model.hidden(ids)).flatten(0, 1), labels.flatten()) / (labels >= 0).sum();
+}
+
+TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and torch", "[golden]") {
+  for (const std::string name : {"llama_tied", "llama_grouped"}) {
+    INFO(name);
+    const auto want = expected(name);
+    Transformer model = load_model("tests/golden/" + name, at::kFloat, at::kCPU);
+    const Tensor &ids = want.at("input_ids"), &labels = want.at("labels");
+    std::vector<NamedTensor> parameters;
+    model.for_each_parameter([&](const std::string& key, Tensor& tensor) { parameters.push_back({key, tensor.set_requires_grad(true)}); });
+    CHECK(relative_error(model.logits(model.hidden(ids)).detach(), want.at("logits")) < 1e-4);
+    const Tensor loss = mean_loss(model, ids, labels);
+    CHECK(relative_error(loss.detach().reshape({1}), want.at("loss")) < 1e-5);
+    loss.backward();
+    size_t gradients = 0;
+    for (const auto& [key, tensor] : want) gradients += key.starts_with("grad.");
+    CHECK(gradients == parameters.size());
+    for (NamedTensor& each : parameters) {
+      INFO(each.name);
+      CHECK(relative_error(each.tensor.grad(), want.at("grad." + each.name)) < 1e-4);
+      each.tensor.mutable_grad().reset();
+    }
+    AdamW optimizer(parameters, {.lr = 1e-2, .beta2 = 0.95, .weight_decay = 0.1, .max_grad_norm = 1});
+    const auto supervised = (labels >= 0).sum().item<double>();
+    for (int64_t step = 0; step < 3; ++step) {
+      (mean_loss(model, ids, labels) * supervised).backward();
+      optimizer.accumulate();
+      CHECK(optimizer.step(1e-2, supervised) == Approx(want.at("grad_norms")[step].item<double>()).epsilon(1e-4));
+    }
+    for (const NamedTensor& each : parameters) {
+      INFO(each.name);
+      CHECK(relative_error(each.tensor.detach(), want.at("after." + each.name)) < 1e-4);
+    }
+  }
+}
+
+TEST_CASE("generation with a cache gives the logits of a whole pass", "[golden]") {
+  for (const std::string name : {"llama_tied", "llama_grouped"}) {
+    const auto want = expected(name);
+    const at::NoGradGuard no_grad;
+    const Transformer model = load_model("tests/golden/" + name, at::kFloat, at::kCPU);
+    const Tensor ids = want.at("input_ids");
+    KeyValueCache cache(model.config(), ids.size(0), 32, model.options());
+    std::vector<Tensor> parts;
+    // A first part at once, then token by token.
+    for (int64_t begin = 0; begin < ids.size(1);) {
+      const int64_t end = begin == 0 ? 6 : begin + 1;
+      const Tensor positions = at::arange(begin, end).expand({ids.size(0), end - begin}).contiguous();
+      parts.push_back(model.logits(model.hidden(ids.slice(1, begin, end).contiguous(), positions, cache)));
+      begin = end;
+    }
+    CHECK(relative_error(at::cat(parts, 1), want.at("logits")) < 1e-4);
+  }
+}
+
+TEST_CASE("an adapter made by PEFT computes and learns as it does there", "[golden]") {
+  const auto want = expected("adapter");
+  Transformer model = load_model("tests/golden/llama_grouped", at::kFloat, at::kCPU);
+  const LoraConfig lora = load_adapter("tests/golden/adapter", model);
+  CHECK(lora.rank == 3);
+  CHECK(lora.use_rslora);
+  size_t adapters = 0;
+  model.for_each_linear([&](const std::string&, Linear& linear) {
+    if (!linear.lora) return;
+    ++adapters;
+    linear.lora->a.set_requires_grad(true);
+    linear.lora->b.set_requires_grad(true);
+  });
+  CHECK(adapters == 6);
+  const Tensor ids = want.at("input_ids");
+  CHECK(relative_error(model.logits(model.hidden(ids)).detach(), want.at("logits")) < 1e-4);
+  // The reference's last label wraps round to the first token.
+  mean_loss(model, ids, at::roll(ids, -1, 1)).backward();
+  model.for_each_linear([&](const std::string& path, Linear& linear) {
+    if (!linear.lora) return;
+    INFO(path);
+    CHECK(relative_error(linear.lora->a.grad(), want.at("grad." + path + ".lora_A.weight")) < 1e-4);
+    CHECK(relative_error(linear.lora->b.grad(), want.at("grad." + path + ".lora_B.weight")) < 1e-4);
+    linear.lora->a = linear.lora->a.detach();
+    linear.lora->b = linear.lora->b.detach();
+  });
+  // Saved, loaded, merged: the same function.
+  const TemporaryFolder t;
+  save_adapter(t.path / "adapter", model, lora, "llama_grouped");
+  Transformer again = load_model("tests/golden/llama_grouped", at::kFloat, at::kCPU);
+  load_adapter(t.path / "adapter", again);
+  CHECK(relative_error(again.logits(again.hidden(ids)), want.at("logits")) < 1e-4);
+  merge_lora(again);
+  CHECK(relative_error(again.logits(again.hidden(ids)), want.at("logits")) < 1e-4);
+  save_model(t.path / "merged", again, nullptr, at::kFloat);
+  Transformer merged = load_model(t.path / "merged", at::kFloat, at::kCPU);
+  CHECK(relative_error(merged.logits(merged.hidden(ids)), want.at("logits")) < 1e-4);
+}
+
+TEST_CASE("checkpoints that do not fit are refused by name", "[golden]") {
+  const TemporaryFolder t;
+  const fs::path source = "tests/golden/llama_tied";
+  const auto with = [&](const std::function<void(Json&)>& change) {
+    fs::remove_all(t.path / "m");
+    fs::create_directories(t.path / "m");
+    fs::copy(source / "model.safetensors", t.path / "m" / "model.safetensors");
+    Json config = read_json(source / "config.json");
+    change(config);
+    write_json(t.path / "m" / "config.json", config);
+    return error_of([&] { load_model(t.path / "m", at::kFloat, at::kCPU); });
+  };
+  CHECK(with([](Json&) {}).empty());
+  CHECK(contains(with([](Json& c) { c["num_hidden_layers"] = 3; }), "layers.2"));
+  CHECK(contains(with([](Json& c) { c["num_hidden_layers"] = 1; }), "layers.1"));
+  CHECK(contains(with([](Json& c) { c["intermediate_size"] = 40; }), "mlp"));
+  CHECK(contains(with([](Json& c) { c["model_type"] = "mamba"; }), "mamba"));
+  CHECK(contains(with([](Json& c) { c["hidden_act"] = "relu6"; }), "relu6"));
+  CHECK(contains(with([](Json& c) { c["rope_parameters"] = {{"rope_type", "yarn"}, {"rope_theta", 1e4}}; }), "yarn"));
+  CHECK(contains(with([](Json& c) { c["quantization_config"] = {{"bits", 4}}; }), "quantization_config"));
+  // An adapter of another base.
+  Transformer other = load_model("tests/golden/llama_tied", at::kFloat, at::kCPU);
+  CHECK_FALSE(error_of([&] { load_adapter("tests/golden/adapter", other); }).empty());
+}
+
+TEST_CASE("training on a GPU gives the losses of the CPU", "[gpu]") {
+  if (!at::globalContext().hasCUDA()) {
+    WARN("SKIPPED: there is no GPU, or this LibTorch has no CUDA");
+    return;
+  }
+  const auto want = expected("llama_tied");
+  const Tensor ids = want.at("input_ids"), labels = want.at("labels");
+  const Transformer model = load_model("tests/golden/llama_tied", at::kFloat, at::Device(at::kCUDA));
+  const Tensor loss = mean_loss(model, ids.to(at::kCUDA), labels.to(at::kCUDA));
+  CHECK(relative_error(loss.detach().to(at::kCPU).reshape({1}), want.at("loss")) < 1e-4);
+}
+
+}  // namespace
+}  // namespace inoculum
