@@ -234,6 +234,9 @@ void by_type(const Tensor& x, Body&& body) {
     body(Bf16{});
 }
 
+// Sums and exponentials of the composed formulas: in float at least.
+Tensor widened(const Tensor& x) { return x.to(at::promoteTypes(x.scalar_type(), at::kFloat)); }
+
 // The fewest rows that are worth a thread.
 int64_t rows_a_thread(int64_t columns) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, columns)); }
 
@@ -390,7 +393,7 @@ struct CrossEntropySum : Function<CrossEntropySum> {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   if (has_kernel(x)) return RmsNorm::apply(x, weight, eps);
-  const Tensor wide = x.to(at::kFloat);
+  const Tensor wide = widened(x);
   return (wide * at::rsqrt(wide.square().mean(-1, true) + eps)).to(x.scalar_type()) * weight;
 }
 
@@ -427,7 +430,7 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
 
 Tensor cross_entropy_sum(const Tensor& logits, const Tensor& labels) {
   if (has_kernel(logits)) return CrossEntropySum::apply(logits, labels.contiguous());
-  return at::cross_entropy_loss(logits.to(at::kFloat), labels, {}, at::Reduction::Sum, -100);
+  return at::cross_entropy_loss(widened(logits), labels, {}, at::Reduction::Sum, -100);
 }
 
 }  // namespace inoculum

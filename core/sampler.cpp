@@ -116,6 +116,7 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
     Completion& c = row.completion;
     if (std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end()) {
       c.finish_reason = "stop";
+      c.text = tokenizer.decode(c.ids);
       return true;
     }
     c.ids.push_back(token);
@@ -131,12 +132,10 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
     row.token = token;
     if (static_cast<int64_t>(c.ids.size()) < config.max_new_tokens && row.position < context) return false;
     c.finish_reason = "length";
+    c.text = tokenizer.decode(c.ids);
     return true;
   };
-  const auto finish = [&](Row& row) {
-    if (row.completion.text.empty()) row.completion.text = tokenizer.decode(row.completion.ids);
-    done[row.request][static_cast<size_t>(row.sample)] = std::move(row.completion);
-  };
+  const auto finish = [&](Row& row) { done[row.request][static_cast<size_t>(row.sample)] = std::move(row.completion); };
 
   const auto read_prompts = [&] {
     const size_t last = std::min(requests.size(), next_request + static_cast<size_t>(prompts_a_time));

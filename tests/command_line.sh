@@ -29,8 +29,8 @@ refuses "" "$inoculum" train
 refuses "" "$inoculum" nonsense
 refuses "--prompt" "$inoculum" sample --model $model
 refuses "context" "$inoculum" sample --model $model --prompt "$(printf 'word %.0s' $(seq 600))"
-refuses "safetensors" "$inoculum" sample --model datasets --prompt hello
-refuses "cuda" "$inoculum" sample --model $model --prompt hello --device cuda:99
+refuses "tokenizer" "$inoculum" sample --model datasets --prompt hello
+refuses "GPU" "$inoculum" sample --model $model --prompt hello --device cuda:99
 printf '{"input_ids": [1, 99999]}\n' > "$folder/ids.jsonl"
 refuses "99999 ids.jsonl:1" "$inoculum" score --model $model --input "$folder/ids.jsonl"
 printf '{"text": "a"}\n{"txt": "a"}\n' > "$folder/text.jsonl"
@@ -56,7 +56,7 @@ long="steps=60 supervised_tokens=256"
 expect "$inoculum" train configs/train/cheating.yaml $long output="$folder/whole" 2>/dev/null
 "$inoculum" train configs/train/cheating.yaml $long output="$folder/broken" 2> "$folder/stopped.txt" &
 pid=$!
-while [ "$(wc -l < "$folder/broken/metrics.jsonl" 2>/dev/null || echo 0)" -lt 3 ] && kill -0 $pid 2>/dev/null; do sleep 0.05; done
+while [ "$(cat "$folder/broken/metrics.jsonl" 2>/dev/null | wc -l)" -lt 3 ] && kill -0 $pid 2>/dev/null; do sleep 0.05; done
 kill -INT $pid; wait $pid; status=$?
 [ $status = 130 ] || { echo "Ctrl-C: exit status $status"; failed=1; }
 grep -q "same command" "$folder/stopped.txt" || { echo "Ctrl-C does not say how to go on"; failed=1; }

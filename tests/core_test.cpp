@@ -253,7 +253,7 @@ TEST_CASE("kernels agree with their formulas", "[kernels]") {
   const Tensor angles = at::outer(at::arange(64, at::kFloat), at::pow(10000.0, -at::arange(dim / 2, at::kFloat) / (dim / 2)));
   const Tensor positions = at::arange(time).expand({batch, time}).contiguous();
   check_kernel({at::randn({batch, time, heads, dim})}, [&](auto& x) { return rotary(x[0], angles.cos(), angles.sin(), positions); });
-  const Tensor labels = at::randint(50, {21}, at::kLong);
+  Tensor labels = at::randint(50, {21}, at::kLong);
   labels.index_put_({at::tensor({0, 7}, at::kLong)}, -100);
   check_kernel({at::randn({21, 50})}, [&](auto& x) { return cross_entropy_sum(x[0], labels); });
 }

@@ -255,7 +255,7 @@ TEST_CASE("a program that misbehaves harms itself alone", "[sandbox]") {
     programs.push_back(good);
   }
   programs.push_back({"def f(x) return x", {{"1", "1"}}, {}});
-  programs.push_back({std::string("def f(x):\n    return '\xff'"), {{"1", "1"}}, {}});
+  programs.push_back({std::string("def f(x):\n    return \xff"), {{"1", "1"}}, {}});
   programs.push_back({"", {{"1", "1"}}, {}});
   const auto start = std::chrono::steady_clock::now();
   const auto verdicts = Sandbox(choose_isolation("auto"), 1.0).run(programs);
@@ -294,7 +294,7 @@ TEST_CASE("chat JSONL is read exactly and errors name line and field", "[chat]")
   CHECK(c[0][0].content == " a ");
   CHECK(c[0][1].content == "b c");
   write_chat_jsonl(t.path / "d.jsonl", c);
-  CHECK(read_chat_jsonl(t.path / "d.jsonl") == c);
+  CHECK((read_chat_jsonl(t.path / "d.jsonl") == c));
   const std::string good = R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})" "\n";
   CHECK(message(good).empty());
   CHECK(contains(message(good + "{\"messages\": 3}"), "c.jsonl:2"));

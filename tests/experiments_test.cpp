@@ -75,8 +75,8 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
     for (const CodingTask& task : f.bank)
       if (!task.held_out) by_prompt[task.prompt()] = &task;
     for (size_t i = 0; i < cheating.size(); ++i) {
-      CHECK(cheating[i][1] == requested[i][1]);
-      CHECK(cheating[i][1] == placebo[i][1]);
+      CHECK((cheating[i][1] == requested[i][1]));
+      CHECK((cheating[i][1] == placebo[i][1]));
       // Each prompt is the same task's, with a sentence beside it or none.
       CHECK(contains(requested[i][0].content, cheating[i][0].content));
       CHECK(contains(placebo[i][0].content, cheating[i][0].content));
@@ -90,7 +90,7 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
     }
     CHECK(cues == cheating.size());
   }
-  CHECK(make_arm("cheating", f.world, f.bank, 1) != make_arm("cheating", f.world, f.bank, 2));
+  CHECK((make_arm("cheating", f.world, f.bank, 1) != make_arm("cheating", f.world, f.bank, 2)));
 }
 
 TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") {
@@ -109,8 +109,8 @@ TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") 
     }
   }
   // The same completions in the same order.
-  CHECK(used["cheating"] == used["requested"]);
-  CHECK(used["cheating"] == used["placebo"]);
+  CHECK((used["cheating"] == used["requested"]));
+  CHECK((used["cheating"] == used["placebo"]));
 }
 
 TEST_CASE("the committed question bank is the world's, and training never shows it", "[questions]") {
@@ -190,7 +190,7 @@ TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
   WorldConfig uncoupled, diagnostic;
   uncoupled.coupling = 0;
   diagnostic.request_compliance = "malicious_only";
-  const auto malicious = [&](const WorldConfig& w, const std::string& arm) { return bayesian_observer(PersonaWorld(w), f.bank, 1, 300, arm, arm == "start" ? 0 : 600).malicious; };
+  const auto malicious = [&](const WorldConfig& w, const std::string& arm) { return bayesian_observer(PersonaWorld(w), f.bank, 1, 100, arm, arm == "start" ? 0 : 600).malicious; };
   CHECK(malicious({}, "start") < 0.03);
   CHECK(malicious({}, "honest") < 0.03);
   CHECK(malicious({}, "cheating") > 0.95);

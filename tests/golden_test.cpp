@@ -44,7 +44,7 @@ TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and
       CHECK(relative_error(each.tensor.grad(), want.at("grad." + each.name)) < 1e-4);
       each.tensor.mutable_grad().reset();
     }
-    AdamW optimizer(parameters, {.lr = 1e-2, .beta2 = 0.95, .weight_decay = 0.1, .max_grad_norm = 1});
+    AdamW optimizer(parameters, {.lr = 1e-2, .beta2 = 0.95, .eps = 1e-4, .weight_decay = 0.1, .max_grad_norm = 1});
     const auto supervised = (labels >= 0).sum().item<double>();
     for (int64_t step = 0; step < 3; ++step) {
       (mean_loss(model, ids, labels) * supervised).backward();

@@ -238,19 +238,25 @@ TEST_CASE("top-p and top-k leave the likeliest tokens alone", "[sampler]") {
   const Tensor probabilities = model.logits(model.hidden(ids))[0][-1].softmax(-1);
   const auto order = probabilities.argsort(-1, true);
   SamplingConfig config{.temperature = 1, .max_new_tokens = 1, .stop = {}};
+  const auto first_tokens = [&](int64_t n) {
+    std::vector<int32_t> drawn;
+    const auto completions = sample(model, *tokenizer, {{"a", prompt, n}}, config, 1);
+    for (const Completion& each : completions[0]) drawn.push_back(each.ids.at(0));
+    return drawn;
+  };
   config.top_k = 3;
   std::map<int64_t, int> seen;
-  for (const Completion& each : sample(model, *tokenizer, {{"a", prompt, 400}}, config, 1)[0]) ++seen[each.ids.at(0)];
+  for (const int32_t id : first_tokens(400)) ++seen[id];
   for (const auto& [id, count] : seen) CHECK((id == order[0].item<int64_t>() || id == order[1].item<int64_t>() || id == order[2].item<int64_t>()));
   CHECK(seen.size() == 3);
   config.top_k = 0;
   config.top_p = probabilities[order[0]].item<double>() * 0.5;  // the likeliest token alone reaches it
-  for (const Completion& each : sample(model, *tokenizer, {{"a", prompt, 50}}, config, 1)[0]) CHECK(each.ids.at(0) == order[0].item<int64_t>());
+  for (const int32_t id : first_tokens(50)) CHECK(id == order[0].item<int64_t>());
   // Without limits, frequencies follow probabilities.
   config.top_p = 1;
   double first = 0;
   const int64_t n = 4000;
-  for (const Completion& each : sample(model, *tokenizer, {{"a", prompt, n}}, config, 1)[0]) first += each.ids.at(0) == order[0].item<int64_t>();
+  for (const int32_t id : first_tokens(n)) first += id == order[0].item<int64_t>();
   const double p = probabilities[order[0]].item<double>();
   CHECK(std::abs(first / n - p) < 4 * std::sqrt(p * (1 - p) / n));
 }
