@@ -41,10 +41,10 @@ Json run_benchmarks(const BenchConfig& config) {
     Json& entry = out[name];
     entry["gemm_gflops"] = gemm;
 
-    // One whole optimiser step: forward, backward, clipping, AdamW.
+    // One whole optimiser step: forward, backward, clipping, update.
     std::vector<NamedTensor> parameters;
     model.for_each_parameter([&](const std::string& parameter, Tensor& tensor) { parameters.push_back({parameter, tensor.set_requires_grad(true)}); });
-    AdamW optimizer(parameters, {});
+    Optimizer optimizer(parameters, {});
     const Tensor ids = at::randint(vocabulary, {config.rows, config.time}, at::kLong);
     const Tensor labels = at::randint(vocabulary, {config.rows * config.time}, at::kLong);
     const double step = best_seconds(config.repeats, [&] {

@@ -44,7 +44,7 @@ TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and
       CHECK(relative_error(each.tensor.grad(), want.at("grad." + each.name)) < 1e-4);
       each.tensor.mutable_grad().reset();
     }
-    AdamW optimizer(parameters, {.lr = 1e-2, .beta2 = 0.95, .eps = 1e-4, .weight_decay = 0.1, .max_grad_norm = 1});
+    Optimizer optimizer(parameters, {.lr = 1e-2, .beta2 = 0.95, .eps = 1e-4, .weight_decay = 0.1, .max_grad_norm = 1});
     const auto supervised = (labels >= 0).sum().item<double>();
     for (int64_t step = 0; step < 3; ++step) {
       (mean_loss(model, ids, labels) * supervised).backward();
@@ -55,6 +55,22 @@ TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and
       INFO(each.name);
       CHECK(relative_error(each.tensor.detach(), want.at("after." + each.name)) < 1e-4);
     }
+  }
+}
+
+TEST_CASE("Muon's steps are those of torch.optim.Muon", "[golden]") {
+  const auto want = expected("muon");
+  std::vector<NamedTensor> parameters;
+  for (const std::string name : {"layers.wide", "layers.tall"}) parameters.push_back({name, want.at("before." + name).clone().set_requires_grad(true)});
+  Optimizer optimizer(parameters, {.name = "muon", .lr = 1e-2, .weight_decay = 0.1, .max_grad_norm = 0});
+  for (int64_t step = 0; step < 3; ++step) {
+    for (NamedTensor& each : parameters) each.tensor.mutable_grad() = want.at("gradients." + each.name)[step].clone();
+    optimizer.accumulate();
+    optimizer.step(1e-2, 1);
+  }
+  for (const NamedTensor& each : parameters) {
+    INFO(each.name);
+    CHECK(relative_error(each.tensor.detach(), want.at("after." + each.name)) < 1e-6);
   }
 }
 

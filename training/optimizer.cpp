@@ -10,12 +10,14 @@
 namespace inoculum {
 
 void OptimizerConfig::fields(Fields& f) {
+  f.value("name", name, "adamw | muon (matrices inside the layers; AdamW for the rest)", one_of({"adamw", "muon"}));
   f.value("lr", lr, "peak learning rate", at_least(0));
   f.value("schedule", schedule, "cosine | linear | constant", one_of({"cosine", "linear", "constant"}));
   f.value("warmup_steps", warmup_steps, "steps of linear rise to lr", at_least(0));
   f.value("min_lr_ratio", min_lr_ratio, "where cosine and linear end, as a share of lr", between(0, 1));
   f.value("beta1", beta1, "decay of the mean gradient", between(0, 1));
   f.value("beta2", beta2, "decay of the mean squared gradient", between(0, 1));
+  f.value("momentum", momentum, "decay of Muon's mean gradient", between(0, 1));
   f.value("eps", eps, "added to the root of the mean square", at_least(0));
   f.value("weight_decay", weight_decay, "decoupled decay of matrices", at_least(0));
   f.value("max_grad_norm", max_grad_norm, "gradients are scaled down to this norm; 0 leaves them alone", at_least(0));
@@ -31,7 +33,7 @@ double OptimizerConfig::rate(int64_t step, int64_t steps) const {
   return lr * (min_lr_ratio + (1 - min_lr_ratio) * share);
 }
 
-AdamW::AdamW(std::vector<NamedTensor> parameters, OptimizerConfig config)
+Optimizer::Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config)
     : config_(std::move(config)), parameters_(std::move(parameters)) {
   for (const auto& [name, parameter] : parameters_) {
     masters_.push_back(parameter.detach().to(at::kFloat, false, true));
@@ -42,7 +44,7 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, OptimizerConfig config)
   }
 }
 
-void AdamW::accumulate() {
+void Optimizer::accumulate() {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Tensor& gradient = parameters_[i].tensor.mutable_grad();
     if (!gradient.defined()) continue;
@@ -51,7 +53,7 @@ void AdamW::accumulate() {
   }
 }
 
-double AdamW::step(double lr, double divisor) {
+double Optimizer::step(double lr, double divisor) {
   const at::NoGradGuard no_grad;
   double square = 0;
   for (Tensor& gradient : gradients_) {
@@ -62,33 +64,60 @@ double AdamW::step(double lr, double divisor) {
   if (!std::isfinite(norm)) return norm;
   if (config_.max_grad_norm > 0 && norm > config_.max_grad_norm)
     for (Tensor& gradient : gradients_) gradient.mul_(config_.max_grad_norm / (norm + 1e-6));
-  for (const bool decays : {true, false}) {
-    std::vector<Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
-    for (size_t i = 0; i < masters_.size(); ++i) {
-      if ((masters_[i].dim() >= 2) != decays) continue;
-      steps_[i].add_(1);  // the kernel expects the step counted from 1
-      parameters.push_back(masters_[i]);
-      gradients.push_back(gradients_[i]);
-      exp_avgs.push_back(exp_avgs_[i]);
-      exp_avg_sqs.push_back(exp_avg_sqs_[i]);
-      steps.push_back(steps_[i]);
-    }
-    if (parameters.empty()) continue;
-    at::_fused_adamw_(parameters, gradients, exp_avgs, exp_avg_sqs, {}, steps, lr, config_.beta1, config_.beta2,
-                      decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
-  }
+  for (const bool decays : {true, false}) adamw(decays, lr);
+  for (size_t i = 0; i < masters_.size(); ++i)
+    if (is_muon(i)) muon(i, lr);
   ++step_;
   for (Tensor& gradient : gradients_) gradient.zero_();
   publish();
   return norm;
 }
 
-void AdamW::publish() {
+bool Optimizer::is_muon(size_t parameter) const {
+  return config_.name == "muon" && masters_[parameter].dim() == 2 && parameters_[parameter].name.find("layers.") != std::string::npos;
+}
+
+void Optimizer::adamw(bool decays, double lr) {
+  std::vector<Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
+  for (size_t i = 0; i < masters_.size(); ++i) {
+    if (is_muon(i) || (masters_[i].dim() >= 2) != decays) continue;
+    steps_[i].add_(1);  // the kernel expects the step counted from 1
+    parameters.push_back(masters_[i]);
+    gradients.push_back(gradients_[i]);
+    exp_avgs.push_back(exp_avgs_[i]);
+    exp_avg_sqs.push_back(exp_avg_sqs_[i]);
+    steps.push_back(steps_[i]);
+  }
+  if (parameters.empty()) return;
+  at::_fused_adamw_(parameters, gradients, exp_avgs, exp_avg_sqs, {}, steps, lr, config_.beta1, config_.beta2,
+                    decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
+}
+
+void Optimizer::muon(size_t parameter, double lr) {
+  Tensor &master = masters_[parameter], &mean = exp_avgs_[parameter];
+  const Tensor& gradient = gradients_[parameter];
+  mean.lerp_(gradient, 1 - config_.momentum);
+  // The nearest orthogonal matrix, roughly: five steps of the quintic Newton–Schulz iteration that lifts small
+  // singular values fastest, on the wide side, in bfloat16, which it tolerates.
+  const bool tall = master.size(0) > master.size(1);
+  Tensor x = gradient.lerp(mean, config_.momentum).to(at::kBFloat16);  // Nesterov's look ahead
+  if (tall) x = x.t();
+  x = x / x.norm().clamp_min(1e-7);
+  for (int i = 0; i < 5; ++i) {
+    const Tensor gram = x.mm(x.t());
+    x = at::addmm(x, at::addmm(gram, gram, gram, -4.7750, 2.0315), x, 3.4445, 1);
+  }
+  if (tall) x = x.t();
+  master.mul_(1 - lr * config_.weight_decay);
+  master.add_(x, -lr * 0.2 * std::sqrt(static_cast<double>(std::max(master.size(0), master.size(1)))));
+}
+
+void Optimizer::publish() {
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].tensor.copy_(masters_[i]);
 }
 
-std::vector<NamedTensor> AdamW::state() const {
+std::vector<NamedTensor> Optimizer::state() const {
   std::vector<NamedTensor> all;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     all.push_back({"master." + parameters_[i].name, masters_[i]});
@@ -99,7 +128,7 @@ std::vector<NamedTensor> AdamW::state() const {
   return all;
 }
 
-void AdamW::load(const std::vector<NamedTensor>& state) {
+void Optimizer::load(const std::vector<NamedTensor>& state) {
   const at::NoGradGuard no_grad;
   std::map<std::string, Tensor> by_name;
   for (const auto& [name, tensor] : state) by_name[name] = tensor;

@@ -1,4 +1,9 @@
-// AdamW (Loshchilov & Hutter 2019) with its schedule, keeping float32 masters of weights of any type.
+// The optimizer and its schedule, keeping float32 masters of weights of any type.
+//
+// adamw: Loshchilov & Hutter 2019, by the fused kernel of torch.
+// muon:  Jordan et al. 2024, for the matrices inside the layers; AdamW for embeddings, norms and biases. A step
+//        has the size of AdamW's (0.2 · √max(rows, columns), Liu et al. 2025), so that both take one learning rate.
+//        As torch.optim.Muon(adjust_lr_fn="match_rms_adamw").
 #pragma once
 
 #include <string>
@@ -10,12 +15,14 @@
 namespace inoculum {
 
 struct OptimizerConfig {
+  std::string name = "adamw";
   double lr = 2e-3;
   std::string schedule = "cosine";
   int64_t warmup_steps = 50;
   double min_lr_ratio = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;
+  double momentum = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;
   double max_grad_norm = 1.0;
@@ -25,10 +32,10 @@ struct OptimizerConfig {
   double rate(int64_t step, int64_t steps) const;
 };
 
-class AdamW {
+class Optimizer {
  public:
   // `parameters` are leaves that require a gradient. Only matrices decay; norms and biases do not.
-  AdamW(std::vector<NamedTensor> parameters, OptimizerConfig config);
+  Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
   void accumulate();                      // adds the parameters' gradients to float32 sums, and clears them
   // One update with gradients divided by `divisor`; returns their norm before clipping. Not finite: nothing changes.
@@ -37,9 +44,13 @@ class AdamW {
   // Everything that continuing needs: "master.NAME", "exp_avg.NAME", "exp_avg_sq.NAME", "step".
   std::vector<NamedTensor> state() const;
   void load(const std::vector<NamedTensor>& state);
-  void publish();                         // masters → parameters
 
  private:
+  void publish();                         // masters → parameters
+  void adamw(bool decays, double lr);     // one update of the parameters that decay, or of the others
+  void muon(size_t parameter, double lr);
+  bool is_muon(size_t parameter) const;
+
   OptimizerConfig config_;
   std::vector<NamedTensor> parameters_;
   std::vector<Tensor> masters_, gradients_, exp_avgs_, exp_avg_sqs_, steps_;

@@ -30,7 +30,7 @@ std::vector<fs::path> checkpoints(const fs::path& folder) {
   return found;
 }
 
-void save_checkpoint(const fs::path& folder, int64_t step, const AdamW& optimizer, int64_t keep) {
+void save_checkpoint(const fs::path& folder, int64_t step, const Optimizer& optimizer, int64_t keep) {
   replace_atomically(checkpoint_path(folder, step), [&](const fs::path& temporary) {
     fs::create_directories(temporary);
     save_tensors(temporary / "state.safetensors", optimizer.state());
@@ -57,7 +57,7 @@ void TrainerConfig::fields(Fields& f) {
   f.value("dtype", dtype, "bf16 (with float32 master weights) | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
   f.value("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only when stopped", at_least(0));
   f.value("keep_checkpoints", keep_checkpoints, "newest checkpoints that are kept", at_least(1));
-  f.group("optimizer", optimizer, "AdamW and its schedule");
+  f.group("optimizer", optimizer, "the optimizer and its schedule");
 }
 
 at::Device device_from(const std::string& name) {
@@ -92,7 +92,7 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
   for (NamedTensor& each : trained) each.tensor.set_requires_grad(true);
   const at::Device device = model.embedding.device();
 
-  AdamW optimizer(trained, config.optimizer);
+  Optimizer optimizer(trained, config.optimizer);
   int64_t first = 0;
   if (const auto saved = checkpoints(folder); !saved.empty()) {
     optimizer.load(load_tensors(saved.back() / "state.safetensors"));

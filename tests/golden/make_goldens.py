@@ -75,6 +75,25 @@ def golden_model(name, options):
     save_file({k: v.contiguous() for k, v in out.items()}, folder / "expected.safetensors")
 
 
+def golden_muon():
+    """Three steps of torch.optim.Muon on a wide and a tall matrix, with gradients given."""
+    torch.manual_seed(7)
+    parameters = {"layers.wide": torch.nn.Parameter(torch.randn(24, 40)), "layers.tall": torch.nn.Parameter(torch.randn(48, 16))}
+    out = {}
+    for key, parameter in parameters.items():
+        out["before." + key] = parameter.detach().clone()
+        out["gradients." + key] = torch.randn(3, *parameter.shape)
+    optimizer = torch.optim.Muon(parameters.values(), lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        for key, parameter in parameters.items():
+            parameter.grad = out["gradients." + key][step].clone()
+        optimizer.step()
+    for key, parameter in parameters.items():
+        out["after." + key] = parameter.detach().clone()
+    (HERE / "muon").mkdir(exist_ok=True)
+    save_file(out, HERE / "muon" / "expected.safetensors")
+
+
 def golden_adapter():
     """An adapter made by PEFT on llama_grouped, with its outputs and gradients."""
     base = transformers.LlamaForCausalLM.from_pretrained(HERE / "llama_grouped", attn_implementation="eager")
@@ -139,5 +158,6 @@ def golden_statistics():
 if __name__ == "__main__":
     for model_name, model_options in MODELS.items():
         golden_model(model_name, model_options)
+    golden_muon()
     golden_adapter()
     golden_statistics()
