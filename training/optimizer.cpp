@@ -65,8 +65,7 @@ double Optimizer::step(double lr, double divisor) {
   if (config_.max_grad_norm > 0 && norm > config_.max_grad_norm)
     for (Tensor& gradient : gradients_) gradient.mul_(config_.max_grad_norm / (norm + 1e-6));
   for (const bool decays : {true, false}) adamw(decays, lr);
-  for (size_t i = 0; i < masters_.size(); ++i)
-    if (is_muon(i)) muon(i, lr);
+  muon(lr);
   ++step_;
   for (Tensor& gradient : gradients_) gradient.zero_();
   publish();
@@ -93,23 +92,34 @@ void Optimizer::adamw(bool decays, double lr) {
                     decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
 }
 
-void Optimizer::muon(size_t parameter, double lr) {
-  Tensor &master = masters_[parameter], &mean = exp_avgs_[parameter];
-  const Tensor& gradient = gradients_[parameter];
-  mean.lerp_(gradient, 1 - config_.momentum);
-  // The nearest orthogonal matrix, roughly: five steps of the quintic Newton–Schulz iteration that lifts small
-  // singular values fastest, on the wide side, in bfloat16, which it tolerates.
-  const bool tall = master.size(0) > master.size(1);
-  Tensor x = gradient.lerp(mean, config_.momentum).to(at::kBFloat16);  // Nesterov's look ahead
-  if (tall) x = x.t();
-  x = x / x.norm().clamp_min(1e-7);
-  for (int i = 0; i < 5; ++i) {
-    const Tensor gram = x.mm(x.t());
-    x = at::addmm(x, at::addmm(gram, gram, gram, -4.7750, 2.0315), x, 3.4445, 1);
+void Optimizer::muon(double lr) {
+  // Matrices of one shape go together: the products of a small model are too small to be worth a call each.
+  std::map<std::vector<int64_t>, std::vector<size_t>> by_shape;
+  for (size_t i = 0; i < masters_.size(); ++i)
+    if (is_muon(i)) by_shape[masters_[i].sizes().vec()].push_back(i);
+  for (const auto& [shape, members] : by_shape) {
+    std::vector<Tensor> updates;
+    for (const size_t i : members) {
+      exp_avgs_[i].lerp_(gradients_[i], 1 - config_.momentum);
+      updates.push_back(gradients_[i].lerp(exp_avgs_[i], config_.momentum));  // Nesterov's look ahead
+    }
+    // The nearest orthogonal matrix, roughly: five steps of the quintic Newton–Schulz iteration that lifts small
+    // singular values fastest, on the wide side, in bfloat16, which it tolerates.
+    const bool tall = shape[0] > shape[1];
+    Tensor x = at::stack(updates).to(at::kBFloat16);  // [matrix, row, column]
+    if (tall) x = x.transpose(1, 2).contiguous();
+    x = x / at::norm(x, 2, {1, 2}, true).clamp_min(1e-7);
+    for (int i = 0; i < 5; ++i) {
+      const Tensor gram = x.bmm(x.transpose(1, 2));
+      x = at::baddbmm(x, at::baddbmm(gram, gram, gram, -4.7750, 2.0315), x, 3.4445, 1);
+    }
+    if (tall) x = x.transpose(1, 2);
+    const double size = 0.2 * std::sqrt(static_cast<double>(std::max(shape[0], shape[1])));
+    for (size_t k = 0; k < members.size(); ++k) {
+      masters_[members[k]].mul_(1 - lr * config_.weight_decay);
+      masters_[members[k]].add_(x[static_cast<int64_t>(k)], -lr * size);
+    }
   }
-  if (tall) x = x.t();
-  master.mul_(1 - lr * config_.weight_decay);
-  master.add_(x, -lr * 0.2 * std::sqrt(static_cast<double>(std::max(master.size(0), master.size(1)))));
 }
 
 void Optimizer::publish() {

@@ -48,7 +48,7 @@ class Optimizer {
  private:
   void publish();                         // masters → parameters
   void adamw(bool decays, double lr);     // one update of the parameters that decay, or of the others
-  void muon(size_t parameter, double lr);
+  void muon(double lr);                   // one update of the matrices that are its own
   bool is_muon(size_t parameter) const;
 
   OptimizerConfig config_;
