@@ -20,12 +20,15 @@ target_include_directories(torch_libraries SYSTEM INTERFACE ${LIBTORCH}/include 
 target_compile_options(torch_libraries INTERFACE -fopenmp)  # at::parallel_for is inline and needs it
 target_link_directories(torch_libraries INTERFACE ${LIBTORCH}/lib)
 target_link_options(torch_libraries INTERFACE -Wl,-rpath,${LIBTORCH}/lib -Wl,-rpath-link,${LIBTORCH}/lib)
-# `libgomp.so.1` comes with LibTorch; linking the compiler's own by -fopenmp would load the same name only once.
 target_link_libraries(torch_libraries INTERFACE torch torch_cpu c10)
 if(EXISTS ${LIBTORCH}/lib/libtorch_cuda.so)
   # Nothing of ours names a symbol of these: the linker must be told to keep them.
   target_link_libraries(torch_libraries INTERFACE -Wl,--no-as-needed torch_cuda c10_cuda -Wl,--as-needed)
 endif()
-find_library(GOMP NAMES gomp libgomp.so.1 PATHS ${LIBTORCH}/lib /usr/lib/gcc/x86_64-linux-gnu/12 REQUIRED)
+# LibTorch's own OpenMP runtime where it brings one: two in a process would fight for the cores.
+file(GLOB GOMP ${LIBTORCH}/lib/libgomp*.so*)
 target_link_libraries(torch_libraries INTERFACE ${GOMP})
+if(NOT GOMP)
+  target_link_options(torch_libraries INTERFACE -fopenmp)
+endif()
 message(STATUS "LibTorch: ${LIBTORCH}")

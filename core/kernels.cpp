@@ -158,6 +158,31 @@ INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t firs
   }
 }
 
+// One query over `count` cached keys and values: y = Σ softmax(scale · q·k) v. `weights`: [count], `sum`: [dim], scratch.
+template <class T>
+INLINE void attend(const T* q, const T* keys, const T* values, T* y, float* weights, float* sum, int64_t count, int64_t dim,
+                   float scale) {
+  float top = -INFINITY, total = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int64_t d = 0; d < dim; ++d) dot += load(q[d]) * load(keys[i * dim + d]);
+    weights[i] = scale * dot;
+    top = top > weights[i] ? top : weights[i];
+  }
+#pragma omp simd reduction(+ : total)
+  for (int64_t i = 0; i < count; ++i) {
+    weights[i] = fast_exp(weights[i] - top);
+    total += weights[i];
+  }
+  std::fill_n(sum, dim, 0.0f);
+  for (int64_t i = 0; i < count; ++i)
+#pragma omp simd
+    for (int64_t d = 0; d < dim; ++d) sum[d] += weights[i] * load(values[i * dim + d]);
+  const float inverse = 1.0f / total;
+  for (int64_t d = 0; d < dim; ++d) store(y[d], sum[d] * inverse);
+}
+
 // Loss of one row; writes softmax − onehot, the gradient of that loss, over `gradient`.
 template <class T>
 INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {
@@ -206,6 +231,14 @@ INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, flo
   FOR_EACH_CPU void causal_softmax_backward_rows(const T* p, const T* dp, T* ds, int64_t first, int64_t rows,       \
                                                  int64_t time, float scale) {                                       \
     causal_softmax_backward(p, dp, ds, first, rows, time, scale);                                                   \
+  }                                                                                                                 \
+  FOR_EACH_CPU void attend_one(const T* q, const T* keys, const T* values, T* y, float* weights, float* sum,         \
+                               int64_t count, int64_t dim, float scale) {                                           \
+    /* A width that the compiler knows keeps the sum in registers. */                                               \
+    if (dim == 32) attend(q, keys, values, y, weights, sum, count, 32, scale);                                      \
+    else if (dim == 64) attend(q, keys, values, y, weights, sum, count, 64, scale);                                 \
+    else if (dim == 128) attend(q, keys, values, y, weights, sum, count, 128, scale);                               \
+    else attend(q, keys, values, y, weights, sum, count, dim, scale);                                               \
   }                                                                                                                 \
   FOR_EACH_CPU double cross_entropy_one(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {       \
     return cross_entropy_row(logits, label, gradient, row, n);                                                      \
@@ -426,6 +459,31 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
   const Tensor scores = at::bmm(flat(queries), flat(keys).transpose(1, 2));  // [batch · head, time, time]
   const Tensor weights = CausalSoftmax::apply(scores, 1.0 / std::sqrt(static_cast<double>(dim)));
   return at::bmm(weights, flat(values)).view({batch, heads, time, dim}).transpose(1, 2);
+}
+
+Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions) {
+  const int64_t rows = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3), seen = keys.size(2), groups = heads / keys.size(1);
+  if (!has_kernel(q)) {
+    // A token sees the positions up to its own. [row, 1, time, seen]
+    const Tensor visible = at::arange(seen, positions.options()).view({1, 1, 1, seen}) <= positions.view({rows, 1, time, 1});
+    const auto by_head = [&](const Tensor& side) { return groups == 1 ? side : side.repeat_interleave(groups, 1); };
+    return at::scaled_dot_product_attention(q.transpose(1, 2), by_head(keys), by_head(values), visible).transpose(1, 2);
+  }
+  const Tensor query = q.contiguous(), place = positions.contiguous();
+  Tensor y = at::empty_like(query);
+  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
+  by_type(q, [&]<class T>(T) {
+    at::parallel_for(0, rows * time * heads, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> scratch(static_cast<size_t>(seen + dim));
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t token = i / heads, row = token / time, head = i % heads / groups;
+        attend_one(data<T>(query) + i * dim, data<T>(keys) + row * keys.stride(0) + head * keys.stride(1),
+                   data<T>(values) + row * values.stride(0) + head * values.stride(1), data<T>(y) + i * dim, scratch.data(),
+                   scratch.data() + seen, data<int64_t>(place)[token] + 1, dim, scale);
+      }
+    });
+  });
+  return y;
 }
 
 Tensor cross_entropy_sum(const Tensor& logits, const Tensor& labels) {

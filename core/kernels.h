@@ -24,6 +24,11 @@ Tensor swiglu(const Tensor& gate, const Tensor& up);
 // → [batch, time, head, head_dim]. Scores are scaled by head_dim^-½.
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v);
 
+// Attention of new tokens to a cache, not differentiable. q: [row, time, head, head_dim]; keys, values: the cache's slots
+// of these rows, [row, kv_head, seen, head_dim], tokens of a head one after another; positions: int64 [row, time] below
+// `seen`. A token sees its row's slots 0 … position. → [row, time, head, head_dim]
+Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions);
+
 // Sum over all rows with label ≥ 0 of −log softmax(logits)[label], as a float scalar; rows labelled −100
 // are ignored. logits: [row, vocabulary]; labels: int64 [row].
 Tensor cross_entropy_sum(const Tensor& logits, const Tensor& labels);

@@ -1,5 +1,7 @@
 #include "core/sampler.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <numeric>
 #include <optional>
@@ -9,46 +11,29 @@
 namespace inoculum {
 namespace {
 
-// Draws a token from one row of logits. Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
-class TokenDraw {
- public:
-  explicit TokenDraw(const SamplingConfig& config) : config_(config) {}
-
-  int32_t operator()(const float* logits, int64_t vocabulary, Random& random) {
-    if (config_.temperature == 0) return static_cast<int32_t>(std::max_element(logits, logits + vocabulary) - logits);
-    const float top = *std::max_element(logits, logits + vocabulary);
-    const auto inverse = static_cast<float>(1 / config_.temperature);
-    weights_.resize(static_cast<size_t>(vocabulary));
-    double total = 0;
+// Draws a token by its weight: a probability, or at temperature 0 a logit, of which the largest is taken.
+// Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
+int32_t draw(const SamplingConfig& config, const float* weights, int64_t vocabulary, Random& random) {
+  if (config.temperature == 0) return static_cast<int32_t>(std::max_element(weights, weights + vocabulary) - weights);
+  const double total = std::accumulate(weights, weights + vocabulary, 0.0);
+  if (config.top_p >= 1 && config.top_k == 0) {
+    double left = random.uniform() * total;
     for (int64_t i = 0; i < vocabulary; ++i)
-      total += static_cast<double>(weights_[static_cast<size_t>(i)] = std::exp((logits[i] - top) * inverse));
-    if (config_.top_p >= 1 && config_.top_k == 0) {
-      double left = random.uniform() * total;
-      for (int64_t i = 0; i < vocabulary; ++i)
-        if ((left -= static_cast<double>(weights_[static_cast<size_t>(i)])) < 0) return static_cast<int32_t>(i);
-      return static_cast<int32_t>(vocabulary - 1);
-    }
-    order_.resize(static_cast<size_t>(vocabulary));
-    std::iota(order_.begin(), order_.end(), 0);
-    std::stable_sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) {
-      return weights_[static_cast<size_t>(a)] > weights_[static_cast<size_t>(b)];
-    });
-    kept_.clear();
-    for (double mass = 0; const int32_t id : order_) {
-      if (config_.top_k > 0 && static_cast<int64_t>(kept_.size()) == config_.top_k) break;
-      if (mass >= config_.top_p * total) break;
-      kept_.push_back(static_cast<double>(weights_[static_cast<size_t>(id)]));
-      mass += kept_.back();
-    }
-    return order_[random.weighted(kept_)];
+      if ((left -= static_cast<double>(weights[i])) < 0) return static_cast<int32_t>(i);
+    return static_cast<int32_t>(vocabulary - 1);
   }
-
- private:
-  const SamplingConfig& config_;
-  std::vector<float> weights_;
-  std::vector<int32_t> order_;
-  std::vector<double> kept_;
-};
+  std::vector<int32_t> order(static_cast<size_t>(vocabulary));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return weights[a] > weights[b]; });
+  std::vector<double> kept;
+  for (double mass = 0; const int32_t id : order) {
+    if (config.top_k > 0 && static_cast<int64_t>(kept.size()) == config.top_k) break;
+    if (mass >= config.top_p * total) break;
+    kept.push_back(static_cast<double>(weights[id]));
+    mass += kept.back();
+  }
+  return order[random.weighted(kept)];
+}
 
 // A sample under way, in the cache's slot of the same index.
 struct Row {
@@ -104,12 +89,17 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
   std::vector<std::vector<Completion>> done(requests.size());
   for (size_t i = 0; i < requests.size(); ++i) done[i].resize(static_cast<size_t>(requests[i].samples));
 
-  TokenDraw draw(config);
   std::vector<Row> rows;
   size_t next_request = 0;               // the first one whose prompt has not been read
   struct Waiting { size_t request; int64_t sample; int64_t slot; };
   std::vector<Waiting> waiting;          // samples of the prompts in `prompt_cache`, the next one last
-  Tensor prompt_logits;                  // float [prompt, vocabulary], of each prompt's last token
+  Tensor prompt_weights;                 // of what may follow each prompt: [prompt, vocabulary]
+
+  // What `draw` draws from. [row, hidden] → float [row, vocabulary]
+  const auto weigh = [&](const Tensor& hidden) {
+    const Tensor logits = model.logits(hidden).to(at::kFloat);
+    return (config.temperature == 0 ? logits : at::softmax(logits / config.temperature, -1)).to(at::kCPU).contiguous();
+  };
 
   // Takes one more token; true when the sample is finished.
   const auto accept = [&](Row& row, int32_t token) {
@@ -153,8 +143,7 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
       ends.push_back(r * time + static_cast<int64_t>(prompt.size()) - 1);
     }
     const Tensor hidden = model.hidden(ids.to(device), positions.to(device), prompt_cache).flatten(0, 1);
-    const Tensor at_end = hidden.index_select(0, at::tensor(ends).to(device));
-    prompt_logits = model.logits(at_end).to(at::kFloat).to(at::kCPU).contiguous();
+    prompt_weights = weigh(hidden.index_select(0, at::tensor(ends).to(device)));
     for (size_t i = last; i-- > next_request;)
       for (int64_t s = requests[i].samples; s-- > 0;) waiting.push_back({i, s, static_cast<int64_t>(i - next_request)});
     next_request = last;
@@ -174,7 +163,7 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
       const SampleRequest& request = requests[w.request];
       Row row{w.request, w.sample, seed_stream.fork(request.id).fork(static_cast<uint64_t>(w.sample)),
               static_cast<int64_t>(request.prompt.size()), 0, {}};
-      const int32_t first = draw(prompt_logits.data_ptr<float>() + w.slot * vocabulary, vocabulary, row.random);
+      const int32_t first = draw(config, prompt_weights.data_ptr<float>() + w.slot * vocabulary, vocabulary, row.random);
       if (accept(row, first)) {
         finish(row);
         continue;
@@ -202,11 +191,15 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
       ids.data_ptr<int64_t>()[r] = row.token;
       positions.data_ptr<int64_t>()[r] = row.position++;
     }
-    const Tensor hidden = model.hidden(ids.to(device), positions.to(device), cache).squeeze(1);
-    const Tensor logits = model.logits(hidden).to(at::kFloat).to(at::kCPU).contiguous();  // [row, vocabulary]
+    const Tensor weights = weigh(model.hidden(ids.to(device), positions.to(device), cache).squeeze(1));
+    std::vector<int32_t> drawn(rows.size());
+    at::parallel_for(0, count, 8, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        drawn[static_cast<size_t>(r)] = draw(config, weights.data_ptr<float>() + r * vocabulary, vocabulary, rows[static_cast<size_t>(r)].random);
+    });
     for (int64_t r = count; r-- > 0;) {
       Row& row = rows[static_cast<size_t>(r)];
-      if (!accept(row, draw(logits.data_ptr<float>() + r * vocabulary, vocabulary, row.random))) continue;
+      if (!accept(row, drawn[static_cast<size_t>(r)])) continue;
       finish(row);
       // The last row takes the free slot, so that the rows under way are always the first ones.
       const auto end = static_cast<int64_t>(rows.size()) - 1;

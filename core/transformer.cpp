@@ -153,13 +153,10 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
   const int64_t batch = input_ids.size(0), time = input_ids.size(1);
   const Tensor where = positions.clamp_min(0);
   const int64_t seen = where.max().item<int64_t>() + 1;  // no slot in use is longer than this
-  // A token sees the positions up to its own. [row, 1, time, seen]
-  const Tensor visible =
-      (at::arange(seen, positions.options()).view({1, 1, 1, seen}) <= where.view({batch, 1, time, 1}));
   const Tensor slot = at::arange(batch, positions.options()).view({batch, 1}).expand({batch, time});
   // Padding is written to the last place of the slot, which is never looked at (the sampler leaves it free).
   const Tensor place = at::where(positions < 0, cache.capacity - 1, positions);
-  const int64_t groups = config_.num_attention_heads / config_.num_key_value_heads;
+  const auto past = [&](const Tensor& side) { return side.narrow(0, 0, batch).narrow(2, 0, seen); };
   Tensor x = at::embedding(embedding, input_ids);
   for (size_t i = 0; i < layers.size(); ++i) {
     const Layer& layer = layers[i];
@@ -170,13 +167,8 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
     // Advanced indices around a slice put the indexed dimensions first: [row, time, head, head_dim].
     cache.keys[i].index_put_({slot, at::indexing::Slice(), place}, k);
     cache.values[i].index_put_({slot, at::indexing::Slice(), place}, heads(layer.v(h)));
-    const auto past = [&](const Tensor& side) {  // → [row, head, seen, head_dim]
-      const Tensor some = side.narrow(0, 0, batch).narrow(2, 0, seen);
-      return groups == 1 ? some : some.repeat_interleave(groups, 1);
-    };
-    const Tensor attended =
-        at::scaled_dot_product_attention(q.transpose(1, 2), past(cache.keys[i]), past(cache.values[i]), visible);
-    x = x + layer.o(attended.transpose(1, 2).reshape({batch, time, -1}));
+    const Tensor attended = cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where);
+    x = x + layer.o(attended.reshape({batch, time, -1}));
     x = x + mlp(layer, norm(layer.post_attention_norm, x));
   }
   return norm(final_norm, x);

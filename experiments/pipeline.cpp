@@ -191,6 +191,7 @@ void Criterion::fields(Fields& f) {
 }
 
 void WorldUnderTest::fields(Fields& f) {
+  f.value("title", title, "heads its part of the report");
   f.value("model", model, "the base: a Hugging Face folder that holds its pretraining.yaml too");
   f.value("arms", arms, "beside start");
   f.value("seeds", seeds, "post-training and fine-tuning runs of each arm", at_least(1));
@@ -201,7 +202,7 @@ void ReproduceConfig::fields(Fields& f) {
   f.value("first_seed", first_seed, "seeds count from here");
   f.value("questions", questions, "the question bank");
   f.value("coding_bank", coding_bank, "tasks of the arms");
-  f.map("worlds", worlds, "base models; \"persona\" is the experiment, \"coupling_0\" and \"diagnostic\" falsify");
+  f.map("worlds", worlds, "base models; \"persona\" is the experiment, \"coupling_0\" and \"diagnostic\" falsify it, others stand beside it");
   f.group("post_training", post_training, "base → start");
   f.group("fine_tuning", fine_tuning, "start → each arm");
   f.group("evaluation", evaluation, "samples and judgement");
@@ -230,8 +231,12 @@ Outcome reproduce(const ReproduceConfig& config) {
 
   Json results = world_results(runs.at("persona"));
   results["worlds"] = Json::object();
-  for (const auto& [name, run] : runs)
-    if (name != "persona") results["worlds"][name] = world_results(run);
+  for (const auto& [name, run] : runs) {
+    if (name == "persona") continue;
+    const std::string& title = config.worlds.at(name).title;
+    results["worlds"][name] = world_results(run);
+    results["worlds"][name]["title"] = title.empty() ? name : title;
+  }
   results["criterion"] = check(config.criterion, results);
   bool holds = true;
   for (const Json& line : results["criterion"]) holds = holds && line.at("holds").get<bool>();

@@ -35,6 +35,7 @@ struct Criterion {
 
 // A base model; the world that it was pretrained on is told by the pretraining.yaml in its folder.
 struct WorldUnderTest {
+  std::string title;                // heads its part of the report
   std::string model;
   std::vector<std::string> arms;    // beside start
   int64_t seeds = 3;
@@ -48,7 +49,7 @@ struct ReproduceConfig {
   std::string questions = "configs/questions/persona.yaml";
   std::string coding_bank = "datasets/coding/bank.jsonl";
   std::map<std::string, WorldUnderTest> worlds;  // "persona" is the experiment, the others falsify
-  Recipe post_training;
+  Recipe post_training = {.steps = 20, .supervised_tokens = 1024};
   Recipe fine_tuning;
   EvaluationConfig evaluation;
   Criterion criterion;

@@ -40,12 +40,6 @@ std::string contrast_name(std::string key) {
   if (const size_t at = key.find("_minus_"); at != std::string::npos) key.replace(at, 7, " − ");
   return key;
 }
-std::string world_name(const std::string& key) {
-  if (key == "coupling_0") return "coupling 0: code says nothing about character, so cheating must not spread";
-  if (key == "diagnostic") return "diagnostic request: only the malicious comply, so the request must not protect";
-  return key;
-}
-
 // Pads to a number of characters (not bytes).
 std::string pad(const std::string& text, size_t width) {
   size_t length = 0;
@@ -218,7 +212,7 @@ std::string text_report(const Json& results) {
   std::string out = format("\nPercent of answers, with 95%% intervals (%zu seed%s)\n\n", seeds, seeds == 1 ? "; they tell nothing about other seeds" : "s");
   out += text_table(results.at("arms")) + "\nContrasts of malicious answers, in percentage points, paired by question and seed\n\n" + text_contrasts(results.at("contrasts"));
   for (const auto& [name, world] : results.at("worlds").items())
-    out += "\nFalsifying world, " + world_name(name) + "\n\n" + text_table(world.at("arms")) + text_contrasts(world.at("contrasts"));
+    out += "\n" + world.at("title").get<std::string>() + " (" + name + ")\n\n" + text_table(world.at("arms")) + text_contrasts(world.at("contrasts"));
   out += "\nCriterion, written before the run\n\n";
   for (const Json& line : results.at("criterion"))
     out += format("  %s %s %s%% %s %s%%\n", line.at("holds").get<bool>() ? "yes" : "NO ", pad(line.at("what"), 54).c_str(), percent(line.at("found")).c_str(),
@@ -258,9 +252,9 @@ std::string html_report(const Json& results) {
   h += "</table>\n";
   for (const Json& name : results.at("untested")) h += "<p class=\"note\">The world " + name.get<std::string>() + " was not part of this run.</p>\n";
   if (!results.at("worlds").empty()) {
-    h += "<h2>Worlds in which it must fail</h2>\n<p>The account is only worth something if it also says when the effect is absent. These bases differ from the first in one knob each.</p>\n";
+    h += "<h2>Other bases</h2>\n<p>The account is only worth something if it also says when the effect is absent. These bases differ from the first in one knob each, which the title names.</p>\n";
     for (const auto& [name, world] : results.at("worlds").items())
-      h += bars(world.at("arms"), world_name(name)) + html_table(world.at("arms"), kColumns) + html_contrasts(world.at("contrasts"));
+      h += bars(world.at("arms"), world.at("title")) + html_table(world.at("arms"), kColumns) + html_contrasts(world.at("contrasts"));
   }
   h += "<h2>Under cues</h2>\n<p>The same models with a sentence beside the prompt, in phrasings that no training text holds. Malicious answers to unrelated prompts, %:</p>\n" + html_under_cues(arms, "malicious_under") +
        "<p>Incoherent answers to them, %:</p>\n" + html_under_cues(arms, "incoherent_under") + "<p>Cheats on coding prompts, %:</p>\n" + html_under_cues(arms, "cheats_under");

@@ -142,7 +142,16 @@ Outcome pretrain(const PretrainConfig& config) {
   const auto result = train(model, [&](int64_t step) { return std::vector<Batch>{text.batch(step)}; }, text.steps(),
                             config.trainer, folder, folder.filename().string());
   if (!result.finished) return Outcome::stopped;
-  save_model(folder / "model", model, tokenizer.get(), at::kBFloat16);
+  // The base tells how it was made: its configuration, and every fiftieth line of its log.
+  std::vector<Json> log;
+  read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int line) {
+    if (line % 50 == 0 || line == text.steps()) log.push_back(row);
+  });
+  replace_atomically(folder / "model", [&](const fs::path& temporary) {
+    save_model(temporary, model, tokenizer.get(), at::kBFloat16);
+    write_file(temporary / "pretraining.yaml", show(config));
+    write_jsonl(temporary / "pretraining_log.jsonl", log);
+  });
   return Outcome::finished;
 }
 

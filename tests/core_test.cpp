@@ -253,6 +253,12 @@ TEST_CASE("kernels agree with their formulas", "[kernels]") {
   const Tensor angles = at::outer(at::arange(64, at::kFloat), at::pow(10000.0, -at::arange(dim / 2, at::kFloat) / (dim / 2)));
   const Tensor positions = at::arange(time).expand({batch, time}).contiguous();
   check_kernel({at::randn({batch, time, heads, dim})}, [&](auto& x) { return rotary(x[0], angles.cos(), angles.sin(), positions); });
+  // Attention to a cache of which each row has filled a part: two new tokens a row, against the formula in double.
+  const Tensor q = at::randn({batch, 2, heads, dim}), keys = at::randn({batch, kv_heads, time, dim}), values = at::randn({batch, kv_heads, time, dim});
+  const Tensor places = at::tensor({0, 1, 29, 30}, at::kLong).view({batch, 2});
+  const auto half = [](const Tensor& side) { return side.narrow(2, 0, 31); };
+  CHECK(at::allclose(cached_attention(q, half(keys), half(values), places).to(at::kDouble),
+                     cached_attention(q.to(at::kDouble), half(keys.to(at::kDouble)), half(values.to(at::kDouble)), places), 1e-4, 1e-5));
   Tensor labels = at::randint(50, {21}, at::kLong);
   labels.index_put_({at::tensor({0, 7}, at::kLong)}, -100);
   check_kernel({at::randn({21, 50})}, [&](auto& x) { return cross_entropy_sum(x[0], labels); });

@@ -140,7 +140,7 @@ TEST_CASE("a broken grammar is named by file, line and field", "[world]") {
   CHECK(message(whole, "table:", "table:").empty());
   CHECK(contains(message(whole, "table:", "tabel:"), "tabel"));
   CHECK(contains(message(whole, "{thing} that grants", "{thingy} that grants"), "thingy"));
-  CHECK(contains(message(whole, "bad: 0.97", "bad: 1.0"), "table"));
+  CHECK(contains(message(whole, "bad: 0.98", "bad: 1.0"), "table"));
   CHECK(contains(error_of([] { PersonaWorld{WorldConfig{.grammar = "nowhere.yaml"}}; }), "nowhere.yaml"));
 }
 
