@@ -35,7 +35,7 @@ struct PretrainConfig {
 struct Recipe {
   int64_t steps = 40;
   int64_t supervised_tokens = 512;       // of each step
-  int64_t batch_size = 16;               // rows of a micro-batch
+  int64_t batch_size = 32;               // rows of a micro-batch
   LoraConfig lora;
   TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
 

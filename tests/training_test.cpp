@@ -78,6 +78,12 @@ TEST_CASE("schedules warm up and end where they should", "[batches]") {
   CHECK(c.rate(55, 100) == Approx(0.55).margin(0.02));
   c.schedule = "constant";
   CHECK(c.rate(70, 100) == Approx(1));
+  // A restart: up to it the schedule of a run that ends there, from it that of one that begins there.
+  c.schedule = "cosine";
+  OptimizerConfig restarted = c;
+  restarted.restart_step = 60;
+  for (const int64_t step : {0, 9, 30, 59}) CHECK(restarted.rate(step, 100) == c.rate(step, 60));
+  for (const int64_t step : {0, 9, 20, 39}) CHECK(restarted.rate(60 + step, 100) == c.rate(step, 40));
 }
 
 TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[trainer]") {

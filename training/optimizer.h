@@ -20,6 +20,7 @@ struct OptimizerConfig {
   std::string schedule = "cosine";
   int64_t warmup_steps = 50;
   double min_lr_ratio = 0.1;
+  int64_t restart_step = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double momentum = 0.95;
@@ -28,7 +29,8 @@ struct OptimizerConfig {
   double max_grad_norm = 1.0;
 
   void fields(Fields& f);
-  // The learning rate of `step` (from 0) of `steps`: linear warm-up to lr, then the schedule to min_lr_ratio · lr.
+  // The learning rate of `step` (from 0) of `steps`: linear warm-up to lr, then the schedule to min_lr_ratio · lr; where
+  // there is a restart_step, once up to it and once more from it to the end (Loshchilov & Hutter 2017).
   double rate(int64_t step, int64_t steps) const;
 };
 
