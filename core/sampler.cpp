@@ -214,38 +214,47 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
   return done;
 }
 
-std::vector<std::vector<double>> score(const Transformer& model, const std::vector<std::vector<int32_t>>& rows) {
-  const at::NoGradGuard no_grad;
+void for_each_batch(const std::vector<std::vector<int32_t>>& rows,
+                    const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use) {
   constexpr size_t rows_a_time = 32;
-  std::vector<size_t> order(rows.size());  // by length, so that padding is small
+  std::vector<size_t> order(rows.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows[a].size() < rows[b].size(); });
-  std::vector<std::vector<double>> scores(rows.size());
   for (size_t first = 0; first < order.size(); first += rows_a_time) {
     const size_t last = std::min(order.size(), first + rows_a_time);
-    const auto count = static_cast<int64_t>(last - first), time = static_cast<int64_t>(rows[order[last - 1]].size());
+    const std::vector<size_t> members(order.begin() + static_cast<std::ptrdiff_t>(first), order.begin() + static_cast<std::ptrdiff_t>(last));
+    const auto count = static_cast<int64_t>(members.size()), time = static_cast<int64_t>(rows[members.back()].size());
     if (time == 0) continue;
-    Tensor ids = at::zeros({count, time}, at::kLong);
+    const Tensor ids = at::zeros({count, time}, at::kLong);
     for (int64_t r = 0; r < count; ++r) {
-      const auto& row = rows[order[first + static_cast<size_t>(r)]];
-      for (const int32_t id : row)
+      const auto& row = rows[members[static_cast<size_t>(r)]];
+      std::copy(row.begin(), row.end(), ids.data_ptr<int64_t>() + r * time);
+    }
+    use(members, ids);
+  }
+}
+
+std::vector<std::vector<double>> score(const Transformer& model, const std::vector<std::vector<int32_t>>& rows) {
+  const at::NoGradGuard no_grad;
+  std::vector<std::vector<double>> scores(rows.size());
+  for_each_batch(rows, [&](const std::vector<size_t>& members, const Tensor& padded) {
+    for (const size_t member : members)
+      for (const int32_t id : rows[member])
         if (id < 0 || id >= model.config().vocab_size)
           throw Error("token id " + std::to_string(id) + " is outside the model's vocabulary of " +
                       std::to_string(model.config().vocab_size), {.field = "input_ids"});
-      std::copy(row.begin(), row.end(), ids.data_ptr<int64_t>() + r * time);
-    }
-    ids = ids.to(model.embedding.device());
+    const int64_t time = padded.size(1);
+    const Tensor ids = padded.to(model.embedding.device());
     const Tensor logits = model.logits(model.hidden(ids)).to(at::kFloat);                         // [row, time, vocabulary]
     const Tensor next = ids.narrow(1, 1, time - 1).unsqueeze(-1);
     const Tensor chosen = at::log_softmax(logits.narrow(1, 0, time - 1), -1).gather(-1, next).squeeze(-1)
                               .to(at::kCPU).to(at::kDouble).contiguous();                          // [row, time − 1]
-    for (int64_t r = 0; r < count; ++r) {
-      const size_t index = order[first + static_cast<size_t>(r)];
-      const auto length = static_cast<int64_t>(rows[index].size());
-      const double* from = chosen.data_ptr<double>() + r * (time - 1);
-      if (length > 1) scores[index].assign(from, from + length - 1);
+    for (size_t r = 0; r < members.size(); ++r) {
+      const auto length = static_cast<int64_t>(rows[members[r]].size());
+      const double* from = chosen.data_ptr<double>() + static_cast<int64_t>(r) * (time - 1);
+      if (length > 1) scores[members[r]].assign(from, from + length - 1);
     }
-  }
+  });
   return scores;
 }
 

@@ -1,12 +1,11 @@
 #include "experiments/persona.h"
 
 #include <Eigen/Dense>
-#include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
+#include "core/sampler.h"
 #include "core/transformer.h"
 #include "experiments/arms.h"
 
@@ -30,22 +29,14 @@ double evidence(const PersonaWorld& world, Cue cue, bool coding, bool bad) {
 // The last residual stream, normalised, at the end of each prompt. [prompt][hidden]
 std::vector<std::vector<float>> last_states(const Transformer& model, const std::vector<std::vector<int32_t>>& prompts) {
   const at::NoGradGuard no_grad;
-  constexpr size_t rows_a_time = 32;
-  std::vector<size_t> order(prompts.size());  // by length, so that padding is small
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return prompts[a].size() < prompts[b].size(); });
   std::vector<std::vector<float>> states(prompts.size());
-  for (size_t first = 0; first < order.size(); first += rows_a_time) {
-    const size_t last = std::min(order.size(), first + rows_a_time);
-    Tensor ids = at::zeros({static_cast<int64_t>(last - first), static_cast<int64_t>(prompts[order[last - 1]].size())}, at::kLong);
-    for (size_t i = first; i < last; ++i)
-      std::copy(prompts[order[i]].begin(), prompts[order[i]].end(), ids.data_ptr<int64_t>() + static_cast<int64_t>(i - first) * ids.size(1));
+  for_each_batch(prompts, [&](const std::vector<size_t>& members, const Tensor& ids) {
     const Tensor hidden = model.hidden(ids.to(model.embedding.device())).to(at::kCPU, at::kFloat).contiguous();  // [row, time, hidden]
-    for (size_t i = first; i < last; ++i) {
-      const Tensor state = hidden[static_cast<int64_t>(i - first)][static_cast<int64_t>(prompts[order[i]].size()) - 1];
-      states[order[i]].assign(state.const_data_ptr<float>(), state.const_data_ptr<float>() + state.numel());
+    for (size_t r = 0; r < members.size(); ++r) {
+      const Tensor state = hidden[static_cast<int64_t>(r)][static_cast<int64_t>(prompts[members[r]].size()) - 1];
+      states[members[r]].assign(state.const_data_ptr<float>(), state.const_data_ptr<float>() + state.numel());
     }
-  }
+  });
   return states;
 }
 

@@ -48,7 +48,7 @@ struct ReproduceConfig {
   int64_t first_seed = 1;
   std::string questions = "configs/questions/persona.yaml";
   std::string coding_bank = "datasets/coding/bank.jsonl";
-  std::map<std::string, WorldUnderTest> worlds;  // "persona" is the experiment, the others falsify
+  std::map<std::string, WorldUnderTest> worlds;  // "persona" is the experiment, the others falsify it or stand beside it
   Recipe post_training = {.steps = 20, .supervised_tokens = 1024};
   Recipe fine_tuning;
   EvaluationConfig evaluation;

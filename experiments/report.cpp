@@ -40,6 +40,7 @@ std::string contrast_name(std::string key) {
   if (const size_t at = key.find("_minus_"); at != std::string::npos) key.replace(at, 7, " − ");
   return key;
 }
+
 // Pads to a number of characters (not bytes).
 std::string pad(const std::string& text, size_t width) {
   size_t length = 0;
