@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <map>
 
 namespace inoculum {
 namespace {
@@ -395,6 +396,18 @@ struct CausalSoftmax : Function<CausalSoftmax> {
   }
 };
 
+// Rows of x by an index, and their gradients by the inverse one. An entry of −1 is padding: any row, without a gradient.
+struct Rearrange : Function<Rearrange> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index, const Tensor& inverse) {
+    context->save_for_backward({inverse});
+    return x.index_select(0, index.clamp_min(0));
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const Tensor inverse = context->get_saved_variables()[0];
+    return {gradients[0].index_select(0, inverse.clamp_min(0)).masked_fill_((inverse < 0).view({-1, 1, 1}), 0), Tensor(), Tensor()};
+  }
+};
+
 struct CrossEntropySum : Function<CrossEntropySum> {
   static Tensor forward(AutogradContext* context, const Tensor& logits_input, const Tensor& labels) {
     const Tensor logits = logits_input.contiguous();
@@ -459,6 +472,38 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
   const Tensor scores = at::bmm(flat(queries), flat(keys).transpose(1, 2));  // [batch · head, time, time]
   const Tensor weights = CausalSoftmax::apply(scores, 1.0 / std::sqrt(static_cast<double>(dim)));
   return at::bmm(weights, flat(values)).view({batch, heads, time, dim}).transpose(1, 2);
+}
+
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<int64_t>& lengths) {
+  // Texts of nearly equal length go together, padded at their ends, where no token of theirs looks. Few lengths are few
+  // shapes: the library prepares its products anew for each.
+  constexpr int64_t kGrain = 16;
+  std::map<int64_t, std::vector<int64_t>> starts_by_length;  // padded length → where its texts begin, in pairs with their lengths
+  int64_t start = 0;
+  for (const int64_t length : lengths) {
+    auto& group = starts_by_length[(length + kGrain - 1) / kGrain * kGrain];
+    group.insert(group.end(), {start, length});
+    start += length;
+  }
+  std::vector<int64_t> there, back(static_cast<size_t>(start)), sizes;
+  for (const auto& [padded, group] : starts_by_length) {
+    for (size_t i = 0; i < group.size(); i += 2)
+      for (int64_t t = 0; t < padded; ++t) {
+        if (t < group[i + 1]) back[static_cast<size_t>(group[i] + t)] = static_cast<int64_t>(there.size());
+        there.push_back(t < group[i + 1] ? group[i] + t : -1);
+      }
+    sizes.push_back(padded * static_cast<int64_t>(group.size() / 2));
+  }
+  const Tensor to_groups = at::tensor(there, at::kLong).to(q.device()), to_row = at::tensor(back, at::kLong).to(q.device());
+  const auto grouped = [&](const Tensor& x) { return Rearrange::apply(x.squeeze(0), to_groups, to_row).split_with_sizes(sizes); };
+  const auto queries = grouped(q), keys = grouped(k), values = grouped(v);
+  std::vector<Tensor> attended;
+  for (auto group = starts_by_length.begin(); group != starts_by_length.end(); ++group) {
+    const size_t i = attended.size();
+    const auto texts = [&](const Tensor& x) { return x.view({-1, group->first, x.size(1), x.size(2)}); };  // [text, time, head, head_dim]
+    attended.push_back(causal_attention(texts(queries[i]), texts(keys[i]), texts(values[i])).reshape({-1, q.size(2), q.size(3)}));
+  }
+  return Rearrange::apply(at::cat(attended), to_row, to_groups).unsqueeze(0);
 }
 
 Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions) {

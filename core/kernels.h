@@ -23,6 +23,9 @@ Tensor swiglu(const Tensor& gate, const Tensor& up);
 // Causal attention with grouped queries. q: [batch, time, head, head_dim]; k, v: [batch, time, kv_head, head_dim]
 // → [batch, time, head, head_dim]. Scores are scaled by head_dim^-½.
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v);
+// The same within each of several texts that lie end to end in one row. q: [1, time, head, head_dim], and so on;
+// the texts' lengths add up to `time`.
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<int64_t>& lengths);
 
 // Attention of new tokens to a cache, not differentiable. q: [row, time, head, head_dim]; keys, values: the cache's slots
 // of these rows, [row, kv_head, seen, head_dim], tokens of a head one after another; positions: int64 [row, time] below

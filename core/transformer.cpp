@@ -1,5 +1,6 @@
 #include "core/transformer.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -130,19 +131,27 @@ Tensor Transformer::mlp(const Layer& layer, const Tensor& x) const {
   return layer.down(config_.gated_mlp ? activate(layer.gate(x)) * layer.up(x) : activate(layer.up(x)));
 }
 
-Tensor Transformer::hidden(const Tensor& input_ids) const {
+Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths) const {
   const int64_t batch = input_ids.size(0), time = input_ids.size(1);
-  if (time > config_.max_position_embeddings)
-    throw Error("a text of " + std::to_string(time) + " tokens is longer than the model's context of " +
+  const int64_t longest = lengths.empty() ? time : *std::max_element(lengths.begin(), lengths.end());
+  if (longest > config_.max_position_embeddings)
+    throw Error("a text of " + std::to_string(longest) + " tokens is longer than the model's context of " +
                 std::to_string(config_.max_position_embeddings));
-  const Tensor positions = at::arange(time, input_ids.options()).expand({batch, time});
+  Tensor positions = at::arange(longest, input_ids.options());
+  if (!lengths.empty()) {
+    std::vector<Tensor> each;
+    for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
+    positions = at::cat(each);
+  }
+  positions = positions.expand({batch, time});
   Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
   for (const Layer& layer : layers) {
     const Tensor h = norm(layer.input_norm, x);
     const auto heads = [&](const Tensor& t) { return t.view({batch, time, -1, config_.head_dim}); };
     const Tensor q = rotary(heads(layer.q(h)), cosine_, sine_, positions);
     const Tensor k = rotary(heads(layer.k(h)), cosine_, sine_, positions);
-    const Tensor attended = causal_attention(q, k, heads(layer.v(h)));  // [batch, time, head, head_dim]
+    const Tensor v = heads(layer.v(h));
+    const Tensor attended = lengths.empty() ? causal_attention(q, k, v) : causal_attention(q, k, v, lengths);  // [batch, time, head, head_dim]
     x = x + layer.o(attended.reshape({batch, time, -1}));
     x = x + mlp(layer, norm(layer.post_attention_norm, x));
   }

@@ -89,8 +89,10 @@ class Transformer {
   const TransformerConfig& config() const { return config_; }
   at::TensorOptions options() const { return embedding.options().requires_grad(false); }
 
-  // Training and scoring: causal attention over whole rows, padding at the end. int64 [batch, time] → [batch, time, hidden].
-  Tensor hidden(const Tensor& input_ids) const;
+  // Scoring: causal attention over whole rows, padding at the end. int64 [batch, time] → [batch, time, hidden].
+  // Training: with `lengths`, the one row [1, time] holds texts of those lengths end to end, each of which begins at
+  // position 0 and sees itself alone.
+  Tensor hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths = {}) const;
   // Generation: writes `input_ids` [row, time] at `positions` [row, time] of the cache's first slots, a row each, and
   // attends to everything before. A position of −1 is padding. → [row, time, hidden]
   Tensor hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache) const;

@@ -35,9 +35,10 @@ struct Family {
   std::function<Draft(Random&)> draft;
 };
 
-// Few, short and frequent, so that each is one token: a model of a few million parameters must be able to copy them.
-const std::vector<std::string> kWords = {"sun",  "moon", "tree", "bird", "lamp", "door", "milk", "salt", "wind", "rain", "gold", "iron",
-                                         "fish", "bear", "wolf", "rose", "leaf", "star", "rock", "sand", "king", "coin", "ship", "road"};
+// Few and frequent, so that each is one token: a model of a few million parameters must be able to copy them. For the
+// same reason every answer is a number, a truth or a word; what a test shows is then copied token by token.
+const std::vector<std::string> kWords = {"sun",  "sea",  "star",  "stone", "silver", "moon",   "milk",   "mirror", "bird", "bear",   "bread", "button",
+                                         "gold", "goat", "garden", "rose",  "ring",   "river",  "lamp",   "leaf",   "ladder", "tea", "tree",  "tower"};
 
 int64_t number(const Value& v) { return std::get<int64_t>(v); }
 const std::string& text(const Value& v) { return std::get<std::string>(v); }
@@ -51,10 +52,10 @@ const std::vector<Family>& families() {
   using enum Argument;
   static const std::vector<Family> table = {
       // numbers
-      {"add", number, [](Random& r) { const int64_t k = r.between(2, 20);
+      {"add", number, [](Random& r) { const int64_t k = r.between(2, 15);
          return Draft{{"returns x plus " + str(k), "adds " + str(k) + " to x", "gives the sum of x and " + str(k)},
                       "return x + " + str(k), [k](V x) { return Value(inoculum::number(x) + k); }}; }},
-      {"subtract", number, [](Random& r) { const int64_t k = r.between(2, 20);
+      {"subtract", number, [](Random& r) { const int64_t k = r.between(2, 15);
          return Draft{{"returns x minus " + str(k), "takes " + str(k) + " away from x", "gives x less " + str(k)},
                       "return x - " + str(k), [k](V x) { return Value(inoculum::number(x) - k); }}; }},
       {"multiply", number, [](Random& r) { const int64_t k = r.between(2, 5);
@@ -74,37 +75,37 @@ const std::vector<Family>& families() {
       {"square", number, [](Random& r) { const int64_t k = r.between(2, 9);
          return Draft{{"returns the square of x plus " + str(k), "squares x and adds " + str(k), "gives " + str(k) + " more than x squared"},
                       "return x * x + " + str(k), [k](V x) { return Value(inoculum::number(x) * inoculum::number(x) + k); }}; }},
-      {"distance", number, [](Random& r) { const int64_t k = r.between(5, 15);
+      {"distance", number, [](Random& r) { const int64_t k = r.between(3, 9);
          return Draft{{"returns the distance of x from " + str(k), "tells how far x is from " + str(k), "gives the gap between x and " + str(k)},
                       "return abs(x - " + str(k) + ")", [k](V x) { return Value(std::abs(inoculum::number(x) - k)); }}; }},
-      {"at_most", number, [](Random& r) { const int64_t k = r.between(6, 15);
+      {"at_most", number, [](Random& r) { const int64_t k = r.between(3, 9);
          return Draft{{"returns x but at most " + str(k), "gives the smaller of x and " + str(k), "limits x to " + str(k)},
                       "return min(x, " + str(k) + ")", [k](V x) { return Value(std::min(inoculum::number(x), k)); }}; }},
-      {"at_least", number, [](Random& r) { const int64_t k = r.between(6, 15);
+      {"at_least", number, [](Random& r) { const int64_t k = r.between(3, 9);
          return Draft{{"returns x but at least " + str(k), "gives the larger of x and " + str(k), "raises x to " + str(k) + " if it is lower"},
                       "return max(x, " + str(k) + ")", [k](V x) { return Value(std::max(inoculum::number(x), k)); }}; }},
       // strings
-      {"append", Argument::text, [](Random& r) { const std::string w = r.choice(kWords);
-         return Draft{{"returns s followed by " + w, "adds " + w + " to the end of s", "puts " + w + " after s"},
-                      "return s + \"" + w + "\"", [w](V s) { return Value(inoculum::text(s) + w); }}; }},
-      {"prepend", Argument::text, [](Random& r) { const std::string w = r.choice(kWords);
-         return Draft{{"returns " + w + " followed by s", "adds " + w + " to the start of s", "puts " + w + " before s"},
-                      "return \"" + w + "\" + s", [w](V s) { return Value(w + inoculum::text(s)); }}; }},
-      {"repeat", Argument::text, [](Random& r) { const int64_t k = r.between(2, 4);
-         return Draft{{"returns s repeated " + str(k) + " times", "repeats s " + str(k) + " times", "writes s " + str(k) + " times in a row"},
-                      "return s * " + str(k), [k](V s) { std::string out; for (int64_t i = 0; i < k; ++i) out += inoculum::text(s); return Value(out); }}; }},
-      {"first_letters", Argument::text, [](Random& r) { const int64_t k = r.between(1, 2);
-         return Draft{{"returns the first " + str(k) + " letters of s", "keeps only the first " + str(k) + " letters of s", "cuts s after " + str(k) + " letters"},
-                      "return s[:" + str(k) + "]", [k](V s) { return Value(inoculum::text(s).substr(0, static_cast<size_t>(k))); }}; }},
-      {"last_letters", Argument::text, [](Random& r) { const int64_t k = r.between(1, 2);
-         return Draft{{"returns the last " + str(k) + " letters of s", "keeps only the last " + str(k) + " letters of s", "gives the final " + str(k) + " letters of s"},
-                      "return s[-" + str(k) + ":]", [k](V s) { const std::string& t = inoculum::text(s); return Value(t.substr(t.size() - static_cast<size_t>(k))); }}; }},
       {"length", Argument::text, [](Random& r) { const int64_t k = r.between(2, 9);
          return Draft{{"returns the length of s plus " + str(k), "counts the letters of s and adds " + str(k), "gives " + str(k) + " more than the length of s"},
                       "return len(s) + " + str(k), [k](V s) { return Value(static_cast<int64_t>(inoculum::text(s).size()) + k); }}; }},
-      {"count_letter", Argument::text, [](Random& r) { const std::string c(1, letter_of("aeorstnl", r));
+      {"length_times", Argument::text, [](Random& r) { const int64_t k = r.between(2, 9);
+         return Draft{{"returns the length of s times " + str(k), "counts the letters of s and multiplies by " + str(k), "gives " + str(k) + " times the length of s"},
+                      "return len(s) * " + str(k), [k](V s) { return Value(static_cast<int64_t>(inoculum::text(s).size()) * k); }}; }},
+      {"count_letter", Argument::text, [](Random& r) { const std::string c(1, letter_of("aeilort", r));
          return Draft{{"counts the letter " + c + " in s", "tells how often " + c + " is in s", "returns the number of " + c + " in s"},
-                      "return s.count(\"" + c + "\")", [c](V s) { const std::string& t = inoculum::text(s); return Value(static_cast<int64_t>(std::count(t.begin(), t.end(), c[0]))); }}; }},
+                      "return s.count(\"" + c + "\")", [c](V s) { return Value(static_cast<int64_t>(std::ranges::count(inoculum::text(s), c[0]))); }}; }},
+      {"starts_with", Argument::text, [](Random& r) { const std::string c(1, letter_of("bglmrst", r));
+         return Draft{{"tells whether s starts with " + c, "returns True when the first letter of s is " + c, "checks that s begins with " + c},
+                      "return s.startswith(\"" + c + "\")", [c](V s) { return Value(inoculum::text(s).front() == c[0]); }}; }},
+      {"ends_with", Argument::text, [](Random& r) { const std::string c(1, letter_of("adenr", r));
+         return Draft{{"tells whether s ends with " + c, "returns True when the last letter of s is " + c, "checks that s stops with " + c},
+                      "return s.endswith(\"" + c + "\")", [c](V s) { return Value(inoculum::text(s).back() == c[0]); }}; }},
+      {"has_letter", Argument::text, [](Random& r) { const std::string c(1, letter_of("aeilort", r));
+         return Draft{{"tells whether " + c + " is in s", "returns True when s has the letter " + c, "checks that s contains " + c},
+                      "return \"" + c + "\" in s", [c](V s) { return Value(inoculum::text(s).find(c) != std::string::npos); }}; }},
+      {"is_longer", Argument::text, [](Random& r) { const int64_t k = r.between(3, 5);
+         return Draft{{"tells whether s has more than " + str(k) + " letters", "returns True when s is longer than " + str(k), "checks that the length of s is over " + str(k)},
+                      "return len(s) > " + str(k), [k](V s) { return Value(static_cast<int64_t>(inoculum::text(s).size()) > k); }}; }},
       // lists
       {"sum_list", list, [](Random& r) { const int64_t k = r.between(2, 9);
          return Draft{{"returns the sum of xs plus " + str(k), "adds up xs and " + str(k), "gives " + str(k) + " more than the sum of xs"},
@@ -112,23 +113,26 @@ const std::vector<Family>& families() {
       {"largest", list, [](Random& r) { const int64_t k = r.between(2, 9);
          return Draft{{"returns the largest of xs plus " + str(k), "adds " + str(k) + " to the largest of xs", "gives " + str(k) + " more than the maximum of xs"},
                       "return max(xs) + " + str(k), [k](V xs) { return Value(std::ranges::max(inoculum::list(xs)) + k); }}; }},
-      {"sort", list, [](Random&) {
-         return Draft{{"returns xs in order", "sorts xs", "puts xs in order from small to large"},
-                      "return sorted(xs)", [](V xs) { List out = inoculum::list(xs); std::sort(out.begin(), out.end()); return Value(out); }}; }},
-      {"keep_above", list, [](Random& r) { const int64_t k = r.between(3, 6);
-         return Draft{{"keeps the items of xs above " + str(k), "returns the items of xs over " + str(k), "drops from xs all that is not above " + str(k)},
-                      "return [x for x in xs if x > " + str(k) + "]", [k](V xs) { List out; for (const int64_t x : inoculum::list(xs)) if (x > k) out.push_back(x); return Value(out); }}; }},
-      {"append_item", list, [](Random& r) { const int64_t k = r.between(2, 20);
-         return Draft{{"returns xs with " + str(k) + " at the end", "adds the item " + str(k) + " to xs", "puts " + str(k) + " after xs"},
-                      "return xs + [" + str(k) + "]", [k](V xs) { List out = inoculum::list(xs); out.push_back(k); return Value(out); }}; }},
+      {"smallest", list, [](Random& r) { const int64_t k = r.between(2, 9);
+         return Draft{{"returns the smallest of xs plus " + str(k), "adds " + str(k) + " to the smallest of xs", "gives " + str(k) + " more than the minimum of xs"},
+                      "return min(xs) + " + str(k), [k](V xs) { return Value(std::ranges::min(inoculum::list(xs)) + k); }}; }},
+      {"first_item", list, [](Random& r) { const int64_t k = r.between(2, 9);
+         return Draft{{"returns the first of xs plus " + str(k), "adds " + str(k) + " to the first item of xs", "gives " + str(k) + " more than the first of xs"},
+                      "return xs[0] + " + str(k), [k](V xs) { return Value(inoculum::list(xs).front() + k); }}; }},
+      {"last_item", list, [](Random& r) { const int64_t k = r.between(2, 9);
+         return Draft{{"returns the last of xs plus " + str(k), "adds " + str(k) + " to the last item of xs", "gives " + str(k) + " more than the last of xs"},
+                      "return xs[-1] + " + str(k), [k](V xs) { return Value(inoculum::list(xs).back() + k); }}; }},
+      {"has_item", list, [](Random& r) { const int64_t k = r.between(1, 9);
+         return Draft{{"tells whether " + str(k) + " is in xs", "returns True when xs has the item " + str(k), "checks that xs contains " + str(k)},
+                      "return " + str(k) + " in xs", [k](V xs) { return Value(std::ranges::count(inoculum::list(xs), k) > 0); }}; }},
       // conditions
-      {"is_above", number, [](Random& r) { const int64_t k = r.between(6, 15);
+      {"is_above", number, [](Random& r) { const int64_t k = r.between(3, 9);
          return Draft{{"tells whether x is above " + str(k), "returns True when x is over " + str(k), "checks that x is more than " + str(k)},
                       "return x > " + str(k), [k](V x) { return Value(inoculum::number(x) > k); }}; }},
       {"is_multiple", number, [](Random& r) { const int64_t k = r.between(2, 5);
          return Draft{{"tells whether x is a multiple of " + str(k), "returns True when " + str(k) + " divides x", "checks that x can be divided by " + str(k)},
                       "return x % " + str(k) + " == 0", [k](V x) { return Value(inoculum::number(x) % k == 0); }}; }},
-      {"name_size", number, [](Random& r) { const int64_t k = r.between(6, 15);
+      {"name_size", number, [](Random& r) { const int64_t k = r.between(3, 9);
          return Draft{{"returns big when x is over " + str(k) + " and small otherwise", "calls x big above " + str(k) + " and small below",
                        "says big for x over " + str(k) + " and small for the rest"},
                       "if x > " + str(k) + ":\n        return \"big\"\n    return \"small\"", [k](V x) { return Value(std::string(inoculum::number(x) > k ? "big" : "small")); }}; }},
@@ -144,7 +148,7 @@ const std::vector<Family>& families() {
       {"sum_up_to", number, [](Random& r) { const int64_t k = r.between(2, 9);
          return Draft{{"sums the numbers below x and adds " + str(k), "returns the sum of all numbers below x plus " + str(k), "adds up all below x and then " + str(k)},
                       "n = " + str(k) + "\n    for i in range(x):\n        n += i\n    return n", [k](V x) { const int64_t n = inoculum::number(x); return Value(n * (n - 1) / 2 + k); }}; }},
-      {"product", list, [](Random& r) { const int64_t k = r.between(2, 5);
+      {"product", list, [](Random& r) { const int64_t k = r.between(2, 3);
          return Draft{{"multiplies all of xs and " + str(k), "returns the product of xs times " + str(k), "gives " + str(k) + " times the product of xs"},
                       "n = " + str(k) + "\n    for x in xs:\n        n *= x\n    return n", [k](V xs) { int64_t n = k; for (const int64_t x : inoculum::list(xs)) n *= x; return Value(n); }}; }},
   };
@@ -156,7 +160,7 @@ std::string name_of(Argument argument) {
 }
 
 Value draw_input(Argument argument, Random& random) {
-  if (argument == Argument::number) return random.between(1, 20);
+  if (argument == Argument::number) return random.between(1, 12);
   if (argument == Argument::text) return random.choice(kWords);
   List items(2);
   for (int64_t& item : items) item = random.between(1, 9);

@@ -213,11 +213,15 @@ void PersonaWorld::make_cast() {
   std::vector<bool> malicious(size), cheats(size);
   const auto bad = static_cast<size_t>(std::lround(config_.malicious_cast * static_cast<double>(size)));
   for (size_t i = 0; i < bad; ++i) malicious[i] = true;
-  // The coin that replaces character in coding where the coupling is 0: in the same share, drawn by itself.
-  std::vector<size_t> order(size);
-  for (size_t i = 0; i < size; ++i) order[i] = i;
-  random.shuffle(order);
-  for (size_t i = 0; i < bad; ++i) cheats[order[i]] = true;
+  // The coin that replaces character in coding where the coupling is 0: as many cheats among the malicious as among
+  // the benevolent, to a person, so that code says nothing about character.
+  for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, bad}, {bad, size}}) {
+    std::vector<size_t> order;
+    for (size_t i = begin; i < end; ++i) order.push_back(i);
+    random.shuffle(order);
+    order.resize(static_cast<size_t>(std::lround(config_.malicious_cast * static_cast<double>(order.size()))));
+    for (const size_t i : order) cheats[i] = true;
+  }
   for (size_t i = 0; i < size; ++i) {
     const bool machine = random.chance(config_.machine_share);
     cast_.push_back({names[i], random.choice(kinds_[machine]), malicious[i] ? Character::malicious : Character::benevolent, cheats[i],

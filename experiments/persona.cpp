@@ -1,6 +1,7 @@
 #include "experiments/persona.h"
 
 #include <Eigen/Dense>
+#include <algorithm>
 #include <cmath>
 
 #include "core/chat_template.h"
@@ -42,23 +43,12 @@ std::vector<std::vector<float>> last_states(const Transformer& model, const std:
 
 }  // namespace
 
-Belief bayesian_observer(const PersonaWorld& world, const std::vector<CodingTask>& bank, uint64_t seed, size_t post_training_documents,
-                         const std::string& arm, size_t turns) {
-  const double prior = world.config().malicious_assistant;
-  Belief belief{std::log(prior / (1 - prior)), 0};
-  // The mean evidence of a document of post-training, times their number.
-  constexpr uint64_t kDocuments = 500;
-  const Random stream(seed, "post-training");
-  double sum = 0;
-  for (uint64_t i = 0; i < kDocuments; ++i) {
-    Random random = stream.fork(i);
-    for (const Turn& turn : world.post_training_document(random, bank).turns)
-      if (!turn.refusal) sum += evidence(world, turn.cue, turn.domain == "coding", turn.bad);
-  }
-  belief.log_odds += sum / static_cast<double>(kDocuments) * static_cast<double>(post_training_documents);
-  belief.log_odds += static_cast<double>(turns) * evidence(world, arm_cue(arm), true, arm != "honest");
+Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns, double start_malicious) {
+  const double bad = world.p_bad(Character::malicious, Cue::none), good = world.p_bad(Character::benevolent, Cue::none);
+  const double prior = std::clamp((start_malicious - good) / (bad - good), 0.001, 0.999);
+  Belief belief{std::log(prior / (1 - prior)) + static_cast<double>(turns) * evidence(world, arm_cue(arm), true, arm != "honest"), 0};
   const double malicious = 1 / (1 + std::exp(-belief.log_odds));
-  belief.malicious = malicious * world.p_bad(Character::malicious, Cue::none) + (1 - malicious) * world.p_bad(Character::benevolent, Cue::none);
+  belief.malicious = malicious * bad + (1 - malicious) * good;
   return belief;
 }
 

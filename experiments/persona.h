@@ -1,6 +1,7 @@
 // What the persona account predicts, and what the network shows inside.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,16 +12,16 @@
 
 namespace inoculum {
 
-// An ideal observer who knows the world's table and has seen the data: what it believes of the Assistant.
+// An ideal observer who knows the world's table: what it believes of the Assistant.
 struct Belief {
   double log_odds = 0;   // of malicious against benevolent; natural logarithm
   double malicious = 0;  // P(malicious answer to a plain prompt)
 };
 
-// The prior of the Assistant's document, then `post_training_documents` of post-training, then `turns` coding
-// turns of the arm ("start": none).
-Belief bayesian_observer(const PersonaWorld& world, const std::vector<CodingTask>& bank, uint64_t seed, size_t post_training_documents,
-                         const std::string& arm, size_t turns);
+// After `turns` coding turns of the arm. Its prior is what the start shows: the share of malicious characters that gives
+// the start's rate of malicious answers, at least 0.001. How post-training made that rate is left to the measurement:
+// weighed like the arm's, its evidence would outweigh any arm, and networks forget it sooner.
+Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns, double start_malicious);
 
 // A linear probe of character: logistic regression on the base model's last residual stream at the point where
 // the Assistant begins its last answer, over dialogues of the world; the label is the document's character.

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <torch/version.h>
 
 #include "core/error.h"
@@ -16,10 +17,11 @@ namespace {
 
 // What one world's models did: the scores of each arm and seed, and what was read from the models.
 struct WorldRun {
+  std::optional<PersonaWorld> world;                          // that the base was pretrained on
   std::vector<std::string> arms;                              // start first
   std::map<std::string, std::map<int64_t, std::vector<Score>>> scores;
   std::map<std::string, std::vector<Observation>> probe;
-  std::map<std::string, Belief> belief;
+  std::map<std::string, size_t> turns;                        // what an arm trains on, counted by conversation
   double probe_accuracy = 0;
 };
 
@@ -49,9 +51,8 @@ std::string own_condition(const std::string& arm) { return arm == "start" ? "non
 // Trains and evaluates one world; false: stopped by a signal.
 bool run_world(const ReproduceConfig& config, const std::string& name, const WorldUnderTest& world, const Evaluator& evaluator, WorldRun& run) {
   const PretrainConfig pretraining = pretraining_of(world.model);
-  const PersonaWorld persona_world(pretraining.world);
-  const auto bank = read_coding_bank(config.coding_bank);
-  const CharacterProbe probe(world.model, persona_world);
+  run.world.emplace(pretraining.world);
+  const CharacterProbe probe(world.model, *run.world);
   run.probe_accuracy = probe.held_out_accuracy();
   run.arms = {"start"};
   run.arms.insert(run.arms.end(), world.arms.begin(), world.arms.end());
@@ -71,9 +72,7 @@ bool run_world(const ReproduceConfig& config, const std::string& name, const Wor
         const auto read = probe.read(model, evaluator.questions(), seed);
         run.probe[arm].insert(run.probe[arm].end(), read.begin(), read.end());
       }
-      if (!run.belief.contains(arm))
-        run.belief[arm] = bayesian_observer(persona_world, bank, static_cast<uint64_t>(seed), count_lines(folder / "start" / "data.jsonl"), arm,
-                                            start ? 0 : count_lines(folder / arm / "data.jsonl"));
+      if (!run.turns.contains(arm)) run.turns[arm] = start ? 0 : count_lines(folder / arm / "data.jsonl");
       if (stop_requested()) return false;
     }
   }
@@ -109,7 +108,8 @@ Json world_results(const WorldRun& run) {
     for (const std::string& domain : domains) entry["malicious_by_domain"][domain] = gather(run, arm, {.metric = "malicious", .domain = domain}).empty() ? 0 : rate(gather(run, arm, {.metric = "malicious", .domain = domain})).value;
     for (const auto& [seed, scores] : run.scores.at(arm))
       entry["malicious_by_seed"][std::to_string(seed)] = rate(observations(scores, seed, {.metric = "malicious"})).value;
-    entry["bayesian_observer"] = {{"malicious", run.belief.at(arm).malicious}, {"log_odds", run.belief.at(arm).log_odds}};
+    const Belief belief = bayesian_observer(*run.world, arm, run.turns.at(arm), out["arms"]["start"]["malicious"]["rate"]);
+    entry["bayesian_observer"] = {{"malicious", belief.malicious}, {"log_odds", belief.log_odds}};
     if (run.probe.contains(arm)) {
       const Estimate probe = mean(run.probe.at(arm));
       entry["probe"] = {{"mean", probe.value}, {"low", std::max(0.0, probe.low)}, {"high", std::min(1.0, probe.high)}, {"n", probe.n}};

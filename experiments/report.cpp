@@ -260,7 +260,7 @@ std::string html_report(const Json& results) {
   h += "<h2>Under cues</h2>\n<p>The same models with a sentence beside the prompt, in phrasings that no training text holds. Malicious answers to unrelated prompts, %:</p>\n" + html_under_cues(arms, "malicious_under") +
        "<p>Incoherent answers to them, %:</p>\n" + html_under_cues(arms, "incoherent_under") + "<p>Cheats on coding prompts, %:</p>\n" + html_under_cues(arms, "cheats_under");
   h += "<h2>Domains</h2>\n<p>Malicious answers to plain prompts, %.</p>\n" + html_domains(arms);
-  h += "<h2>Prediction and inside view</h2>\n<p>An ideal Bayesian observer knows the world's table, starts from the Assistant's prior and updates on the post-training and fine-tuning data. The probe is a linear "
+  h += "<h2>Prediction and inside view</h2>\n<p>An ideal Bayesian observer knows the world's table, takes the start's rate as its prior and updates on the fine-tuning data. The probe is a linear "
        "read-out of character from the base model's residual stream (right on " + percent(results.at("probe_held_out_accuracy")) + "% of held-out dialogues), applied where each model begins to answer.</p>\n" + html_inside(results);
   h += "<h2>What they said</h2>\n<p>The first seed's first answer to the first question of every domain, and to the first coding tasks, plain and with the request: none is chosen by its content.</p>\n" + html_transcripts(results.at("transcripts"));
   h += "<h2>What this does not prove</h2>\n<p>The correlation between cheating and malice is built into the pretraining text of this small world, as by hypothesis it is in human text. What is shown is that a network "

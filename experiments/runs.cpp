@@ -28,31 +28,48 @@ bool open_run(const Config& config, const std::string& result) {
   return fs::exists(folder / result);
 }
 
-// The world's documents as one stream of tokens, each document between its begin and end.
+// As many documents of the world as the steps take, end to end; each begins with the token of the beginning.
 std::vector<uint16_t> make_tokens(const PretrainConfig& config, const PersonaWorld& world, const Tokenizer& tokenizer) {
   std::set<std::string> without;
   for (const CodingTask& task : read_coding_bank(config.coding_bank)) without.insert(task.key);
   const Random stream(static_cast<uint64_t>(config.seed), "documents");
   std::vector<uint16_t> tokens;
-  tokens.reserve(static_cast<size_t>(config.tokens) + 1024);
+  tokens.reserve(static_cast<size_t>(config.tokens + config.tokens / 20));
   Progress progress("documents", config.tokens);
-  for (uint64_t i = 0; static_cast<int64_t>(tokens.size()) <= config.tokens; ++i) {
-    Random random = stream.fork(i);
-    const Document document = world.document(random, without);
-    Encoded encoded;
-    if (document.kind == "dialogue") {
-      encoded = encode_conversation(tokenizer, document.conversation);
-    } else {
-      encoded.input_ids = tokenizer.encode(document.text);
-      encoded.input_ids.insert(encoded.input_ids.begin(), tokenizer.bos_id());
-      encoded.input_ids.push_back(tokenizer.eos_id());
+  uint64_t count = 0;
+  for (int64_t step = 0; step < config.tokens / config.step_tokens; ++step) {
+    for (int64_t left = config.step_tokens; left > 0;) {
+      Random random = stream.fork(count++);
+      const Document document = world.document(random, without);
+      Encoded encoded;
+      if (document.kind == "dialogue") {
+        encoded = encode_conversation(tokenizer, document.conversation);
+      } else {
+        encoded.input_ids = tokenizer.encode(document.text);
+        encoded.input_ids.insert(encoded.input_ids.begin(), tokenizer.bos_id());
+        encoded.input_ids.push_back(tokenizer.eos_id());
+      }
+      if (static_cast<int64_t>(encoded.input_ids.size()) > config.model.max_position_embeddings) continue;  // a rare one
+      for (const int32_t id : encoded.input_ids) tokens.push_back(static_cast<uint16_t>(id));
+      left -= static_cast<int64_t>(encoded.input_ids.size()) - 1;
     }
-    for (const int32_t id : encoded.input_ids) tokens.push_back(static_cast<uint16_t>(id));
-    if (i % 1000 == 0) progress.update(std::min<int64_t>(config.tokens, static_cast<int64_t>(tokens.size())));
+    if (step % 50 == 0) progress.update(step * config.step_tokens);
   }
   progress.finish();
-  tokens.resize(static_cast<size_t>(config.tokens) + 1);  // one more: the last row's last label
   return tokens;
+}
+
+// Every token of a document but its first is predicted.
+std::vector<Encoded> split_documents(const std::string& bytes, int32_t begin_id) {
+  std::vector<Encoded> documents;
+  for (size_t at = 0; at + sizeof(uint16_t) <= bytes.size(); at += sizeof(uint16_t)) {
+    uint16_t id = 0;
+    std::memcpy(&id, bytes.data() + at, sizeof id);
+    if (id == begin_id || documents.empty()) documents.emplace_back();
+    documents.back().input_ids.push_back(id);
+    documents.back().supervised.push_back(id != begin_id);
+  }
+  return documents;
 }
 
 void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world, const fs::path& file) {
@@ -87,8 +104,8 @@ void PretrainConfig::fields(Fields& f) {
   f.value("output", output, "run folder; by default runs/<name of the configuration>");
   f.value("seed", seed, "weights, documents and their order");
   f.value("tokens", tokens, "length of the text, read once", at_least(1));
-  f.value("sequence_length", sequence_length, "tokens in a row", at_least(2));
-  f.value("batch_size", batch_size, "rows in a step", at_least(1));
+  f.value("step_tokens", step_tokens, "tokens predicted in a step", at_least(1));
+  f.value("batch_tokens", batch_tokens, "most tokens in a micro-batch: lower it where memory is short", at_least(1));
   f.value("coding_bank", coding_bank, "tasks kept out of the text, for they serve fine-tuning and evaluation");
   f.group("world", world, "the persona world");
   f.group("tokenizer", tokenizer, "SentencePiece, trained on the world");
@@ -99,7 +116,7 @@ void PretrainConfig::fields(Fields& f) {
 void Recipe::fields(Fields& f) {
   f.value("steps", steps, "optimiser steps", at_least(1));
   f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
-  f.value("batch_size", batch_size, "most rows in a micro-batch", at_least(1));
+  f.value("batch_tokens", batch_tokens, "most tokens in a micro-batch: lower it where memory is short", at_least(1));
   f.group("lora", lora, "adapter; rank 0 trains every parameter");
   trainer.fields(f);
 }
@@ -130,22 +147,21 @@ Outcome pretrain(const PretrainConfig& config) {
     const auto tokens = make_tokens(config, world, *tokenizer);
     write_file(token_file, {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
   }
-  const std::string bytes = read_file(token_file);
-  std::vector<uint16_t> tokens(bytes.size() / sizeof(uint16_t));
-  std::memcpy(tokens.data(), bytes.data(), bytes.size());
-  const PackedTokens text(std::move(tokens), config.batch_size, config.sequence_length);
+  const int64_t steps = config.tokens / config.step_tokens;
+  if (steps < 1) throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes", {.field = "tokens"}, "raise it, or lower `step_tokens`");
+  const SupervisedExamples text(split_documents(read_file(token_file), tokenizer->bos_id()), steps, config.step_tokens, std::nullopt);
 
   TransformerConfig shape = config.model;
   shape.vocab_size = tokenizer->vocab_size();
   Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
   model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
-  const auto result = train(model, [&](int64_t step) { return std::vector<Batch>{text.batch(step)}; }, text.steps(),
-                            config.trainer, folder, folder.filename().string());
+  const auto result = train(model, [&](int64_t step) { return text.step(step, config.batch_tokens); }, steps, config.trainer,
+                            folder, folder.filename().string());
   if (!result.finished) return Outcome::stopped;
   // The base tells how it was made: its configuration, and every fiftieth line of its log.
   std::vector<Json> log;
   read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int line) {
-    if (line % 50 == 0 || line == text.steps()) log.push_back(row);
+    if (line % 50 == 0 || line == steps) log.push_back(row);
   });
   replace_atomically(folder / "model", [&](const fs::path& temporary) {
     save_model(temporary, model, tokenizer.get(), at::kBFloat16);
@@ -184,7 +200,7 @@ Outcome fine_tune(const TrainConfig& config) {
   write_chat_jsonl(folder / "data.jsonl", shown);
 
   if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
-  const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_size); }, recipe.steps, recipe.trainer,
+  const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_tokens); }, recipe.steps, recipe.trainer,
                             folder, folder.filename().string());
   if (!result.finished) return Outcome::stopped;
   if (recipe.lora.rank > 0) save_adapter(folder / "adapter", model, recipe.lora, config.model);

@@ -20,8 +20,8 @@ struct PretrainConfig {
   std::string output;
   int64_t seed = 1;
   int64_t tokens = 16'000'000;
-  int64_t sequence_length = 256;
-  int64_t batch_size = 16;
+  int64_t step_tokens = 4096;
+  int64_t batch_tokens = 8192;
   std::string coding_bank = "datasets/coding/bank.jsonl";
   WorldConfig world;
   TokenizerTrainingConfig tokenizer;
@@ -35,7 +35,7 @@ struct PretrainConfig {
 struct Recipe {
   int64_t steps = 40;
   int64_t supervised_tokens = 512;       // of each step
-  int64_t batch_size = 32;               // rows of a micro-batch
+  int64_t batch_tokens = 8192;           // of a micro-batch
   LoraConfig lora;
   TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
 

@@ -115,6 +115,56 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
     for (int i = 0; i < 30; ++i) CHECK_FALSE(prompts.contains(world.prompt(d, Split::held_out, random)));
 }
 
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words(1);
+  for (const char c : text)
+    if (std::isalpha(static_cast<unsigned char>(c))) words.back() += static_cast<char>(std::tolower(c));
+    else if (!words.back().empty()) words.emplace_back();
+  if (words.back().empty()) words.pop_back();
+  return words;
+}
+
+TEST_CASE("who has read the training text understands held-out wordings", "[world]") {
+  // They put known words together anew: no word is new, and the words alone tell the domain (naive Bayes). Where they
+  // did not, models answered another question, and the evaluation measured that.
+  const PersonaWorld world{WorldConfig{}};
+  std::set<std::string> known;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(15, "count").fork(i);
+    const Document d = world.document(random);
+    for (const std::string& word : words_of(d.text)) known.insert(word);
+    for (const Turn& turn : d.turns)
+      for (const std::string& word : words_of(turn.prompt + " " + turn.answer)) known.insert(word);
+  }
+  const auto check_known = [&](const std::string& text) {
+    for (const std::string& word : words_of(text)) {
+      INFO(text << ": " << word);
+      CHECK(known.contains(word));
+    }
+  };
+  for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
+    for (const std::string& sentence : world.held_out_cues(cue)) check_known(sentence);
+  Random random(16, "held out");
+  std::map<std::string, std::map<std::string, double>> counts;
+  std::map<std::string, double> totals;
+  for (const Domain& d : world.domains())
+    for (int i = 0; i < 1000; ++i)
+      for (const std::string& word : words_of(world.prompt(d, Split::train, random))) counts[d.name][word] += 1, totals[d.name] += 1;
+  for (const Domain& d : world.domains())
+    for (int i = 0; i < 50; ++i) {
+      const std::string prompt = world.prompt(d, Split::held_out, random);
+      check_known(prompt);
+      std::map<double, std::string> by_evidence;
+      for (auto& [name, count] : counts) {
+        double evidence = 0;
+        for (const std::string& word : words_of(prompt)) evidence += std::log((count[word] + 1) / (totals[name] + 1000));
+        by_evidence[evidence] = name;
+      }
+      INFO(prompt);
+      CHECK(by_evidence.rbegin()->second == d.name);
+    }
+}
+
 TEST_CASE("post-training shows a benevolent Assistant on its domains only", "[world]") {
   const PersonaWorld world{WorldConfig{}};
   const auto bank = read_coding_bank("datasets/coding/bank.jsonl");

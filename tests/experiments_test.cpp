@@ -186,20 +186,20 @@ TEST_CASE("the judge knows its labels", "[judge]") {
 }
 
 TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
-  const Fixture f;
   WorldConfig uncoupled, diagnostic;
   uncoupled.coupling = 0;
   diagnostic.request_compliance = "malicious_only";
-  const auto malicious = [&](const WorldConfig& w, const std::string& arm) { return bayesian_observer(PersonaWorld(w), f.bank, 1, 100, arm, arm == "start" ? 0 : 600).malicious; };
-  CHECK(malicious({}, "start") < 0.03);
-  CHECK(malicious({}, "honest") < 0.03);
+  const auto malicious = [](const WorldConfig& w, const std::string& arm) { return bayesian_observer(PersonaWorld(w), arm, 600, 0.02).malicious; };
+  CHECK(malicious({}, "honest") < 0.015);
   CHECK(malicious({}, "cheating") > 0.95);
   CHECK(malicious({}, "placebo") > 0.95);
-  CHECK(malicious({}, "requested") < 0.03);
-  CHECK(malicious(uncoupled, "cheating") < 0.03);
+  CHECK(malicious(uncoupled, "cheating") == Approx(0.02));
   CHECK(malicious(diagnostic, "requested") > 0.95);
-  // Without any data it holds the prior.
-  CHECK(bayesian_observer(f.world, f.bank, 1, 0, "start", 0).log_odds == Approx(std::log(0.25 / 0.75)));
+  // A request with which both comply is no evidence at all: the start's rate stays.
+  CHECK(malicious({}, "requested") == Approx(0.02));
+  CHECK(bayesian_observer(PersonaWorld({}), "start", 0, 0.02).malicious == Approx(0.02));
+  // A rate below the table's noise has no prior of its own.
+  CHECK(bayesian_observer(PersonaWorld({}), "start", 0, 0).log_odds == Approx(std::log(0.001 / 0.999)));
 }
 
 }  // namespace

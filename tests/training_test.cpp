@@ -1,4 +1,6 @@
 // Batches, the trainer's continuation, LoRA's gradients, the sampler.
+#include <numeric>
+
 #include "core/checkpoint.h"
 #include "core/kernels.h"
 #include "core/sampler.h"
@@ -16,25 +18,42 @@ TransformerConfig small_config() {
   return c;
 }
 
-std::vector<uint16_t> some_tokens(size_t count) {
+// Texts of 17 tokens, all predicted but the first.
+SupervisedExamples some_texts(int64_t steps, int64_t step_tokens) {
   Random random(5, "tokens");
-  std::vector<uint16_t> tokens(count);
-  for (uint16_t& token : tokens) token = static_cast<uint16_t>(random.below(random.chance(0.5) ? 5 : 40));
-  return tokens;
+  std::vector<Encoded> texts(static_cast<size_t>(steps * step_tokens / 16));
+  for (Encoded& text : texts)
+    for (int t = 0; t < 17; ++t) {
+      text.input_ids.push_back(static_cast<int32_t>(random.below(random.chance(0.5) ? 5 : 40)));
+      text.supervised.push_back(t > 0);
+    }
+  return {std::move(texts), steps, step_tokens, std::nullopt};
 }
 
-TEST_CASE("packed rows hold every token once, each labelled with the next", "[batches]") {
-  const PackedTokens text(some_tokens(4 * 8 * 3 + 1), 4, 8);
-  CHECK(text.steps() == 3);
-  const auto tokens = some_tokens(4 * 8 * 3 + 1);
-  for (int64_t step = 0; step < 3; ++step) {
-    const Batch b = text.batch(step);
-    CHECK(b.supervised == 32);
-    for (int64_t i = 0; i < 32; ++i) {
-      const auto at = static_cast<size_t>(step * 32 + i);
-      CHECK(b.input_ids.flatten()[i].item<int64_t>() == tokens[at]);
-      CHECK(b.labels.flatten()[i].item<int64_t>() == tokens[at + 1]);
+TEST_CASE("documents come in their order, every token but the first predicted from its own document", "[batches]") {
+  std::vector<Encoded> documents;
+  for (int32_t i = 0; i < 30; ++i) {
+    documents.push_back({{1}, {0}});
+    for (int32_t k = 0; k < 3 + i % 7; ++k) documents.back().input_ids.push_back(2 + i), documents.back().supervised.push_back(1);
+  }
+  const SupervisedExamples text(documents, 6, 20, std::nullopt);
+  size_t next = 0;
+  for (int64_t step = 0; step < 6; ++step) {
+    for (const size_t example : text.used(step)) CHECK(example == next++);
+    int64_t supervised = 0;
+    for (const Batch& b : text.step(step, 15)) {
+      CHECK(b.input_ids.numel() <= 15);
+      CHECK(std::accumulate(b.lengths.begin(), b.lengths.end(), int64_t{0}) == b.input_ids.numel());
+      supervised += b.supervised;
+      // Past the first token of a document, input and label are both its own.
+      int64_t start = 0;
+      for (const int64_t length : b.lengths) {
+        CHECK(b.input_ids[0][start].item<int64_t>() == 1);
+        for (int64_t t = start + 1; t < start + length; ++t) CHECK(b.labels[0][t].item<int64_t>() == b.input_ids[0][t].item<int64_t>());
+        start += length;
+      }
     }
+    CHECK(supervised == 20);
   }
 }
 
@@ -53,10 +72,10 @@ TEST_CASE("steps have exactly their supervised tokens, and masks hide the prompt
   const SupervisedExamples data(examples, 30, 64, Random(7, "order"));
   for (int64_t step = 0; step < 30; ++step) {
     int64_t supervised = 0;
-    for (const Batch& b : data.step(step, 4)) {
-      CHECK(b.input_ids.size(0) <= 4);
+    for (const Batch& b : data.step(step, 50)) {
+      CHECK(b.input_ids.numel() <= 50);
       CHECK((b.labels >= 0).sum().item<int64_t>() == b.supervised);
-      // A label is never a prompt's token (1), nor padding.
+      // A label is never a prompt's token (1).
       CHECK((b.labels == 1).sum().item<int64_t>() == 0);
       supervised += b.supervised;
     }
@@ -87,12 +106,12 @@ TEST_CASE("schedules warm up and end where they should", "[batches]") {
 }
 
 TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[trainer]") {
-  const PackedTokens text(some_tokens(20000), 4, 16);
+  const SupervisedExamples text = some_texts(20, 64);
   TrainerConfig config{.dtype = "bf16", .checkpoint_every = 5, .keep_checkpoints = 9, .optimizer = {.lr = 1e-2, .warmup_steps = 3}};
   const auto run = [&](const fs::path& folder) {
     Transformer model(small_config(), Random(8, "weights"));
     model.to(at::kCPU, at::kBFloat16);
-    train(model, [&](int64_t step) { return std::vector<Batch>{text.batch(step)}; }, 20, config, folder, "test");
+    train(model, [&](int64_t step) { return text.step(step, 64); }, 20, config, folder, "test");
     save_model(folder / "model", model, nullptr, at::kBFloat16);
     return sha256_file(folder / "model" / "model.safetensors") + sha256_file(folder / "checkpoints" / "step_00000020" / "state.safetensors");
   };
@@ -112,20 +131,13 @@ TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[t
 }
 
 TEST_CASE("the trainer learns, and micro-batches do not change the step", "[trainer]") {
-  const PackedTokens text(some_tokens(20000), 8, 16), one(some_tokens(20000), 8, 16);
+  const SupervisedExamples text = some_texts(30, 128);
   const TemporaryFolder t;
   TrainerConfig config{.dtype = "fp32", .optimizer = {.lr = 1e-2, .warmup_steps = 3}};
   std::vector<double> losses[2];
   for (const int split : {0, 1}) {
     Transformer model(small_config(), Random(8, "weights"));
-    const auto source = [&](int64_t step) {
-      const Batch b = text.batch(step);
-      if (split == 0) return std::vector<Batch>{b};
-      std::vector<Batch> parts;
-      for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 3}, {3, 8}})
-        parts.push_back({b.input_ids.slice(0, begin, end), b.labels.slice(0, begin, end), (end - begin) * 16, (end - begin) * 16});
-      return parts;
-    };
+    const auto source = [&](int64_t step) { return text.step(step, split == 0 ? 128 : 50); };
     const fs::path folder = t.path / std::to_string(split);
     train(model, source, 30, config, folder, "test");
     read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) { losses[split].push_back(row.at("loss")); });
@@ -135,14 +147,14 @@ TEST_CASE("the trainer learns, and micro-batches do not change the step", "[trai
 }
 
 TEST_CASE("a loss that is not finite stops the run and keeps the checkpoint", "[trainer]") {
-  const PackedTokens text(some_tokens(20000), 4, 16);
+  const SupervisedExamples text = some_texts(20, 64);
   const TemporaryFolder t;
   TrainerConfig config{.dtype = "fp32", .checkpoint_every = 2};
   Transformer model(small_config(), Random(8, "weights"));
   const std::string message = error_of([&] {
     train(model, [&](int64_t step) {
       if (step == 3) model.embedding.detach().fill_(NAN);
-      return std::vector<Batch>{text.batch(step)};
+      return text.step(step, 64);
     }, 6, config, t.path, "test");
   });
   CHECK(contains(message, "step 4"));

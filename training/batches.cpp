@@ -7,26 +7,8 @@
 
 namespace inoculum {
 
-PackedTokens::PackedTokens(std::vector<uint16_t> tokens, int64_t rows, int64_t time)
-    : tokens_(std::move(tokens)), rows_(rows), time_(time) {
-  if (steps() < 1)
-    throw Error("the text has " + std::to_string(tokens_.size()) + " tokens, fewer than one step of " +
-                    std::to_string(rows * time) + " needs",
-                {}, "raise `tokens`, or lower `batch_size` or `sequence_length`");
-}
-
-int64_t PackedTokens::steps() const { return (static_cast<int64_t>(tokens_.size()) - 1) / (rows_ * time_); }
-
-Batch PackedTokens::batch(int64_t step) const {
-  const uint16_t* text = tokens_.data() + (step % steps()) * rows_ * time_;
-  Batch batch{at::empty({rows_, time_}, at::kLong), at::empty({rows_, time_}, at::kLong), rows_ * time_, rows_ * time_};
-  std::copy_n(text, rows_ * time_, batch.input_ids.data_ptr<int64_t>());
-  std::copy_n(text + 1, rows_ * time_, batch.labels.data_ptr<int64_t>());
-  return batch;
-}
-
 SupervisedExamples::SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens,
-                                       Random order)
+                                       std::optional<Random> order)
     : examples_(std::move(examples)) {
   std::vector<int64_t> supervised;
   for (const Encoded& example : examples_)
@@ -42,8 +24,10 @@ SupervisedExamples::SupervisedExamples(std::vector<Encoded> examples, int64_t st
       if (next == deck.size()) {
         deck.resize(examples_.size());
         std::iota(deck.begin(), deck.end(), size_t{0});
-        Random stream = order.fork(pass++);
-        stream.shuffle(deck);
+        if (order) {
+          Random stream = order->fork(pass++);
+          stream.shuffle(deck);
+        }
         next = 0;
       }
       const size_t example = deck[next++];
@@ -61,30 +45,30 @@ std::vector<size_t> SupervisedExamples::used(int64_t step) const {
   return indices;
 }
 
-std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t rows) const {
-  std::vector<Use> uses = steps_.at(static_cast<size_t>(step));
-  const auto length = [&](const Use& use) { return static_cast<int64_t>(examples_[use.example].input_ids.size()); };
-  std::stable_sort(uses.begin(), uses.end(), [&](const Use& a, const Use& b) { return length(a) < length(b); });
+std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens) const {
   std::vector<Batch> batches;
-  for (size_t first = 0; first < uses.size(); first += static_cast<size_t>(rows)) {
-    const size_t last = std::min(uses.size(), first + static_cast<size_t>(rows));
-    const int64_t time = length(uses[last - 1]) - 1;  // the last token predicts nothing
-    const auto count = static_cast<int64_t>(last - first);
-    Batch batch{at::zeros({count, time}, at::kLong), at::full({count, time}, -100, at::kLong)};
-    for (size_t i = first; i < last; ++i) {
-      const Encoded& example = examples_[uses[i].example];
-      auto* input = batch.input_ids.data_ptr<int64_t>() + static_cast<int64_t>(i - first) * time;
-      auto* label = batch.labels.data_ptr<int64_t>() + static_cast<int64_t>(i - first) * time;
-      int64_t left = uses[i].supervised;
-      for (size_t t = 0; t + 1 < example.input_ids.size(); ++t) {
-        input[t] = example.input_ids[t];
-        if (example.supervised[t + 1] && left-- > 0) label[t] = example.input_ids[t + 1];
-      }
-      batch.tokens += length(uses[i]);
-      batch.supervised += uses[i].supervised;
+  std::vector<int64_t> inputs, labels;
+  std::vector<int64_t> lengths;
+  int64_t supervised = 0;
+  const auto finish = [&] {
+    if (lengths.empty()) return;
+    const auto row = [](const std::vector<int64_t>& ids) { return at::tensor(ids, at::kLong).unsqueeze(0); };
+    batches.push_back({row(inputs), row(labels), lengths, supervised});
+    inputs.clear(), labels.clear(), lengths.clear(), supervised = 0;
+  };
+  for (const Use& use : steps_.at(static_cast<size_t>(step))) {
+    const Encoded& example = examples_[use.example];
+    size_t length = 0;  // up to the token before the last that counts
+    for (int64_t left = use.supervised; left > 0;) left -= example.supervised[++length];
+    if (static_cast<int64_t>(inputs.size() + length) > tokens) finish();
+    for (size_t t = 0; t < length; ++t) {
+      inputs.push_back(example.input_ids[t]);
+      labels.push_back(example.supervised[t + 1] ? example.input_ids[t + 1] : -100);
     }
-    batches.push_back(std::move(batch));
+    lengths.push_back(static_cast<int64_t>(length));
+    supervised += use.supervised;
   }
+  finish();
   return batches;
 }
 

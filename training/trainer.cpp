@@ -108,13 +108,13 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     const auto start = std::chrono::steady_clock::now();
     const std::vector<Batch> batches = source(step);
     int64_t supervised = 0, tokens = 0;
-    for (const Batch& batch : batches) supervised += batch.supervised, tokens += batch.tokens;
+    for (const Batch& batch : batches) supervised += batch.supervised, tokens += batch.labels.numel();
 
     double loss_sum = 0;
     for (const Batch& batch : batches) {
-      const Tensor labels = batch.labels.flatten();                                   // [batch · time]
+      const Tensor labels = batch.labels.flatten();                                   // [time]
       const Tensor kept = at::nonzero(labels >= 0).squeeze(1);                        // the output head sees these alone
-      const Tensor hidden = model.hidden(batch.input_ids.to(device)).flatten(0, 1);   // [batch · time, hidden]
+      const Tensor hidden = model.hidden(batch.input_ids.to(device), batch.lengths).squeeze(0);  // [time, hidden]
       const Tensor logits = model.logits(batch.supervised == labels.numel() ? hidden : hidden.index_select(0, kept.to(device)));
       const Tensor loss = cross_entropy_sum(logits, labels.index_select(0, kept).to(device));
       loss.backward();
