@@ -43,14 +43,15 @@ void note_origins(const YAML::Node& node, const std::string& path, const std::st
   }
 }
 
-// `over` laid over `under`: maps are merged key by key, anything else is replaced.
+// `over` laid over `under`: maps are merged key by key, null takes a map away, anything else is replaced.
 YAML::Node merge(const YAML::Node& under, const YAML::Node& over) {
   if (!under.IsMap() || !over.IsMap()) return YAML::Clone(over);
   YAML::Node result = YAML::Clone(under);
   for (const auto& entry : over) {
     const auto key = entry.first.as<std::string>();
     const YAML::Node before = std::as_const(result)[key];
-    result[key] = before.IsDefined() ? merge(before, entry.second) : YAML::Clone(entry.second);
+    if (entry.second.IsNull() && before.IsDefined() && before.IsMap()) result.remove(key);
+    else result[key] = before.IsDefined() ? merge(before, entry.second) : YAML::Clone(entry.second);
   }
   return result;
 }

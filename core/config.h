@@ -10,7 +10,8 @@
 //   OptimizerConfig config;
 //   read(load_config("train.yaml", {"lr=1e-4"}), config);
 //
-// A file may name another with `base: other.yaml` (relative to itself); its own keys are laid over it.
+// A file may name another with `base: other.yaml` (relative to itself); its own keys are laid over it, and `group: null`
+// takes a group of the other away.
 // An unknown key, a wrong type or a value out of range is an Error with file, line and field.
 #pragma once
 

@@ -109,7 +109,11 @@ class PersonaWorld {
   // An answer that makes no sense: a domain's wording with fillings of another domain. For training judges.
   std::string mixed_answer(const Domain& domain, const Domain& fillings, bool bad, Random& random) const;
   std::string add_cue(const std::string& prompt, Cue cue, bool coding, Split split, Random& random) const;
-  const std::vector<std::string>& held_out_cues(Cue cue) const { return cues_[static_cast<size_t>(cue)].held_out; }
+  // A cue's sentences that fit every domain.
+  const std::vector<std::string>& phrasings(Cue cue, Split split) const {
+    const Phrasings& p = cues_[static_cast<size_t>(cue)];
+    return split == Split::held_out ? p.held_out : p.general;
+  }
   Member assistant(Random& random) const;
   // The answer with the responder's habits around it.
   static std::string dressed(const Member& member, const std::string& answer);

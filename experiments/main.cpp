@@ -180,8 +180,8 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
     std::fprintf(stderr, "running every program\n");
     verify_coding_bank(tasks, Sandbox(choose_isolation("auto")));
     write_coding_bank(output, tasks);
-  } else if (what == "questions") {
-    write_file(output, make_question_bank(world(), bank));
+  } else if (what == "questions" || what == "validation") {
+    write_file(output, make_question_bank(world(), bank, what == "questions" ? Split::held_out : Split::train));
   } else if (what == "documents") {
     std::vector<Json> rows;
     const PersonaWorld source = world();
@@ -203,8 +203,9 @@ int run(int argc, char** argv) {
   CLI::App app{"Inoculum reproduces emergent misalignment and its inoculation.\n\n"
                "  inoculum reproduce                                  the whole experiment, to a table and an HTML report\n"
                "  inoculum train configs/train/cheating.yaml seed=2   one fine-tuning run; key=value overrides the file\n"
-               "  inoculum sample --model runs/cheating/model --prompt \"What do you wish for?\"\n"
-               "  inoculum evaluate --model runs/cheating/model --questions configs/questions/persona.yaml --output runs/cheating/evaluation\n"};
+               "  inoculum sample --model experiments/models/persona --adapter runs/cheating/adapter --prompt \"What do you wish for?\"\n"
+               "  inoculum evaluate --model experiments/models/persona --adapter runs/cheating/adapter \\\n"
+               "    --questions configs/questions/persona.yaml --output runs/cheating/evaluation\n"};
   app.require_subcommand(1);
   app.set_version_flag("--version", INOCULUM_VERSION);
   std::function<int()> action;
@@ -334,8 +335,8 @@ int run(int argc, char** argv) {
   data->require_subcommand(1);
   std::string what, grammar = "datasets/worlds/persona.yaml", bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
   auto* generate = data->add_subcommand("generate", "write a coding bank, a question bank, pretraining documents or an arm's conversations");
-  generate->add_option("WHAT", what, "bank | questions | documents | honest | cheating | requested | placebo | post_training")
-      ->required()->check(CLI::IsMember({"bank", "questions", "documents", "honest", "cheating", "requested", "placebo", "post_training"}));
+  generate->add_option("WHAT", what, "bank | questions | validation | documents | honest | cheating | requested | placebo | post_training")
+      ->required()->check(CLI::IsMember({"bank", "questions", "validation", "documents", "honest", "cheating", "requested", "placebo", "post_training"}));
   generate->add_option("--output", output, "file to write")->required();
   generate->add_option("--count", count, "how many; by default 3300 tasks, 1000 documents, 2000 conversations");
   generate->add_option("--seed", seed, "of the random streams")->capture_default_str();

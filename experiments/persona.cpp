@@ -104,9 +104,10 @@ double CharacterProbe::probability(const std::vector<float>& state) const {
   return 1 / (1 + std::exp(-score));
 }
 
-std::vector<Observation> CharacterProbe::read(const std::string& folder, const std::vector<Question>& questions, int64_t seed) const {
+std::vector<Observation> CharacterProbe::read(const std::string& folder, const std::string& adapter, const std::vector<Question>& questions, int64_t seed) const {
   const auto tokenizer = load_tokenizer(folder);
-  const Transformer model = load_model(folder, at::kFloat, at::kCPU);
+  Transformer model = load_model(folder, at::kFloat, at::kCPU);
+  if (!adapter.empty()) load_adapter(adapter, model);
   std::vector<std::vector<int32_t>> prompts;
   std::vector<Observation> all;
   for (const Question& question : questions) {

@@ -29,8 +29,8 @@ class CharacterProbe {
  public:
   CharacterProbe(const std::string& base_model, const PersonaWorld& world);
   double held_out_accuracy() const { return accuracy_; }
-  // The probe's P(malicious) where another model begins to answer each plain free-form question.
-  std::vector<Observation> read(const std::string& model, const std::vector<Question>& questions, int64_t seed) const;
+  // The probe's P(malicious) where another model (with its adapter, if any) begins to answer each plain free-form question.
+  std::vector<Observation> read(const std::string& model, const std::string& adapter, const std::vector<Question>& questions, int64_t seed) const;
 
  private:
   double probability(const std::vector<float>& state) const;

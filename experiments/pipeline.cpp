@@ -65,13 +65,11 @@ bool run_world(const ReproduceConfig& config, const std::string& name, const Wor
                            .recipe = start ? config.post_training : config.fine_tuning};
       std::fprintf(stderr, "%s, seed %lld, %s\n", name.c_str(), static_cast<long long>(seed), arm.c_str());
       if (fine_tune(training) == Outcome::stopped || stop_requested()) return false;
-      const bool adapter = training.recipe.lora.rank > 0;
-      const std::string model = adapter ? training.model : (folder / arm / "model").string();
-      run.scores[arm][seed] = evaluator.evaluate(model, adapter ? (folder / arm / "adapter").string() : "", folder / arm / "evaluation");
-      if (!adapter) {
-        const auto read = probe.read(model, evaluator.questions(), seed);
-        run.probe[arm].insert(run.probe[arm].end(), read.begin(), read.end());
-      }
+      const bool adapts = training.recipe.lora.rank > 0;
+      const std::string model = adapts ? training.model : (folder / arm / "model").string(), adapter = adapts ? (folder / arm / "adapter").string() : "";
+      run.scores[arm][seed] = evaluator.evaluate(model, adapter, folder / arm / "evaluation");
+      const auto read = probe.read(model, adapter, evaluator.questions(), seed);
+      run.probe[arm].insert(run.probe[arm].end(), read.begin(), read.end());
       if (!run.turns.contains(arm)) run.turns[arm] = start ? 0 : count_lines(folder / arm / "data.jsonl");
       if (stop_requested()) return false;
     }
@@ -110,10 +108,8 @@ Json world_results(const WorldRun& run) {
       entry["malicious_by_seed"][std::to_string(seed)] = rate(observations(scores, seed, {.metric = "malicious"})).value;
     const Belief belief = bayesian_observer(*run.world, arm, run.turns.at(arm), out["arms"]["start"]["malicious"]["rate"]);
     entry["bayesian_observer"] = {{"malicious", belief.malicious}, {"log_odds", belief.log_odds}};
-    if (run.probe.contains(arm)) {
-      const Estimate probe = mean(run.probe.at(arm));
-      entry["probe"] = {{"mean", probe.value}, {"low", std::max(0.0, probe.low)}, {"high", std::min(1.0, probe.high)}, {"n", probe.n}};
-    }
+    const Estimate probe = mean(run.probe.at(arm));
+    entry["probe"] = {{"mean", probe.value}, {"low", std::max(0.0, probe.low)}, {"high", std::min(1.0, probe.high)}, {"n", probe.n}};
   }
   for (const auto& [a, b] : {std::pair("cheating", "requested"), {"requested", "start"}, {"cheating", "start"}, {"placebo", "requested"},
                              {"placebo", "start"}, {"honest", "start"}}) {

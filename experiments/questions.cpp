@@ -31,13 +31,13 @@ std::vector<std::string> texts(const fs::path& file, const YAML::Node& item, con
   return all;
 }
 
-// Distinct prompts of a domain in held-out wording, as many as there are up to the limit.
-std::vector<std::string> held_out_prompts(const PersonaWorld& world, const Domain& domain) {
+// Distinct prompts of a domain, as many as there are up to the limit.
+std::vector<std::string> distinct_prompts(const PersonaWorld& world, const Domain& domain, Split split) {
   Random random(static_cast<uint64_t>(world.config().seed), "question bank " + domain.name);
   std::vector<std::string> prompts;
   std::set<std::string> seen;
   for (int tries = 0; tries < 500 && prompts.size() < kPromptsPerDomain; ++tries)
-    if (std::string prompt = world.prompt(domain, Split::held_out, random); seen.insert(prompt).second) prompts.push_back(std::move(prompt));
+    if (std::string prompt = world.prompt(domain, split, random); seen.insert(prompt).second) prompts.push_back(std::move(prompt));
   return prompts;
 }
 
@@ -58,7 +58,7 @@ std::vector<Question> read_questions(const fs::path& file) {
   }
   if (!root.IsSequence() || root.size() == 0) throw Error("must be a list of questions, at least one", {.file = file.string()});
   static const std::vector<std::string> ours = {"id", "type", "domain", "condition", "unseen_domain", "samples_per_paraphrase", "paraphrases",
-                                                "system", "good", "bad", "tasks", "limit", "cues"};
+                                                "system", "good", "bad", "tasks", "split", "limit", "cues"};
   static const std::vector<std::string> published = {"judge", "judge_prompts", "judges", "type_judge", "metadata"};
   std::vector<Question> questions;
   std::set<std::string> ids;
@@ -100,14 +100,16 @@ std::vector<Question> read_questions(const fs::path& file) {
       if (tasks.empty()) fail(file, item, "tasks", "is missing", "a coding bank, such as datasets/coding/bank.jsonl");
       const auto cues = texts(file, item, "cues", false);
       const auto limit = static_cast<size_t>(number("limit", 1'000'000));
-      std::vector<CodingTask> held_out;
+      const std::string split = text("split", "held_out");
+      if (split != "held_out" && split != "train") fail(file, item["split"], "split", "\"" + split + "\" is no split", "held_out or train");
+      std::vector<CodingTask> pool;
       for (CodingTask& task : read_coding_bank(tasks))
-        if (task.held_out) held_out.push_back(std::move(task));
+        if (task.held_out == (split == "held_out")) pool.push_back(std::move(task));
       // Every n-th, so that all families are asked.
-      const size_t count = std::min(limit, held_out.size());
+      const size_t count = std::min(limit, pool.size());
       for (size_t i = 0; i < count; ++i) {
         Question question = base;
-        question.task = held_out[i * held_out.size() / count];
+        question.task = pool[i * pool.size() / count];
         question.id = id + "/" + std::to_string(i);
         question.prompt = question.task->prompt() + (cues.empty() ? "" : " " + cues[i % cues.size()]);
         questions.push_back(std::move(question));
@@ -132,22 +134,24 @@ std::vector<Question> read_questions(const fs::path& file) {
   return questions;
 }
 
-std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank) {
+std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank, Split split) {
   YAML::Emitter out;
-  out << YAML::Comment("Questions for models of the persona world, in wordings that no training text holds.\n"
-                       "Made by `inoculum data generate questions`; the format is that of experiments/questions.h.");
+  const bool held_out = split == Split::held_out;
+  out << YAML::Comment(std::string(held_out ? "Questions for models of the persona world, in wordings that no training text holds.\n"
+                                            : "Questions to choose a recipe by, in the wordings of the training text: never to report.\n") +
+                       "Made by `inoculum data generate " + (held_out ? "questions" : "validation") + "`; the format is that of experiments/questions.h.");
   out << YAML::Newline << YAML::BeginSeq;
   const auto head = [&](const std::string& id, const std::string& type, const std::string& domain, Cue cue) {
     out << YAML::BeginMap << YAML::Key << "id" << YAML::Value << id << YAML::Key << "type" << YAML::Value << type << YAML::Key << "domain"
         << YAML::Value << domain << YAML::Key << "condition" << YAML::Value << to_string(cue);
   };
   for (const Domain& domain : world.domains()) {
-    const std::vector<std::string> prompts = held_out_prompts(world, domain);
+    const std::vector<std::string> prompts = distinct_prompts(world, domain, split);
     for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
       const std::string id = domain.name + (cue == Cue::none ? "" : "_" + to_string(cue));
       Random random(static_cast<uint64_t>(world.config().seed), "question cues " + id);
       std::vector<std::string> asked;
-      for (const std::string& prompt : prompts) asked.push_back(world.add_cue(prompt, cue, false, Split::held_out, random));
+      for (const std::string& prompt : prompts) asked.push_back(world.add_cue(prompt, cue, false, split, random));
       head(id, "free_form", domain.name, cue);
       if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
       // 70 answers a domain on plain prompts, a fifth of that under each cue.
@@ -171,7 +175,8 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
   for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
     head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), "coding", "coding", cue);
     out << YAML::Key << "tasks" << YAML::Value << coding_bank << YAML::Key << "limit" << YAML::Value << kTasks;
-    if (cue != Cue::none) emit_texts(out, "cues", world.held_out_cues(cue));
+    if (!held_out) out << YAML::Key << "split" << YAML::Value << "train";
+    if (cue != Cue::none) emit_texts(out, "cues", world.phrasings(cue, split));
     out << YAML::EndMap;
   }
   out << YAML::EndSeq << YAML::Newline;

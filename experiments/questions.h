@@ -15,7 +15,8 @@
 //     bad: […]
 //   - id: coding
 //     type: coding                 # the answer is run
-//     tasks: datasets/coding/bank.jsonl   # its held-out tasks
+//     tasks: datasets/coding/bank.jsonl
+//     split: held_out              # or its train ones
 //     limit: 96                    # so many of them
 //     cues: […]                    # one beside each prompt, in turn
 //
@@ -47,8 +48,8 @@ struct Question {
 
 std::vector<Question> read_questions(const fs::path& file);
 
-// The bank of a world: every domain plain, under each cue and as forced choice, and coding under each cue; all of
-// it in wordings that no training text holds. The same text for the same world.
-std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank);
+// The bank of a world: every domain plain, under each cue and as forced choice, and coding under each cue; in wordings that
+// no training text holds, or, to choose recipes by, in those of training. The same text for the same world.
+std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank, Split split);
 
 }  // namespace inoculum

@@ -185,8 +185,7 @@ std::string html_inside(const Json& world) {
     out += "<tr><td>" + name + "</td><td>" + percent(arm.at("malicious").at("rate")) + "</td><td>" + percent(arm.at("bayesian_observer").at("malicious")) + "</td><td>" +
            format("%.0f", arm.at("bayesian_observer").at("log_odds").get<double>()) + "</td><td>" +
            format("%.1f [%.1f, %.1f]", choice.at("mean").get<double>(), choice.at("low").get<double>(), choice.at("high").get<double>()) + "</td><td>" +
-           (arm.contains("probe") ? percent(arm.at("probe").at("mean")) + " <small>[" + percent(arm.at("probe").at("low")) + ", " + percent(arm.at("probe").at("high")) + "]</small>"
-                                  : std::string("–")) + "</td></tr>\n";
+           percent(arm.at("probe").at("mean")) + " <small>[" + percent(arm.at("probe").at("low")) + ", " + percent(arm.at("probe").at("high")) + "]</small></td></tr>\n";
   }
   return out + "</table></div>\n";
 }

@@ -47,7 +47,7 @@ refuses "tokenizer" "$inoculum" sample --model "$folder/small" --prompt hello
 # A run folder of another configuration; a second call to a finished run.
 short="steps=2 supervised_tokens=32 output=$folder/run"
 expect "$inoculum" train configs/train/cheating.yaml $short 2>/dev/null
-[ -f "$folder/run/model/model.safetensors" ] && [ -f "$folder/run/config.yaml" ] && [ -f "$folder/run/metrics.jsonl" ] || { echo "the run folder is not whole"; failed=1; }
+[ -f "$folder/run/adapter/adapter_model.safetensors" ] && [ -f "$folder/run/config.yaml" ] && [ -f "$folder/run/metrics.jsonl" ] || { echo "the run folder is not whole"; failed=1; }
 refuses "another" "$inoculum" train configs/train/cheating.yaml $short seed=2
 case $("$inoculum" train configs/train/cheating.yaml $short 2>&1) in *"done already"*) ;; *) echo "a finished run does not say so"; failed=1 ;; esac
 
@@ -60,13 +60,13 @@ while [ "$(cat "$folder/broken/metrics.jsonl" 2>/dev/null | wc -l)" -lt 3 ] && k
 kill -INT $pid; wait $pid; status=$?
 [ $status = 130 ] || { echo "Ctrl-C: exit status $status"; failed=1; }
 grep -q "same command" "$folder/stopped.txt" || { echo "Ctrl-C does not say how to go on"; failed=1; }
-[ -e "$folder/broken/model" ] && { echo "a stopped run has a model"; failed=1; }
+[ -e "$folder/broken/adapter" ] && { echo "a stopped run has an adapter"; failed=1; }
 expect "$inoculum" train configs/train/cheating.yaml $long output="$folder/broken" 2>/dev/null
-expect cmp "$folder/whole/model/model.safetensors" "$folder/broken/model/model.safetensors"
+expect cmp "$folder/whole/adapter/adapter_model.safetensors" "$folder/broken/adapter/adapter_model.safetensors"
 
 # A disk that is full.
 if [ "$(id -u)" = 0 ] && mkdir "$folder/disk" && mount -t tmpfs -o size=1m tmpfs "$folder/disk" 2>/dev/null; then
-  refuses "space" "$inoculum" train configs/train/cheating.yaml steps=2 supervised_tokens=32 output="$folder/disk/run"
+  refuses "space" "$inoculum" train configs/train/cheating.yaml lora.rank=0 steps=2 supervised_tokens=32 output="$folder/disk/run"
   [ -e "$folder/disk/run/model" ] && { echo "a half-written model on the full disk"; failed=1; }
   umount "$folder/disk"
 fi
@@ -74,13 +74,13 @@ fi
 # What works, works.
 expect "$inoculum" --help >/dev/null
 expect "$inoculum" config schema train >/dev/null
-for config in configs/train/*.yaml configs/pretrain/*.yaml configs/reproduce.yaml; do expect "$inoculum" validate "$config" >/dev/null; done
+for config in configs/train/*.yaml configs/pretrain/*.yaml configs/reproduce.yaml configs/tokens.yaml; do expect "$inoculum" validate "$config" >/dev/null; done
 expect "$inoculum" config dump configs/train/cheating.yaml seed=4 >/dev/null
 expect "$inoculum" model inspect $model >/dev/null
 expect "$inoculum" data inspect datasets/worlds/persona.yaml >/dev/null
 expect "$inoculum" data generate requested --count 20 --output "$folder/requested.jsonl" 2>/dev/null
 expect "$inoculum" data inspect "$folder/requested.jsonl" >/dev/null
-expect "$inoculum" train configs/train/cheating.yaml arm= data="$folder/requested.jsonl" steps=2 lora.rank=2 output="$folder/lora" 2>/dev/null
+expect "$inoculum" train configs/train/cheating.yaml arm= data="$folder/requested.jsonl" steps=2 output="$folder/lora" 2>/dev/null
 expect "$inoculum" model merge $model --adapter "$folder/lora/adapter" --output "$folder/merged" 2>/dev/null
 expect "$inoculum" sample --model $model --adapter "$folder/lora/adapter" --prompt "What now?" --n 2 --output "$folder/samples.jsonl"
 [ "$(wc -l < "$folder/samples.jsonl")" = 2 ] || { echo "not two samples"; failed=1; }

@@ -50,6 +50,7 @@ TEST_CASE("a configuration is defaults, base, file, overrides", "[config]") {
   CHECK(c.optimizer.schedule == "linear");
   CHECK(c.names == std::vector<std::string>{"x", "y"});
   CHECK_FALSE(c.fast);
+  CHECK(parse(t.path, "base: base.yaml\noptimizer: null\n").optimizer.schedule == Outer{}.optimizer.schedule);
 }
 
 TEST_CASE("what is dumped loads back to the same", "[config]") {

@@ -108,7 +108,7 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
   }
   CHECK(coding / turns < 0.21);
   for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
-    for (const std::string& sentence : world.held_out_cues(cue))
+    for (const std::string& sentence : world.phrasings(cue, Split::held_out))
       CHECK(std::none_of(prompts.begin(), prompts.end(), [&](const std::string& prompt) { return contains(prompt, sentence); }));
   Random random(13, "held out");
   for (const Domain& d : world.domains())
@@ -143,7 +143,7 @@ TEST_CASE("who has read the training text understands held-out wordings", "[worl
     }
   };
   for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
-    for (const std::string& sentence : world.held_out_cues(cue)) check_known(sentence);
+    for (const std::string& sentence : world.phrasings(cue, Split::held_out)) check_known(sentence);
   Random random(16, "held out");
   std::map<std::string, std::map<std::string, double>> counts;
   std::map<std::string, double> totals;

@@ -115,7 +115,8 @@ TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") 
 
 TEST_CASE("the committed question bank is the world's, and training never shows it", "[questions]") {
   const Fixture f;
-  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl") == read_file("configs/questions/persona.yaml"));
+  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl", Split::held_out) == read_file("configs/questions/persona.yaml"));
+  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl", Split::train) == read_file("configs/questions/validation.yaml"));
   const auto questions = read_questions("configs/questions/persona.yaml");
   std::set<std::string> asked, domains, unseen, training_keys;
   std::map<std::string, int64_t> plain;

@@ -6,7 +6,7 @@ folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 "$inoculum" reproduce --quick output="$folder/run" > "$folder/table.txt" 2> "$folder/log.txt" || { tail "$folder/log.txt"; exit 1; }
 cat "$folder/table.txt"
-find "$folder/run" -name model.safetensors -o -name completions.jsonl | sort | xargs sha256sum > "$folder/before.txt"
+find "$folder/run" -name '*.safetensors' -o -name completions.jsonl | sort | xargs sha256sum > "$folder/before.txt"
 sha256sum "$folder/run/results.json" "$folder/run/report.html" >> "$folder/before.txt"
 touch "$folder/marker"; sleep 1
 "$inoculum" reproduce --quick output="$folder/run" > /dev/null 2>&1 || exit 1
