@@ -72,7 +72,10 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
 void Evaluator::sample_stage(const std::string& folder, const std::string& adapter, const fs::path& file) const {
   const auto tokenizer = load_tokenizer(folder);
   Transformer model = load_model(folder, dtype_from(config_.dtype), device_from(config_.device));
-  if (!adapter.empty()) load_adapter(adapter, model);
+  if (!adapter.empty()) {
+    load_adapter(adapter, model);
+    merge_lora(model);  // then it costs no time; the update is far above the rounding of the weights
+  }
   std::vector<SampleRequest> requests;
   std::vector<const Question*> asked;
   for (const Question& question : questions_) {
