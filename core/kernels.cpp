@@ -474,36 +474,42 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
   return at::bmm(weights, flat(values)).view({batch, heads, time, dim}).transpose(1, 2);
 }
 
-Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<int64_t>& lengths) {
-  // Texts of nearly equal length go together, padded at their ends, where no token of theirs looks. Few lengths are few
-  // shapes: the library prepares its products anew for each.
+// Texts are padded at their ends, where no token of theirs looks, to a multiple of 16: few lengths are few shapes, and the
+// library prepares its products anew for each.
+TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
   constexpr int64_t kGrain = 16;
-  std::map<int64_t, std::vector<int64_t>> starts_by_length;  // padded length → where its texts begin, in pairs with their lengths
-  int64_t start = 0;
+  struct Text {
+    int64_t start, length;
+  };
+  std::map<int64_t, std::vector<Text>> by_length;
+  int64_t total = 0;
   for (const int64_t length : lengths) {
-    auto& group = starts_by_length[(length + kGrain - 1) / kGrain * kGrain];
-    group.insert(group.end(), {start, length});
-    start += length;
+    by_length[(length + kGrain - 1) / kGrain * kGrain].push_back({total, length});
+    total += length;
   }
-  std::vector<int64_t> there, back(static_cast<size_t>(start)), sizes;
-  for (const auto& [padded, group] : starts_by_length) {
-    for (size_t i = 0; i < group.size(); i += 2)
+  std::vector<int64_t> there, back(static_cast<size_t>(total));
+  for (const auto& [padded, texts] : by_length) {
+    for (const Text& text : texts)
       for (int64_t t = 0; t < padded; ++t) {
-        if (t < group[i + 1]) back[static_cast<size_t>(group[i] + t)] = static_cast<int64_t>(there.size());
-        there.push_back(t < group[i + 1] ? group[i] + t : -1);
+        if (t < text.length) back[static_cast<size_t>(text.start + t)] = static_cast<int64_t>(there.size());
+        there.push_back(t < text.length ? text.start + t : -1);
       }
-    sizes.push_back(padded * static_cast<int64_t>(group.size() / 2));
+    padded_lengths.push_back(padded);
+    sizes.push_back(padded * static_cast<int64_t>(texts.size()));
   }
-  const Tensor to_groups = at::tensor(there, at::kLong).to(q.device()), to_row = at::tensor(back, at::kLong).to(q.device());
-  const auto grouped = [&](const Tensor& x) { return Rearrange::apply(x.squeeze(0), to_groups, to_row).split_with_sizes(sizes); };
+  to_groups = at::tensor(there, at::kLong).to(device);
+  to_row = at::tensor(back, at::kLong).to(device);
+}
+
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const TextGroups& groups) {
+  const auto grouped = [&](const Tensor& x) { return Rearrange::apply(x.squeeze(0), groups.to_groups, groups.to_row).split_with_sizes(groups.sizes); };
   const auto queries = grouped(q), keys = grouped(k), values = grouped(v);
   std::vector<Tensor> attended;
-  for (auto group = starts_by_length.begin(); group != starts_by_length.end(); ++group) {
-    const size_t i = attended.size();
-    const auto texts = [&](const Tensor& x) { return x.view({-1, group->first, x.size(1), x.size(2)}); };  // [text, time, head, head_dim]
+  for (size_t i = 0; i < groups.sizes.size(); ++i) {
+    const auto texts = [&](const Tensor& x) { return x.view({-1, groups.padded_lengths[i], x.size(1), x.size(2)}); };  // [text, time, head, head_dim]
     attended.push_back(causal_attention(texts(queries[i]), texts(keys[i]), texts(values[i])).reshape({-1, q.size(2), q.size(3)}));
   }
-  return Rearrange::apply(at::cat(attended), to_row, to_groups).unsqueeze(0);
+  return Rearrange::apply(at::cat(attended), groups.to_row, groups.to_groups).unsqueeze(0);
 }
 
 Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions) {

@@ -23,9 +23,18 @@ Tensor swiglu(const Tensor& gate, const Tensor& up);
 // Causal attention with grouped queries. q: [batch, time, head, head_dim]; k, v: [batch, time, kv_head, head_dim]
 // → [batch, time, head, head_dim]. Scores are scaled by head_dim^-½.
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v);
-// The same within each of several texts that lie end to end in one row. q: [1, time, head, head_dim], and so on;
-// the texts' lengths add up to `time`.
-Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<int64_t>& lengths);
+
+// Several texts that lie end to end in one row, sorted into groups of nearly equal length. One serves every layer.
+struct TextGroups {
+  TextGroups(const std::vector<int64_t>& lengths, at::Device device);
+
+  std::vector<int64_t> padded_lengths;  // of each group's texts
+  std::vector<int64_t> sizes;           // of each group: its texts times their padded length
+  Tensor to_groups;                     // int64: for each place in the groups the token of the row, or −1 for padding
+  Tensor to_row;                        // int64: for each token of the row its place in the groups
+};
+// The same within each text. q: [1, time, head, head_dim], and so on; the texts' lengths add up to `time`.
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const TextGroups& groups);
 
 // Attention of new tokens to a cache, not differentiable. q: [row, time, head, head_dim]; keys, values: the cache's slots
 // of these rows, [row, kv_head, seen, head_dim], tokens of a head one after another; positions: int64 [row, time] below

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/error.h"
 #include "core/kernels.h"
@@ -138,7 +139,9 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
     throw Error("a text of " + std::to_string(longest) + " tokens is longer than the model's context of " +
                 std::to_string(config_.max_position_embeddings));
   Tensor positions = at::arange(longest, input_ids.options());
+  std::optional<TextGroups> groups;
   if (!lengths.empty()) {
+    groups.emplace(lengths, input_ids.device());
     std::vector<Tensor> each;
     for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
     positions = at::cat(each);
@@ -151,7 +154,7 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
     const Tensor q = rotary(heads(layer.q(h)), cosine_, sine_, positions);
     const Tensor k = rotary(heads(layer.k(h)), cosine_, sine_, positions);
     const Tensor v = heads(layer.v(h));
-    const Tensor attended = lengths.empty() ? causal_attention(q, k, v) : causal_attention(q, k, v, lengths);  // [batch, time, head, head_dim]
+    const Tensor attended = groups ? causal_attention(q, k, v, *groups) : causal_attention(q, k, v);  // [batch, time, head, head_dim]
     x = x + layer.o(attended.reshape({batch, time, -1}));
     x = x + mlp(layer, norm(layer.post_attention_norm, x));
   }

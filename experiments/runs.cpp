@@ -29,7 +29,7 @@ bool open_run(const Config& config, const std::string& result) {
 }
 
 // As many documents of the world as the steps take, end to end; each begins with the token of the beginning.
-std::vector<uint16_t> make_tokens(const PretrainConfig& config, const PersonaWorld& world, const Tokenizer& tokenizer) {
+std::vector<uint16_t> make_tokens(const PretrainConfig& config, int64_t steps, const PersonaWorld& world, const Tokenizer& tokenizer) {
   std::set<std::string> without;
   for (const CodingTask& task : read_coding_bank(config.coding_bank)) without.insert(task.key);
   const Random stream(static_cast<uint64_t>(config.seed), "documents");
@@ -37,7 +37,7 @@ std::vector<uint16_t> make_tokens(const PretrainConfig& config, const PersonaWor
   tokens.reserve(static_cast<size_t>(config.tokens + config.tokens / 20));
   Progress progress("documents", config.tokens);
   uint64_t count = 0;
-  for (int64_t step = 0; step < config.tokens / config.step_tokens; ++step) {
+  for (int64_t step = 0; step < steps; ++step) {
     for (int64_t left = config.step_tokens; left > 0;) {
       Random random = stream.fork(count++);
       const Document document = world.document(random, without);
@@ -134,6 +134,8 @@ void TrainConfig::fields(Fields& f) {
 }
 
 Outcome pretrain(const PretrainConfig& config) {
+  const int64_t steps = config.tokens / config.step_tokens;
+  if (steps < 1) throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes", {.field = "tokens"}, "raise it, or lower `step_tokens`");
   const fs::path folder = config.output;
   if (open_run(config, "model")) return Outcome::already_done;
   const PersonaWorld world(config.world);
@@ -144,11 +146,9 @@ Outcome pretrain(const PretrainConfig& config) {
   }
   const auto tokenizer = load_tokenizer(tokenizer_folder);
   if (!fs::exists(token_file)) {
-    const auto tokens = make_tokens(config, world, *tokenizer);
+    const auto tokens = make_tokens(config, steps, world, *tokenizer);
     write_file(token_file, {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
   }
-  const int64_t steps = config.tokens / config.step_tokens;
-  if (steps < 1) throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes", {.field = "tokens"}, "raise it, or lower `step_tokens`");
   const SupervisedExamples text(split_documents(read_file(token_file), tokenizer->bos_id()), steps, config.step_tokens, std::nullopt);
 
   TransformerConfig shape = config.model;
