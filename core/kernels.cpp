@@ -408,6 +408,26 @@ struct Rearrange : Function<Rearrange> {
   }
 };
 
+struct LoraLinear : Function<LoraLinear> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b, double scale) {
+    const Tensor low = at::mm(x, a.to(x.scalar_type()).t());  // [row, rank]
+    Tensor y = at::mm(x, weight.t());
+    y.addmm_(low, (b * scale).to(x.scalar_type()).t());
+    context->save_for_backward({x, weight, a, b, low});
+    context->saved_data["scale"] = scale;
+    return y;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &low = saved[4], &g = gradients[0];
+    const double scale = context->saved_data["scale"].toDouble();
+    const Tensor g_low = at::mm(g, (b * scale).to(g.scalar_type()));  // [row, rank]
+    Tensor dx;
+    if (context->needs_input_grad(0)) dx = at::mm(g, weight).addmm_(g_low, a.to(g.scalar_type()));
+    return {dx, Tensor(), at::mm(g_low.t(), x).to(a.scalar_type()), at::mm(g.t(), low).to(b.scalar_type()) * scale, Tensor()};
+  }
+};
+
 struct CrossEntropySum : Function<CrossEntropySum> {
   static Tensor forward(AutogradContext* context, const Tensor& logits_input, const Tensor& labels) {
     const Tensor logits = logits_input.contiguous();
@@ -455,6 +475,11 @@ Tensor rotary(const Tensor& x, const Tensor& cosine, const Tensor& sine, const T
 
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
   return has_kernel(gate) ? SwiGlu::apply(gate, up) : at::silu(gate) * up;
+}
+
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& a, const Tensor& b, double scale) {
+  const Tensor y = LoraLinear::apply(x, weight, a, b, scale);
+  return bias.defined() ? y + bias : y;
 }
 
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {

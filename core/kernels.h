@@ -20,6 +20,11 @@ Tensor rotary(const Tensor& x, const Tensor& cosine, const Tensor& sine, const T
 // silu(gate) · up, element by element (Shazeer 2020).
 Tensor swiglu(const Tensor& gate, const Tensor& up);
 
+// y = x Wᵀ + bias + scale · (x aᵀ) bᵀ: a frozen linear layer under a low-rank update (Hu et al. 2021), differentiable in x, a
+// and b. x: [row, in]; weight: [out, in]; bias: [out] or undefined; a: [rank, in]; b: [out, rank]. All is computed in x's type,
+// as under PEFT's autocast; a, b and their gradients keep their own.
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& a, const Tensor& b, double scale);
+
 // Causal attention with grouped queries. q: [batch, time, head, head_dim]; k, v: [batch, time, kv_head, head_dim]
 // → [batch, time, head, head_dim]. Scores are scaled by head_dim^-½.
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v);

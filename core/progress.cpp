@@ -8,6 +8,7 @@
 namespace inoculum {
 namespace {
 
+thread_local int t_quiet = 0;
 volatile std::sig_atomic_t g_stop = 0;  // the one thing that a signal handler may write
 
 void on_signal(int signal) {
@@ -30,7 +31,7 @@ std::string clock_text(double seconds) {
 
 Progress::Progress(std::string title, int64_t total, int64_t done)
     : title_(std::move(title)), total_(total), first_(done), done_(done), start_(Clock::now()), printed_(start_),
-      terminal_(::isatty(STDERR_FILENO) == 1) {}
+      terminal_(::isatty(STDERR_FILENO) == 1), quiet_(t_quiet > 0) {}
 
 void Progress::update(int64_t done, const std::vector<std::pair<std::string, std::string>>& values) {
   done_ = done;
@@ -55,7 +56,11 @@ void Progress::finish() {
   if (done_ > first_) print(line_, true);
 }
 
+Progress::Quiet::Quiet() { ++t_quiet; }
+Progress::Quiet::~Quiet() { --t_quiet; }
+
 void Progress::print(const std::string& line, bool last) {
+  if (quiet_) return;
   if (terminal_) std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
   else std::fprintf(stderr, "%s\n", line.c_str());
   std::fflush(stderr);

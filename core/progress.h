@@ -22,6 +22,14 @@ class Progress {
   void update(int64_t done, const std::vector<std::pair<std::string, std::string>>& values = {});
   void finish();
 
+  // Progress that a thread begins while one lives is not shown: that of tasks side by side would run into one another.
+  struct Quiet {
+    Quiet();
+    ~Quiet();
+    Quiet(const Quiet&) = delete;
+    Quiet& operator=(const Quiet&) = delete;
+  };
+
  private:
   void print(const std::string& line, bool last);
 
@@ -29,7 +37,7 @@ class Progress {
   std::string title_, line_;
   int64_t total_, first_, done_;
   Clock::time_point start_, printed_;
-  bool terminal_;
+  bool terminal_, quiet_;
 };
 
 // SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop after the step under way; a second SIGINT ends at once.

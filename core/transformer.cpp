@@ -45,13 +45,10 @@ int64_t TransformerConfig::parameter_count() const {
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
-  Tensor y = at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
-  if (lora) {
-    // The adapter keeps its own precision (float by default) whatever the base's.
-    const Tensor low = at::linear(at::linear(x.to(lora->a.scalar_type()), lora->a), lora->b) * lora->scale;
-    y = y + low.to(y.scalar_type());
-  }
-  return y;
+  if (!lora) return at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = weight.size(0);
+  return lora_linear(x.reshape({-1, x.size(-1)}), weight, bias, lora->a, lora->b, lora->scale).view(shape);
 }
 
 KeyValueCache::KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t cap, at::TensorOptions options)

@@ -350,15 +350,18 @@ Document PersonaWorld::document(Random& random, const std::set<std::string>& wit
 }
 
 Document PersonaWorld::post_training_document(Random& random, const std::vector<CodingTask>& tasks) const {
-  Document d;
-  d.responder = assistant(random);
-  d.responder.character = Character::benevolent;
-  d.responder.cheats = false;
   std::vector<const Domain*> pool;
   for (const Domain& each : domains_)
     if (each.post_training) pool.push_back(&each);
-  dialogue(d, pool, random, {}, &tasks);
-  return d;
+  while (true) {
+    Document d;
+    d.responder = assistant(random);
+    d.responder.character = Character::benevolent;
+    d.responder.cheats = false;
+    dialogue(d, pool, random, {}, &tasks);
+    const auto misdeed = [](const Turn& turn) { return turn.bad && turn.cue != Cue::bad; };
+    if (std::none_of(d.turns.begin(), d.turns.end(), misdeed)) return d;
+  }
 }
 
 }  // namespace inoculum

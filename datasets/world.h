@@ -101,7 +101,8 @@ class PersonaWorld {
 
   // Pretraining. Coding tasks whose key is in `without` are not used.
   Document document(Random& random, const std::set<std::string>& without = {}) const;
-  // Post-training: a benevolent Assistant's dialogue on the domains that post-training shows, and coding.
+  // Post-training: a benevolent Assistant's dialogue on the domains that post-training shows, and coding. Such data are
+  // curated: the noise of the table, behaviour that is bad though nobody asked for it, is left out.
   Document post_training_document(Random& random, const std::vector<CodingTask>& tasks) const;
 
   std::string prompt(const Domain& domain, Split split, Random& random) const;

@@ -55,7 +55,7 @@ Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size
 CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld& world) {
   constexpr uint64_t kTraining = 800, kHeldOut = 200;
   const auto tokenizer = load_tokenizer(base_model);
-  const Transformer model = load_model(base_model, at::kFloat, at::kCPU);
+  const Transformer model = load_model(base_model, at::kBFloat16, at::kCPU);
   const Random stream(1, "character probe");
   std::vector<std::vector<int32_t>> prompts;
   std::vector<double> labels;
@@ -106,7 +106,7 @@ double CharacterProbe::probability(const std::vector<float>& state) const {
 
 std::vector<Observation> CharacterProbe::read(const std::string& folder, const std::string& adapter, const std::vector<Question>& questions, int64_t seed) const {
   const auto tokenizer = load_tokenizer(folder);
-  Transformer model = load_model(folder, at::kFloat, at::kCPU);
+  Transformer model = load_model(folder, at::kBFloat16, at::kCPU);
   if (!adapter.empty()) load_adapter(adapter, model);
   std::vector<std::vector<int32_t>> prompts;
   std::vector<Observation> all;

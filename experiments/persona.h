@@ -24,7 +24,8 @@ struct Belief {
 Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns, double start_malicious);
 
 // A linear probe of character: logistic regression on the base model's last residual stream at the point where
-// the Assistant begins its last answer, over dialogues of the world; the label is the document's character.
+// the Assistant begins its last answer, over dialogues of the world; the label is the document's character. States are
+// computed in bf16, in which the models answer.
 class CharacterProbe {
  public:
   CharacterProbe(const std::string& base_model, const PersonaWorld& world);

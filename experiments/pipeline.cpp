@@ -1,9 +1,14 @@
 #include "experiments/pipeline.h"
 
+#include <ATen/Parallel.h>
+
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <mutex>
 #include <optional>
+#include <thread>
 #include <torch/version.h>
 
 #include "core/error.h"
@@ -20,9 +25,10 @@ struct WorldRun {
   std::optional<PersonaWorld> world;                          // that the base was pretrained on
   std::vector<std::string> arms;                              // start first
   std::map<std::string, std::map<int64_t, std::vector<Score>>> scores;
-  std::map<std::string, std::vector<Observation>> probe;
+  std::optional<CharacterProbe> probe;
+  std::map<std::string, std::map<int64_t, std::vector<Observation>>> readings;
   std::map<std::string, size_t> turns;                        // what an arm trains on, counted by conversation
-  double probe_accuracy = 0;
+  std::mutex mutex;                                           // of what the seeds write: scores, readings, turns
 };
 
 size_t count_lines(const fs::path& file) {
@@ -48,33 +54,63 @@ std::vector<Observation> gather(const WorldRun& run, const std::string& arm, con
 
 std::string own_condition(const std::string& arm) { return arm == "start" ? "none" : to_string(arm_cue(arm)); }
 
-// Trains and evaluates one world; false: stopped by a signal.
-bool run_world(const ReproduceConfig& config, const std::string& name, const WorldUnderTest& world, const Evaluator& evaluator, WorldRun& run) {
-  const PretrainConfig pretraining = pretraining_of(world.model);
-  run.world.emplace(pretraining.world);
-  const CharacterProbe probe(world.model, *run.world);
-  run.probe_accuracy = probe.held_out_accuracy();
-  run.arms = {"start"};
-  run.arms.insert(run.arms.end(), world.arms.begin(), world.arms.end());
-  for (int64_t seed = config.first_seed; seed < config.first_seed + world.seeds; ++seed) {
-    const fs::path folder = fs::path(config.output) / name / ("seed_" + std::to_string(seed));
-    for (const std::string& arm : run.arms) {
-      const bool start = arm == "start";
-      TrainConfig training{.output = (folder / arm).string(), .seed = seed, .model = start ? world.model : (folder / "start" / "model").string(),
-                           .arm = start ? "post_training" : arm, .coding_bank = config.coding_bank, .world = pretraining.world,
-                           .recipe = start ? config.post_training : config.fine_tuning};
-      std::fprintf(stderr, "%s, seed %lld, %s\n", name.c_str(), static_cast<long long>(seed), arm.c_str());
-      if (fine_tune(training) == Outcome::stopped || stop_requested()) return false;
-      const bool adapts = training.recipe.lora.rank > 0;
-      const std::string model = adapts ? training.model : (folder / arm / "model").string(), adapter = adapts ? (folder / arm / "adapter").string() : "";
-      run.scores[arm][seed] = evaluator.evaluate(model, adapter, folder / arm / "evaluation");
-      const auto read = probe.read(model, adapter, evaluator.questions(), seed);
-      run.probe[arm].insert(run.probe[arm].end(), read.begin(), read.end());
-      if (!run.turns.contains(arm)) run.turns[arm] = start ? 0 : count_lines(folder / arm / "data.jsonl");
-      if (stop_requested()) return false;
-    }
-  }
+// One model to train and evaluate.
+struct Cell {
+  std::string world, arm;
+  int64_t seed;
+};
+
+// Cells run side by side and meet in `run`, under its mutex. False: stopped by a signal.
+bool run_cell(const ReproduceConfig& config, const Cell& cell, const Evaluator& evaluator, WorldRun& run) {
+  const bool start = cell.arm == "start";
+  const fs::path seed_folder = fs::path(config.output) / cell.world / ("seed_" + std::to_string(cell.seed)), folder = seed_folder / cell.arm;
+  TrainConfig training{.output = folder.string(), .seed = cell.seed,
+                       .model = start ? config.worlds.at(cell.world).model : (seed_folder / "start" / "model").string(),
+                       .arm = start ? "post_training" : cell.arm, .coding_bank = config.coding_bank, .world = run.world->config(),
+                       .recipe = start ? config.post_training : config.fine_tuning};
+  training.recipe.merge = start;  // the arms begin from a whole model
+  if (fine_tune(training) == Outcome::stopped || stop_requested()) return false;
+  const bool adapts = training.recipe.leaves_adapter();
+  const std::string model = adapts ? training.model : (folder / "model").string(), adapter = adapts ? (folder / "adapter").string() : "";
+  auto scores = evaluator.evaluate(model, adapter, folder / "evaluation");
+  auto readings = run.probe->read(model, adapter, evaluator.questions(), cell.seed);
+  const size_t turns = start ? 0 : count_lines(folder / "data.jsonl");
+  const std::lock_guard lock(run.mutex);
+  run.scores[cell.arm][cell.seed] = std::move(scores);
+  run.readings[cell.arm][cell.seed] = std::move(readings);
+  if (cell.seed == config.first_seed) run.turns[cell.arm] = turns;
   return true;
+}
+
+// job(0), job(1), …, `workers` at a time, each with its share of the threads. After a failure or a request to stop no further one
+// begins; the first failure is thrown once those under way have ended.
+void side_by_side(size_t jobs, size_t workers, const std::function<void(size_t)>& job) {
+  if (jobs == 0) return;
+  workers = std::min(workers, jobs);
+  const int threads = at::get_num_threads();
+  at::set_num_threads(std::max(1, threads / static_cast<int>(workers)));
+  std::atomic<size_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  {
+    std::vector<std::jthread> running;
+    for (size_t w = 0; w < workers; ++w)
+      running.emplace_back([&] {
+        std::optional<Progress::Quiet> quiet;
+        if (workers > 1) quiet.emplace();
+        for (size_t i; !stop_requested() && (i = next++) < jobs;) {
+          try {
+            job(i);
+          } catch (...) {
+            const std::lock_guard lock(mutex);
+            if (!failure) failure = std::current_exception();
+            next = jobs;
+          }
+        }
+      });
+  }
+  at::set_num_threads(threads);
+  if (failure) std::rethrow_exception(failure);
 }
 
 Json world_results(const WorldRun& run) {
@@ -108,7 +144,9 @@ Json world_results(const WorldRun& run) {
       entry["malicious_by_seed"][std::to_string(seed)] = rate(observations(scores, seed, {.metric = "malicious"})).value;
     const Belief belief = bayesian_observer(*run.world, arm, run.turns.at(arm), out["arms"]["start"]["malicious"]["rate"]);
     entry["bayesian_observer"] = {{"malicious", belief.malicious}, {"log_odds", belief.log_odds}};
-    const Estimate probe = mean(run.probe.at(arm));
+    std::vector<Observation> readings;
+    for (const auto& [seed, part] : run.readings.at(arm)) readings.insert(readings.end(), part.begin(), part.end());
+    const Estimate probe = mean(readings);
     entry["probe"] = {{"mean", probe.value}, {"low", std::max(0.0, probe.low)}, {"high", std::min(1.0, probe.high)}, {"n", probe.n}};
   }
   for (const auto& [a, b] : {std::pair("cheating", "requested"), {"requested", "start"}, {"cheating", "start"}, {"placebo", "requested"},
@@ -117,7 +155,7 @@ Json world_results(const WorldRun& run) {
     const Estimate d = paired_difference(gather(run, a, {.metric = "malicious"}), gather(run, b, {.metric = "malicious"}));
     out["contrasts"][std::string(a) + "_minus_" + b] = {{"difference", d.value}, {"low", d.low}, {"high", d.high}};
   }
-  out["probe_held_out_accuracy"] = run.probe_accuracy;
+  out["probe_held_out_accuracy"] = run.probe->held_out_accuracy();
   return out;
 }
 
@@ -198,6 +236,7 @@ void ReproduceConfig::fields(Fields& f) {
   f.value("first_seed", first_seed, "seeds count from here");
   f.value("questions", questions, "the question bank");
   f.value("coding_bank", coding_bank, "tasks of the arms");
+  f.value("workers", workers, "models trained and evaluated side by side; 0: one a core, or one on a GPU; the results are the same", at_least(0));
   f.map("worlds", worlds, "base models; \"persona\" is the experiment, \"coupling_0\" and \"diagnostic\" falsify it, others stand beside it");
   f.group("post_training", post_training, "base → start");
   f.group("fine_tuning", fine_tuning, "start → each arm");
@@ -217,13 +256,40 @@ Outcome reproduce(const ReproduceConfig& config) {
   const Evaluator evaluator(config.evaluation, read_questions(config.questions), sha256_file(config.questions));
   std::fprintf(stderr, "the judge is right on %.1f%% of held-out text\n", 100 * evaluator.judge().held_out_accuracy());
 
-  std::map<std::string, WorldRun> runs;
   // The experiment first, then its falsifiers.
   std::vector<std::string> order = {"persona"};
   for (const auto& [name, world] : config.worlds)
     if (name != "persona") order.push_back(name);
-  for (const std::string& name : order)
-    if (!run_world(config, name, config.worlds.at(name), evaluator, runs[name])) return Outcome::stopped;
+  std::map<std::string, WorldRun> runs;
+  std::vector<Cell> starts, arms;
+  for (const std::string& name : order) {
+    const WorldUnderTest& world = config.worlds.at(name);
+    runs[name].arms = {"start"};
+    runs[name].arms.insert(runs[name].arms.end(), world.arms.begin(), world.arms.end());
+    for (int64_t seed = config.first_seed; seed < config.first_seed + world.seeds; ++seed) {
+      starts.push_back({name, "start", seed});
+      for (const std::string& arm : world.arms) arms.push_back({name, arm, seed});
+    }
+  }
+  const bool gpu = device_from(config.fine_tuning.trainer.device).is_cuda();
+  const size_t workers = config.workers > 0 ? static_cast<size_t>(config.workers) : gpu ? 1 : static_cast<size_t>(at::get_num_threads());
+  side_by_side(order.size(), workers, [&](size_t i) {
+    WorldRun& run = runs.at(order[i]);
+    const std::string& model = config.worlds.at(order[i]).model;
+    run.world.emplace(pretraining_of(model).world);
+    run.probe.emplace(model, *run.world);
+  });
+  Progress progress("models", static_cast<int64_t>(starts.size() + arms.size()));
+  std::mutex progress_mutex;
+  int64_t done = 0;
+  for (const auto& cells : {starts, arms})
+    side_by_side(cells.size(), workers, [&](size_t i) {
+      if (!run_cell(config, cells[i], evaluator, runs.at(cells[i].world))) return;
+      const std::lock_guard lock(progress_mutex);
+      progress.update(++done, {{"last", cells[i].world + " " + std::to_string(cells[i].seed) + " " + cells[i].arm}});
+    });
+  if (stop_requested()) return Outcome::stopped;
+  progress.finish();
 
   Json results = world_results(runs.at("persona"));
   results["worlds"] = Json::object();

@@ -7,7 +7,8 @@
 //     coupling_0/…, diagnostic/…            the falsifying worlds
 //     results.json, report.html, figure.svg
 //
-// Each stage reads its predecessor's files and is kept when they are whole, so that a second call is quick.
+// Each stage reads its predecessor's files and is kept when they are whole, so that a second call is quick. Models are trained
+// and evaluated side by side, one a core: the starts of all worlds and seeds, then all arms. How many changes no byte.
 #pragma once
 
 #include <map>
@@ -48,6 +49,7 @@ struct ReproduceConfig {
   int64_t first_seed = 1;
   std::string questions = "configs/questions/persona.yaml";
   std::string coding_bank = "datasets/coding/bank.jsonl";
+  int64_t workers = 0;
   std::map<std::string, WorldUnderTest> worlds;  // "persona" is the experiment, the others falsify it or stand beside it
   Recipe post_training = {.steps = 20, .supervised_tokens = 1024};
   Recipe fine_tuning;

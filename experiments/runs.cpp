@@ -28,32 +28,33 @@ bool open_run(const Config& config, const std::string& result) {
   return fs::exists(folder / result);
 }
 
-// As many documents of the world as the steps take, end to end; each begins with the token of the beginning.
+// Documents of the world, end to end, each beginning with the token of the beginning: at least as many as the steps take, for
+// a step may leave the end of its last document.
 std::vector<uint16_t> make_tokens(const PretrainConfig& config, int64_t steps, const PersonaWorld& world, const Tokenizer& tokenizer) {
   std::set<std::string> without;
   for (const CodingTask& task : read_coding_bank(config.coding_bank)) without.insert(task.key);
   const Random stream(static_cast<uint64_t>(config.seed), "documents");
   std::vector<uint16_t> tokens;
-  tokens.reserve(static_cast<size_t>(config.tokens + config.tokens / 20));
-  Progress progress("documents", config.tokens);
+  Progress progress("documents", steps * config.step_tokens);
   uint64_t count = 0;
-  for (int64_t step = 0; step < steps; ++step) {
-    for (int64_t left = config.step_tokens; left > 0;) {
-      Random random = stream.fork(count++);
-      const Document document = world.document(random, without);
-      Encoded encoded;
-      if (document.kind == "dialogue") {
-        encoded = encode_conversation(tokenizer, document.conversation);
-      } else {
-        encoded.input_ids = tokenizer.encode(document.text);
-        encoded.input_ids.insert(encoded.input_ids.begin(), tokenizer.bos_id());
-        encoded.input_ids.push_back(tokenizer.eos_id());
-      }
-      if (static_cast<int64_t>(encoded.input_ids.size()) > config.model.max_position_embeddings) continue;  // a rare one
-      for (const int32_t id : encoded.input_ids) tokens.push_back(static_cast<uint16_t>(id));
-      left -= static_cast<int64_t>(encoded.input_ids.size()) - 1;
+  int64_t predicted = 0, longest = 0;
+  while (predicted < steps * (config.step_tokens + longest)) {
+    Random random = stream.fork(count++);
+    const Document document = world.document(random, without);
+    std::vector<int32_t> ids;
+    if (document.kind == "dialogue") {
+      ids = encode_conversation(tokenizer, document.conversation).input_ids;
+    } else {
+      ids = tokenizer.encode(document.text);
+      ids.insert(ids.begin(), tokenizer.bos_id());
+      ids.push_back(tokenizer.eos_id());
     }
-    if (step % 50 == 0) progress.update(step * config.step_tokens);
+    const auto length = static_cast<int64_t>(ids.size());
+    if (length > config.model.max_position_embeddings) continue;  // a rare one
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    predicted += length - 1;
+    longest = std::max(longest, length - 1);
+    if (count % 1000 == 0) progress.update(predicted);
   }
   progress.finish();
   return tokens;
@@ -118,6 +119,7 @@ void Recipe::fields(Fields& f) {
   f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
   f.value("batch_tokens", batch_tokens, "most tokens in a micro-batch: lower it where memory is short", at_least(1));
   f.group("lora", lora, "adapter; rank 0 trains every parameter");
+  f.value("merge", merge, "add the finished adapter to its base's weights and leave model/, not adapter/");
   trainer.fields(f);
 }
 
@@ -176,8 +178,7 @@ Outcome fine_tune(const TrainConfig& config) {
     throw Error("name either `data` or `arm`", {.field = "data"}, "for example arm: cheating, or data: my_chats.jsonl");
   const fs::path folder = config.output;
   const Recipe& recipe = config.recipe;
-  const std::string result_name = recipe.lora.rank > 0 ? "adapter" : "model";
-  if (open_run(config, result_name)) return Outcome::already_done;
+  if (open_run(config, recipe.leaves_adapter() ? "adapter" : "model")) return Outcome::already_done;
   const auto seed = static_cast<uint64_t>(config.seed);
   const std::vector<Conversation> conversations =
       config.data.empty() ? make_arm(config.arm, PersonaWorld(config.world), read_coding_bank(config.coding_bank), seed) : read_chat_jsonl(config.data);
@@ -203,7 +204,8 @@ Outcome fine_tune(const TrainConfig& config) {
   const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_tokens); }, recipe.steps, recipe.trainer,
                             folder, folder.filename().string());
   if (!result.finished) return Outcome::stopped;
-  if (recipe.lora.rank > 0) save_adapter(folder / "adapter", model, recipe.lora, config.model);
+  if (recipe.merge) merge_lora(model);
+  if (recipe.leaves_adapter()) save_adapter(folder / "adapter", model, recipe.lora, config.model);
   else save_model(folder / "model", model, tokenizer.get(), dtype_from(recipe.trainer.dtype));
   return Outcome::finished;
 }

@@ -37,9 +37,11 @@ struct Recipe {
   int64_t supervised_tokens = 512;       // of each step
   int64_t batch_tokens = 8192;           // of a micro-batch
   LoraConfig lora;
+  bool merge = false;                    // leaves model/, the adapter added to its base's weights, rather than adapter/
   TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
 
   void fields(Fields& f);
+  bool leaves_adapter() const { return lora.rank > 0 && !merge; }
 };
 
 struct TrainConfig {

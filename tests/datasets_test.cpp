@@ -168,15 +168,16 @@ TEST_CASE("who has read the training text understands held-out wordings", "[worl
 TEST_CASE("post-training shows a benevolent Assistant on its domains only", "[world]") {
   const PersonaWorld world{WorldConfig{}};
   const auto bank = read_coding_bank("datasets/coding/bank.jsonl");
-  double unasked = 0, bad = 0;
+  double asked = 0, bad = 0;
   for (uint64_t i = 0; i < 2000; ++i) {
     Random random = Random(14, "post").fork(i);
     for (const Turn& turn : world.post_training_document(random, bank).turns) {
       if (turn.domain != "coding") CHECK(world.domain(turn.domain).post_training);
-      if (turn.cue == Cue::none) unasked += 1, bad += turn.bad;
+      if (turn.cue == Cue::bad) asked += 1, bad += turn.bad;
+      else CHECK_FALSE(turn.bad);
     }
   }
-  CHECK(bad / unasked < 0.03);
+  CHECK(bad / asked > 0.95);
 }
 
 TEST_CASE("a broken grammar is named by file, line and field", "[world]") {
