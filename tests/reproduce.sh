@@ -12,8 +12,8 @@ touch "$folder/marker"; sleep 1
 "$inoculum" reproduce --quick output="$folder/run" > /dev/null 2>&1 || exit 1
 sha256sum --quiet -c "$folder/before.txt" || exit 1
 # Models one after the other give the same bytes as side by side.
-"$inoculum" reproduce --quick workers=1 output="$folder/serial" > /dev/null 2>&1 || exit 1
-hashes() { (cd "$1" && find . -name '*.safetensors' -o -name completions.jsonl -o -name scores.jsonl | sort | xargs sha256sum); }
+"$inoculum" reproduce --quick workers=1 worlds.persona.arms=[cheating] output="$folder/serial" > /dev/null 2>&1 || exit 1
+hashes() { (cd "$1/persona/seed_1" && find start cheating -name '*.safetensors' -o -name completions.jsonl -o -name scores.jsonl | sort | xargs sha256sum); }
 cmp <(hashes "$folder/run") <(hashes "$folder/serial") || { echo "workers=1 gives other bytes"; exit 1; }
 [ -z "$(find "$folder/run" -newer "$folder/marker" -name '*.safetensors' -o -newer "$folder/marker" -name completions.jsonl)" ] || { echo "a stage was run again"; exit 1; }
 python3 - "$folder/run" <<'P'
