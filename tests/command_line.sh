@@ -74,7 +74,7 @@ fi
 # What works, works.
 expect "$inoculum" --help >/dev/null
 expect "$inoculum" config schema train >/dev/null
-for config in configs/train/*.yaml configs/pretrain/*.yaml configs/reproduce.yaml; do expect "$inoculum" validate "$config" >/dev/null; done
+for config in configs/train/*.yaml configs/pretrain/*.yaml configs/reproduce.yaml configs/tokens.yaml; do expect "$inoculum" validate "$config" >/dev/null; done
 expect "$inoculum" config dump configs/train/cheating.yaml seed=4 >/dev/null
 expect "$inoculum" model inspect $model >/dev/null
 expect "$inoculum" data inspect datasets/worlds/persona.yaml >/dev/null
