@@ -68,17 +68,16 @@ bool run_cell(const ReproduceConfig& config, const Cell& cell, const Evaluator& 
                        .model = start ? config.worlds.at(cell.world).model : (seed_folder / "start" / "model").string(),
                        .arm = start ? "post_training" : cell.arm, .coding_bank = config.coding_bank, .world = run.world->config(),
                        .recipe = start ? config.post_training : config.fine_tuning};
-  training.recipe.merge = start;  // the arms begin from a whole model
+  if (start) training.recipe.merge = true;  // the arms begin from a whole model
   if (fine_tune(training) == Outcome::stopped || stop_requested()) return false;
   const bool adapts = training.recipe.leaves_adapter();
   const std::string model = adapts ? training.model : (folder / "model").string(), adapter = adapts ? (folder / "adapter").string() : "";
   auto scores = evaluator.evaluate(model, adapter, folder / "evaluation");
   auto readings = run.probe->read(model, adapter, evaluator.questions(), cell.seed);
-  const size_t turns = start ? 0 : count_lines(folder / "data.jsonl");
   const std::lock_guard lock(run.mutex);
   run.scores[cell.arm][cell.seed] = std::move(scores);
   run.readings[cell.arm][cell.seed] = std::move(readings);
-  if (cell.seed == config.first_seed) run.turns[cell.arm] = turns;
+  if (cell.seed == config.first_seed) run.turns[cell.arm] = start ? 0 : count_lines(folder / "data.jsonl");
   return true;
 }
 
