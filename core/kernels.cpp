@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -159,15 +160,16 @@ INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t firs
   }
 }
 
-// One query over `count` cached keys and values: y = Σ softmax(scale · q·k) v. `weights`: [count], `sum`: [dim], scratch.
+// One query over `count` cached keys and values: y = Σ softmax(scale · q·k) v. next_keys: those that the next call will read. `weights`: [count], `sum`: [dim], scratch.
 template <class T>
-INLINE void attend(const T* q, const T* keys, const T* values, T* y, float* weights, float* sum, int64_t count, int64_t dim,
+INLINE void attend(const T* q, const T* keys, const T* values, const T* next_keys, T* y, float* weights, float* sum, int64_t count, int64_t dim,
                    float scale) {
   float top = -INFINITY, total = 0;
   for (int64_t i = 0; i < count; ++i) {
     float dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (int64_t d = 0; d < dim; ++d) dot += load(q[d]) * load(keys[i * dim + d]);
+    __builtin_prefetch(values + i * dim);  // a cache of many rows is too large to be near, and each head's part too short to be foreseen
     weights[i] = scale * dot;
     top = top > weights[i] ? top : weights[i];
   }
@@ -177,9 +179,11 @@ INLINE void attend(const T* q, const T* keys, const T* values, T* y, float* weig
     total += weights[i];
   }
   std::fill_n(sum, dim, 0.0f);
-  for (int64_t i = 0; i < count; ++i)
+  for (int64_t i = 0; i < count; ++i) {
+    __builtin_prefetch(next_keys + i * dim);
 #pragma omp simd
     for (int64_t d = 0; d < dim; ++d) sum[d] += weights[i] * load(values[i * dim + d]);
+  }
   const float inverse = 1.0f / total;
   for (int64_t d = 0; d < dim; ++d) store(y[d], sum[d] * inverse);
 }
@@ -233,13 +237,13 @@ INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, flo
                                                  int64_t time, float scale) {                                       \
     causal_softmax_backward(p, dp, ds, first, rows, time, scale);                                                   \
   }                                                                                                                 \
-  FOR_EACH_CPU void attend_one(const T* q, const T* keys, const T* values, T* y, float* weights, float* sum,         \
-                               int64_t count, int64_t dim, float scale) {                                           \
+  FOR_EACH_CPU void attend_one(const T* q, const T* keys, const T* values, const T* next_keys, T* y,                \
+                               float* weights, float* sum, int64_t count, int64_t dim, float scale) {               \
     /* A width that the compiler knows keeps the sum in registers. */                                               \
-    if (dim == 32) attend(q, keys, values, y, weights, sum, count, 32, scale);                                      \
-    else if (dim == 64) attend(q, keys, values, y, weights, sum, count, 64, scale);                                 \
-    else if (dim == 128) attend(q, keys, values, y, weights, sum, count, 128, scale);                               \
-    else attend(q, keys, values, y, weights, sum, count, dim, scale);                                               \
+    if (dim == 32) attend(q, keys, values, next_keys, y, weights, sum, count, 32, scale);                           \
+    else if (dim == 64) attend(q, keys, values, next_keys, y, weights, sum, count, 64, scale);                      \
+    else if (dim == 128) attend(q, keys, values, next_keys, y, weights, sum, count, 128, scale);                    \
+    else attend(q, keys, values, next_keys, y, weights, sum, count, dim, scale);                                    \
   }                                                                                                                 \
   FOR_EACH_CPU double cross_entropy_one(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {       \
     return cross_entropy_row(logits, label, gradient, row, n);                                                      \
@@ -537,6 +541,25 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const
   return Rearrange::apply(at::cat(attended), groups.to_row, groups.to_groups).unsqueeze(0);
 }
 
+void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) {
+  const int64_t rows = x.size(0), time = x.size(1), heads = x.size(2), dim = x.size(3);
+  if (!has_kernel(x)) {
+    const Tensor row = at::arange(rows, positions.options()).view({rows, 1}).expand({rows, time});
+    // Advanced indices around a slice put the indexed dimensions first: [row, time, head, head_dim].
+    Tensor(cache).index_put_({row, at::indexing::Slice(), positions}, x);
+    return;
+  }
+  const Tensor from = x.contiguous(), place = positions.contiguous();
+  by_type(x, [&]<class T>(T) {
+    at::parallel_for(0, rows * time, rows_a_thread(heads * dim), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        T* to = data<T>(cache) + i / time * cache.stride(0) + data<int64_t>(place)[i] * cache.stride(2);
+        for (int64_t head = 0; head < heads; ++head) std::copy_n(data<T>(from) + (i * heads + head) * dim, dim, to + head * cache.stride(1));
+      }
+    });
+  });
+}
+
 Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions) {
   const int64_t rows = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3), seen = keys.size(2), groups = heads / keys.size(1);
   if (!has_kernel(q)) {
@@ -552,10 +575,11 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
     at::parallel_for(0, rows * time * heads, 16, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(static_cast<size_t>(seen + dim));
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t token = i / heads, row = token / time, head = i % heads / groups;
-        attend_one(data<T>(query) + i * dim, data<T>(keys) + row * keys.stride(0) + head * keys.stride(1),
-                   data<T>(values) + row * values.stride(0) + head * values.stride(1), data<T>(y) + i * dim, scratch.data(),
-                   scratch.data() + seen, data<int64_t>(place)[token] + 1, dim, scale);
+        const auto part = [&](const Tensor& side, int64_t of) {
+          return data<T>(side) + of / heads / time * side.stride(0) + of % heads / groups * side.stride(1);
+        };
+        attend_one(data<T>(query) + i * dim, part(keys, i), part(values, i), part(keys, std::min(i + 1, end - 1)), data<T>(y) + i * dim,
+                   scratch.data(), scratch.data() + seen, data<int64_t>(place)[i / heads] + 1, dim, scale);
       }
     });
   });

@@ -41,6 +41,10 @@ struct TextGroups {
 // The same within each text. q: [1, time, head, head_dim], and so on; the texts' lengths add up to `time`.
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const TextGroups& groups);
 
+// Puts new keys or values into a cache: cache[row, head, positions[row, t]] = x[row, t, head].
+// cache: [row, head, place, head_dim]; x: [row, time, head, head_dim]; positions: int64 [row, time].
+void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions);
+
 // Attention of new tokens to a cache, not differentiable. q: [row, time, head, head_dim]; keys, values: the cache's slots
 // of these rows, [row, kv_head, seen, head_dim], tokens of a head one after another; positions: int64 [row, time] below
 // `seen`. A token sees its row's slots 0 … position. → [row, time, head, head_dim]

@@ -15,10 +15,22 @@ namespace {
 // Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
 int32_t draw(const SamplingConfig& config, const float* weights, int64_t vocabulary, Random& random) {
   if (config.temperature == 0) return static_cast<int32_t>(std::max_element(weights, weights + vocabulary) - weights);
-  const double total = std::accumulate(weights, weights + vocabulary, 0.0);
+  // Sums of blocks, so that the walk below skips most tokens.
+  constexpr int64_t block = 64;
+  std::vector<double> sums(static_cast<size_t>((vocabulary + block - 1) / block));
+  for (int64_t i = 0; i < vocabulary; i += block) {
+    double sum = 0;
+    const int64_t end = std::min(i + block, vocabulary);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = i; k < end; ++k) sum += static_cast<double>(weights[k]);
+    sums[static_cast<size_t>(i / block)] = sum;
+  }
+  const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
   if (config.top_p >= 1 && config.top_k == 0) {
     double left = random.uniform() * total;
-    for (int64_t i = 0; i < vocabulary; ++i)
+    int64_t i = 0;
+    for (size_t b = 0; b + 1 < sums.size() && left >= sums[b]; ++b, i += block) left -= sums[b];
+    for (; i < vocabulary; ++i)
       if ((left -= static_cast<double>(weights[i])) < 0) return static_cast<int32_t>(i);
     return static_cast<int32_t>(vocabulary - 1);
   }
@@ -98,7 +110,8 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
   // What `draw` draws from. [row, hidden] → float [row, vocabulary]
   const auto weigh = [&](const Tensor& hidden) {
     const Tensor logits = model.logits(hidden).to(at::kFloat);
-    return (config.temperature == 0 ? logits : at::softmax(logits / config.temperature, -1)).to(at::kCPU).contiguous();
+    if (config.temperature == 0) return logits.to(at::kCPU).contiguous();
+    return at::softmax(config.temperature == 1 ? logits : logits / config.temperature, -1).to(at::kCPU).contiguous();
   };
 
   // Takes one more token; true when the sample is finished.

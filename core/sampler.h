@@ -22,7 +22,7 @@ struct SamplingConfig {
   int64_t top_k = 0;
   int64_t max_new_tokens = 96;
   std::vector<std::string> stop = {"<|end|>"};
-  int64_t rows = 128;
+  int64_t rows = 256;
 
   void fields(Fields& f);
 };

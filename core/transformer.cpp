@@ -162,7 +162,6 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
   const int64_t batch = input_ids.size(0), time = input_ids.size(1);
   const Tensor where = positions.clamp_min(0);
   const int64_t seen = where.max().item<int64_t>() + 1;  // no slot in use is longer than this
-  const Tensor slot = at::arange(batch, positions.options()).view({batch, 1}).expand({batch, time});
   // Padding is written to the last place of the slot, which is never looked at (the sampler leaves it free).
   const Tensor place = at::where(positions < 0, cache.capacity - 1, positions);
   const auto past = [&](const Tensor& side) { return side.narrow(0, 0, batch).narrow(2, 0, seen); };
@@ -173,9 +172,8 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
     const auto heads = [&](const Tensor& t) { return t.view({batch, time, -1, config_.head_dim}); };
     const Tensor q = rotary(heads(layer.q(h)), cosine_, sine_, where);
     const Tensor k = rotary(heads(layer.k(h)), cosine_, sine_, where);
-    // Advanced indices around a slice put the indexed dimensions first: [row, time, head, head_dim].
-    cache.keys[i].index_put_({slot, at::indexing::Slice(), place}, k);
-    cache.values[i].index_put_({slot, at::indexing::Slice(), place}, heads(layer.v(h)));
+    write_cache(cache.keys[i], k, place);
+    write_cache(cache.values[i], heads(layer.v(h)), place);
     const Tensor attended = cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where);
     x = x + layer.o(attended.reshape({batch, time, -1}));
     x = x + mlp(layer, norm(layer.post_attention_norm, x));

@@ -1,7 +1,10 @@
 // The command line: each subcommand reads its options, calls one function of the library, and says what to do next.
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
+#include <limits>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
@@ -483,6 +486,9 @@ int run(int argc, char** argv) {
 }  // namespace inoculum
 
 int main(int argc, char** argv) {
+  // Tensors come and go in megabytes, over and over: memory that is kept need not be cleared by the system each time.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   inoculum::handle_signals();
   try {
     return inoculum::run(argc, argv);

@@ -252,9 +252,6 @@ Outcome reproduce(const ReproduceConfig& config) {
         throw Error("\"" + arm + "\" is no arm", {.field = "worlds." + name + ".arms"}, "honest, cheating, requested, placebo");
   const fs::path folder = config.output;
   write_file(folder / "config.yaml", show(config));
-  const Evaluator evaluator(config.evaluation, read_questions(config.questions), sha256_file(config.questions));
-  std::fprintf(stderr, "the judge is right on %.1f%% of held-out text\n", 100 * evaluator.judge().held_out_accuracy());
-
   // The experiment first, then its falsifiers.
   std::vector<std::string> order = {"persona"};
   for (const auto& [name, world] : config.worlds)
@@ -272,18 +269,25 @@ Outcome reproduce(const ReproduceConfig& config) {
   }
   const bool gpu = device_from(config.fine_tuning.trainer.device).is_cuda();
   const size_t workers = config.workers > 0 ? static_cast<size_t>(config.workers) : gpu ? 1 : static_cast<size_t>(at::get_num_threads());
-  side_by_side(order.size(), workers, [&](size_t i) {
-    WorldRun& run = runs.at(order[i]);
-    const std::string& model = config.worlds.at(order[i]).model;
+  std::optional<Evaluator> evaluator;
+  side_by_side(1 + order.size(), workers, [&](size_t i) {
+    if (i == 0) {
+      evaluator.emplace(config.evaluation, read_questions(config.questions), sha256_file(config.questions));
+      return;
+    }
+    WorldRun& run = runs.at(order[i - 1]);
+    const std::string& model = config.worlds.at(order[i - 1]).model;
     run.world.emplace(pretraining_of(model).world);
     run.probe.emplace(model, *run.world);
   });
+  if (stop_requested()) return Outcome::stopped;
+  std::fprintf(stderr, "the judge is right on %.1f%% of held-out text\n", 100 * evaluator->judge().held_out_accuracy());
   Progress progress("models", static_cast<int64_t>(starts.size() + arms.size()));
   std::mutex progress_mutex;
   int64_t done = 0;
   for (const auto& cells : {starts, arms})
     side_by_side(cells.size(), workers, [&](size_t i) {
-      if (!run_cell(config, cells[i], evaluator, runs.at(cells[i].world))) return;
+      if (!run_cell(config, cells[i], *evaluator, runs.at(cells[i].world))) return;
       const std::lock_guard lock(progress_mutex);
       progress.update(++done, {{"last", cells[i].world + " " + std::to_string(cells[i].seed) + " " + cells[i].arm}});
     });
@@ -312,10 +316,10 @@ Outcome reproduce(const ReproduceConfig& config) {
   results["hashes"] = {{"questions", sha256_file(config.questions)}, {"coding_bank", sha256_file(config.coding_bank)},
                        {"grammar", sha256_file(config.evaluation.grammar)}};
   for (const auto& [name, world] : config.worlds) results["hashes"]["model " + name] = sha256_file(fs::path(world.model) / "model.safetensors");
-  results["judge"] = {{"held_out_accuracy", evaluator.judge().held_out_accuracy()}, {"labels", label_names()}, {"confusion", Json::array()}};
-  for (Eigen::Index r = 0; r < evaluator.judge().confusion().rows(); ++r) {
+  results["judge"] = {{"held_out_accuracy", evaluator->judge().held_out_accuracy()}, {"labels", label_names()}, {"confusion", Json::array()}};
+  for (Eigen::Index r = 0; r < evaluator->judge().confusion().rows(); ++r) {
     Json row = Json::array();
-    for (Eigen::Index c = 0; c < evaluator.judge().confusion().cols(); ++c) row.push_back(evaluator.judge().confusion()(r, c));
+    for (Eigen::Index c = 0; c < evaluator->judge().confusion().cols(); ++c) row.push_back(evaluator->judge().confusion()(r, c));
     results["judge"]["confusion"].push_back(row);
   }
   results["transcripts"] = transcripts(runs.at("persona"));
