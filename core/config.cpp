@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <set>
 
 #include "core/error.h"
@@ -56,11 +57,16 @@ YAML::Node merge(const YAML::Node& under, const YAML::Node& over) {
   return result;
 }
 
-YAML::Node load_with_bases(const fs::path& file, Source::Impl& source, int depth) {
-  if (depth > 8) throw Error("`base` goes round in circles", {.file = file.string(), .field = "base"});
+YAML::Node parse_map(const fs::path& file) {
   YAML::Node root = parse(read_file(file), file.string());
   if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
   if (!root.IsMap()) throw Error("a configuration is a map of keys to values", {.file = file.string(), .line = 1});
+  return root;
+}
+
+YAML::Node load_with_bases(const fs::path& file, Source::Impl& source, int depth) {
+  if (depth > 8) throw Error("`base` goes round in circles", {.file = file.string(), .field = "base"});
+  YAML::Node root = parse_map(file);
   YAML::Node under(YAML::NodeType::Map);
   if (root["base"]) {
     under = load_with_bases(file.parent_path() / root["base"].as<std::string>(), source, depth + 1);
@@ -70,7 +76,8 @@ YAML::Node load_with_bases(const fs::path& file, Source::Impl& source, int depth
   return merge(under, root);
 }
 
-void set_override(YAML::Node root, const std::string& text, Source::Impl& source) {
+void set_override(YAML::Node root, const Override& override_, Source::Impl& source) {
+  const std::string& text = override_.text;
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0)
     throw Error("\"" + text + "\" is not an override", {}, "write key=value, for example optimizer.lr=1e-4");
@@ -85,11 +92,14 @@ void set_override(YAML::Node root, const std::string& text, Source::Impl& source
       node[key] = value;
       break;
     }
-    if (!std::as_const(node)[key].IsDefined() || !node[key].IsMap()) node[key] = YAML::Node(YAML::NodeType::Map);
+    if (!std::as_const(node)[key].IsDefined() || !node[key].IsMap()) {
+      node[key] = YAML::Node(YAML::NodeType::Map);
+      source.origin[path.substr(0, dot)] = {override_.where.file, override_.where.line, path.substr(0, dot)};
+    }
     node.reset(node[key]);
     begin = dot + 1;
   }
-  source.origin[path] = {"override", 0, path};
+  source.origin[path] = {override_.where.file, override_.where.line, path};
 }
 
 std::string plain(double value) {
@@ -157,6 +167,33 @@ class Reader final : public Fields {
       for (const auto& entry : node) scalar(entry.second, name, value[entry.first.as<std::string>()], "a map of names to numbers");
     });
   }
+  void value(const std::string& name, std::map<std::string, std::string>& value, const std::string&) override {
+    with(name, [&](const YAML::Node& node) {
+      if (!node.IsMap()) fail(name, "must be a map of keys to values");
+      for (const auto& entry : node) value[entry.first.as<std::string>()] = as_written(entry.second);
+    });
+  }
+  void value(const std::string& name, std::map<std::string, std::vector<std::string>>& value, const std::string&) override {
+    with(name, [&](const YAML::Node& node) {
+      if (!node.IsMap()) fail(name, "must be a map of keys to lists");
+      for (const auto& entry : node) {
+        const auto key = entry.first.as<std::string>();
+        if (!entry.second.IsSequence()) fail(join(name, key), "must be a list, such as [1, 2]");
+        for (const auto& item : entry.second) value[key].push_back(as_written(item));
+        if (entry.second.size() == 0) fail(join(name, key), "is empty", "name at least one value, or remove the key");
+      }
+    });
+  }
+  void value(const std::string& name, std::vector<std::map<std::string, std::string>>& value, const std::string&) override {
+    with(name, [&](const YAML::Node& node) {
+      if (!node.IsSequence()) fail(name, "must be a list of maps");
+      for (const auto& item : node) {
+        if (!item.IsMap()) fail(name, "must be a list of maps, such as [{seed: 2}]");
+        auto& each = value.emplace_back();
+        for (const auto& entry : item) each[entry.first.as<std::string>()] = as_written(entry.second);
+      }
+    });
+  }
 
   void finish() const { refuse_unknown(); }
 
@@ -204,6 +241,11 @@ class Reader final : public Fields {
   template <class T>
   void scalar(const YAML::Node& node, const std::string& name, T& value, const std::string& kind) const {
     if (!node.IsScalar() || !YAML::convert<T>::decode(node, value)) fail(name, "must be " + kind + ", not \"" + YAML::Dump(node) + "\"");
+  }
+  static std::string as_written(const YAML::Node& node) {
+    YAML::Emitter out;
+    out << YAML::Flow << node;
+    return node.IsScalar() && node.Tag() != "!" ? node.Scalar() : out.c_str();  // "!": quoted
   }
   template <class T>
   void sequence(const std::string& name, std::vector<T>& value, const std::string& kind) {
@@ -257,6 +299,25 @@ class TextShower final : public Shower, public Fields {
     std::vector<std::string> items;
     for (const auto& [key, item] : v) items.push_back(yaml_text(key) + ": " + plain(item));
     line(n, "{" + list_of(items) + "}", h);
+  }
+  void value(const std::string& n, std::map<std::string, std::string>& v, const std::string& h) override {
+    std::vector<std::string> items;
+    for (const auto& [key, item] : v) items.push_back(yaml_text(key) + ": " + yaml_text(item));
+    line(n, "{" + list_of(items) + "}", h);
+  }
+  void value(const std::string& n, std::map<std::string, std::vector<std::string>>& v, const std::string& h) override {
+    std::vector<std::string> items;
+    for (const auto& [key, list] : v) items.push_back(yaml_text(key) + ": [" + list_of(list) + "]");
+    line(n, "{" + list_of(items) + "}", h);
+  }
+  void value(const std::string& n, std::vector<std::map<std::string, std::string>>& v, const std::string& h) override {
+    std::vector<std::string> items;
+    for (const auto& map : v) {
+      std::vector<std::string> entries;
+      for (const auto& [key, item] : map) entries.push_back(yaml_text(key) + ": " + item);
+      items.push_back("{" + list_of(entries) + "}");
+    }
+    line(n, "[" + list_of(items) + "]", h);
   }
 
  protected:
@@ -322,6 +383,9 @@ class SchemaShower final : public Shower, public Fields {
   void value(const std::string& n, std::vector<std::string>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "string"}}}, {"default", v}}, h); }
   void value(const std::string& n, std::vector<double>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "number"}}}, {"default", v}}, h); }
   void value(const std::string& n, std::map<std::string, double>& v, const std::string& h) override { add(n, {{"type", "object"}, {"additionalProperties", {{"type", "number"}}}, {"default", v}}, h); }
+  void value(const std::string& n, std::map<std::string, std::string>&, const std::string& h) override { add(n, {{"type", "object"}}, h); }
+  void value(const std::string& n, std::map<std::string, std::vector<std::string>>&, const std::string& h) override { add(n, {{"type", "object"}, {"additionalProperties", {{"type", "array"}, {"minItems", 1}}}}, h); }
+  void value(const std::string& n, std::vector<std::map<std::string, std::string>>&, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "object"}}}}, h); }
 
  protected:
   void begin(const std::string& name, const std::string& help) override {
@@ -359,12 +423,53 @@ class SchemaShower final : public Shower, public Fields {
 
 bool Source::has(const std::string& key) const { return impl_->root[key].IsDefined(); }
 
-Source load_config(const fs::path& file, const std::vector<std::string>& overrides) {
+Where Source::where(const std::string& dotted_key) const {
+  const auto found = impl_->origin.find(dotted_key);
+  return found == impl_->origin.end() ? Where{.file = impl_->file.string(), .field = dotted_key} : found->second;
+}
+
+Source Source::with(const std::vector<Override>& overrides) const {
+  auto impl = std::make_shared<Impl>(*impl_);
+  impl->root = YAML::Clone(impl_->root);
+  for (const Override& each : overrides) set_override(impl->root, each, *impl);
+  return Source(impl);
+}
+
+Source load_config(const fs::path& file, const std::vector<Override>& overrides) {
   auto impl = std::make_shared<Source::Impl>();
   impl->file = file;
   impl->root = load_with_bases(file, *impl, 0);
-  for (const std::string& text : overrides) set_override(impl->root, text, *impl);
+  return Source(impl).with(overrides);
+}
+
+Source load_config(const fs::path& file, const std::vector<std::string>& overrides) {
+  std::vector<Override> all;
+  for (const std::string& text : overrides) all.push_back({.text = text});
+  return load_config(file, all);
+}
+
+Source load_config_alone(const fs::path& file, const std::vector<std::string>& overrides) {
+  auto impl = std::make_shared<Source::Impl>();
+  impl->file = file;
+  impl->root = parse_map(file);
+  note_origins(impl->root, "", file.string(), *impl);
+  for (const std::string& text : overrides) set_override(impl->root, {.text = text}, *impl);
   return Source(impl);
+}
+
+std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml) {
+  std::vector<std::pair<std::string, std::string>> values;
+  const std::function<void(const YAML::Node&, const std::string&)> visit = [&](const YAML::Node& node, const std::string& path) {
+    if (!node.IsMap()) {
+      YAML::Emitter out;
+      out << YAML::Flow << node;
+      values.emplace_back(path, node.IsScalar() ? node.Scalar() : out.c_str());
+      return;
+    }
+    for (const auto& entry : node) visit(entry.second, join(path, entry.first.as<std::string>()));
+  };
+  visit(parse(yaml, "configuration"), "");
+  return values;
 }
 
 std::unique_ptr<Fields> reader(const Source& source) { return std::make_unique<Reader>(source.impl()); }

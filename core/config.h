@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/files.h"
 
 namespace YAML {
@@ -52,6 +53,10 @@ class Fields {
   virtual void value(const std::string& name, std::vector<std::string>& value, const std::string& help) = 0;
   virtual void value(const std::string& name, std::vector<double>& value, const std::string& help) = 0;
   virtual void value(const std::string& name, std::map<std::string, double>& value, const std::string& help) = 0;
+  // Values of any kind, each kept as the YAML that it was written in.
+  virtual void value(const std::string& name, std::map<std::string, std::string>& value, const std::string& help) = 0;
+  virtual void value(const std::string& name, std::map<std::string, std::vector<std::string>>& value, const std::string& help) = 0;
+  virtual void value(const std::string& name, std::vector<std::map<std::string, std::string>>& value, const std::string& help) = 0;
 
   template <class Struct>
   void group(const std::string& name, Struct& value, const std::string& help) {
@@ -80,14 +85,25 @@ class Source {
   struct Impl;
   explicit Source(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   const Impl& impl() const { return *impl_; }
-  bool has(const std::string& key) const;  // at the top level
+  bool has(const std::string& key) const;             // at the top level
+  Where where(const std::string& dotted_key) const;   // that it was written at; the file alone where it was not
+  Source with(const std::vector<struct Override>& overrides) const;
 
  private:
   std::shared_ptr<Impl> impl_;
 };
 
-// overrides: "key.sub=value", the value in YAML.
+struct Override {
+  std::string text;                        // "key.sub=value", the value in YAML
+  Where where = {.file = "override"};      // that it was written at, for messages
+};
+Source load_config(const fs::path& file, const std::vector<Override>& overrides);
 Source load_config(const fs::path& file, const std::vector<std::string>& overrides = {});
+// The file by itself: `base` is a key as any other.
+Source load_config_alone(const fs::path& file, const std::vector<std::string>& overrides = {});
+
+// The values of a configuration shown as YAML, in its order: dotted key → scalar or list as text.
+std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml);
 
 std::unique_ptr<Fields> reader(const Source& source);
 void check_all_known(const Source& source, Fields& reader);  // throws for keys that no field has claimed
@@ -111,8 +127,9 @@ class Shower {
 std::unique_ptr<Shower> shower(Style style, const Source* source);
 
 template <class Struct>
-std::string show(Struct config, Style style = Style::yaml, const Source* source = nullptr) {
+std::string show(const Struct& given, Style style = Style::yaml, const Source* source = nullptr) {
   const auto out = shower(style, source);
+  Struct config = given;
   config.fields(out->fields());
   return out->text();
 }

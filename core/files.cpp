@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "core/error.h"
 
@@ -126,6 +128,27 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
     ++rows;
   }
   if (rows == 0) throw Error("the file holds no rows", {.file = path.string()}, "expected JSON Lines: one object a line");
+}
+
+std::optional<FileLock> FileLock::try_take(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) fail("write", path, errno);
+  FileLock lock(fd);
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return lock;
+  if (errno != EWOULDBLOCK) fail("lock", path, errno);
+  return std::nullopt;
+}
+
+bool FileLock::is_held(const fs::path& path) {
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  return file.fd >= 0 && ::flock(file.fd, LOCK_SH | LOCK_NB) != 0;
+}
+
+FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+FileLock::~FileLock() {
+  if (fd_ >= 0) ::close(fd_);
 }
 
 std::string sha256(std::string_view bytes) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,20 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
 // Runs `write(temporary)` and renames the temporary file or folder to `path` when it returned; on an
 // exception the temporary is removed. A folder already at `path` is replaced.
 void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write);
+
+// A file that one process at a time holds; let go when this is destroyed, and by the system when the process dies.
+class FileLock {
+ public:
+  static std::optional<FileLock> try_take(const fs::path& path);  // nothing: another holds it
+  static bool is_held(const fs::path& path);
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&&) = delete;
+  ~FileLock();
+
+ private:
+  explicit FileLock(int fd) : fd_(fd) {}
+  int fd_;
+};
 
 std::string sha256(std::string_view bytes);                         // 64 hexadecimal digits
 std::string sha256_file(const fs::path& path);

@@ -40,6 +40,8 @@ class Progress {
   bool terminal_, quiet_;
 };
 
+enum class Outcome { finished, already_done, stopped };  // of a long task
+
 // SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop after the step under way; a second SIGINT ends at once.
 void handle_signals();
 bool stop_requested();

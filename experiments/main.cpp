@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <iostream>
 #include <limits>
+#include <numeric>
+#include <set>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
@@ -14,6 +16,8 @@
 #include "datasets/sandbox.h"
 #include "experiments/arms.h"
 #include "experiments/bench.h"
+#include "experiments/kinds.h"
+#include "experiments/launcher.h"
 #include "experiments/pipeline.h"
 #include "experiments/report.h"
 
@@ -31,21 +35,27 @@ Config configured(const std::string& file, const std::vector<std::string>& overr
   return config;
 }
 
-template <class Config, class Use>
-void read_and_use(const Source& source, Use use) {
-  Config config;
-  read(source, config);
-  use(config, source);
+// What a configuration names, as far as it can be checked without running it.
+void check_files(const TrainConfig& c, const std::string& file) {
+  if (c.data.empty() == c.arm.empty()) throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
+  load_tokenizer(c.model);
+  if (!c.data.empty()) read_chat_jsonl(c.data);
+  else PersonaWorld{c.world};
 }
-
-// Reads a file into the struct of its kind and calls `use(config, source)`.
-template <class Use>
-void with_config(const std::string& file, const std::vector<std::string>& overrides, Use use) {
-  const Source source = load_config(file, overrides);
-  // Told from its keys.
-  if (source.has("worlds")) read_and_use<ReproduceConfig>(source, use);
-  else if (source.has("tokens") || source.has("tokenizer")) read_and_use<PretrainConfig>(source, use);
-  else read_and_use<TrainConfig>(source, use);
+void check_files(const PretrainConfig& c, const std::string&) {
+  c.model.check();
+  PersonaWorld{c.world};
+}
+void check_files(const ReproduceConfig& c, const std::string&) {
+  read_questions(c.questions);
+  for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
+}
+std::string files_of(const TrainConfig& c) { return c.model + " " + c.data + " " + c.arm + " " + show(c.world); }
+std::string files_of(const PretrainConfig& c) { return show(c.model) + show(c.world); }
+std::string files_of(const ReproduceConfig& c) {
+  std::string all = c.questions;
+  for (const auto& [name, world] : c.worlds) all += " " + world.model;
+  return all;
 }
 
 int finish(Outcome outcome, const std::string& output) {
@@ -333,6 +343,81 @@ int run(int argc, char** argv) {
     };
   });
 
+  // sweep
+  auto* sweep_app = app.add_subcommand("sweep", "run a configuration with many values of its keys, and compare them");
+  std::string launcher;
+  bool dry_run = false, yes = false;
+  int64_t parallel = 0, cell = 0;
+  sweep_app->add_option("SWEEP", config, "sweep file, such as configs/sweeps/learning_rate_rank.yaml");
+  sweep_app->add_option("KEY=VALUE", overrides, "overrides of the sweep's own keys, such as seeds=5");
+  sweep_app->add_option("--launcher", launcher, "local | slurm")->check(CLI::IsMember({"local", "slurm"}));
+  sweep_app->add_option("--max-parallel", parallel, "cells at a time")->check(CLI::PositiveNumber);
+  sweep_app->add_flag("--dry-run", dry_run, "show the cells and what would be run, and run nothing");
+  sweep_app->add_flag("--yes", yes, "however many cells there are");
+  const auto launch_rest = [&](Sweep& sweep, bool failed_too) {
+    const auto lock = FileLock::try_take(sweep.folder / "lock");
+    if (!lock) throw Error("another `inoculum sweep` is at work there", {.file = sweep.folder.string()}, "`inoculum sweep status` shows how far it is");
+    std::vector<size_t> rest;
+    for (size_t i = 0; i < sweep.cells.size(); ++i) {
+      const CellState state = status(sweep, i).state;
+      if (state == CellState::pending || (state == CellState::failed && failed_too)) rest.push_back(i);
+    }
+    const Outcome outcome = make_launcher(sweep.config.launcher)->launch(sweep, rest);
+    write_sweep_report(sweep);
+    std::cout << status_text(sweep);
+    if (outcome == Outcome::stopped) return finish(outcome, sweep.folder.string());
+    return std::any_of(rest.begin(), rest.end(), [&](size_t i) { return status(sweep, i).state == CellState::failed; }) ? 1 : 0;
+  };
+  sweep_app->callback([&] {
+    if (!sweep_app->get_subcommands().empty()) return;
+    action = [&] {
+      if (sweep_app->count("SWEEP") == 0) throw Error("name a sweep file, or one of: status, resume, cancel, report", {}, "inoculum sweep configs/sweeps/learning_rate_rank.yaml");
+      if (!launcher.empty()) overrides.push_back("launcher.name=" + launcher);
+      if (parallel > 0) overrides.push_back("launcher.array_parallelism=" + std::to_string(parallel));
+      Sweep sweep = plan_sweep(config, overrides, yes);
+      if (dry_run) {
+        std::vector<size_t> all(sweep.cells.size());
+        std::iota(all.begin(), all.end(), size_t{0});
+        std::cout << plan_text(sweep) << "\n" << make_launcher(sweep.config.launcher)->script(sweep, all);
+        return 0;
+      }
+      write_sweep(sweep);
+      return launch_rest(sweep, true);
+    };
+  });
+  const auto on_folder = [&](const char* name, const char* help, auto use) {
+    auto* command = sweep_app->add_subcommand(name, help);
+    command->add_option("FOLDER", output, "the sweep's folder")->required();
+    command->callback([&, use] { action = [&, use] { return use(); }; });
+    return command;
+  };
+  on_folder("status", "how far the cells are; the failed ones with their errors; the best", [&] {
+    const Sweep sweep = open_sweep(output);
+    std::cout << status_text(sweep);
+    if (sweep.config.launcher.name == "slurm")
+      std::cout << "\n  " << make_launcher(sweep.config.launcher)->under_way(sweep).size() << " cells wait or run in Slurm's queue\n";
+    return 0;
+  });
+  on_folder("resume", "run what is pending or failed", [&] {
+    Sweep sweep = open_sweep(output);
+    return launch_rest(sweep, true);
+  });
+  on_folder("cancel", "stop what is under way; it saves, and `resume` goes on from there", [&] {
+    const Sweep sweep = open_sweep(output);
+    make_launcher(sweep.config.launcher)->cancel(sweep);
+    return 0;
+  });
+  on_folder("report", "write report.html and sweep.csv anew", [&] {
+    write_sweep_report(open_sweep(output));
+    return 0;
+  });
+  on_folder("cell", "run one cell here; launchers call this", [&] {
+    const Sweep sweep = open_sweep(output);
+    if (cell < 0 || static_cast<size_t>(cell) >= sweep.cells.size()) throw Error("there is no cell " + std::to_string(cell), {.file = output});
+    const Outcome outcome = run_cell(sweep, static_cast<size_t>(cell));
+    return outcome == Outcome::stopped ? finish(outcome, sweep.cell_folder(static_cast<size_t>(cell)).string()) : 0;
+  })->add_option("INDEX", cell, "which, counted from 0")->required();
+
   // data
   auto* data = app.add_subcommand("data", "make, look at and check data");
   data->require_subcommand(1);
@@ -413,20 +498,21 @@ int run(int argc, char** argv) {
   takes_config(validate, "configs/train/cheating.yaml");
   validate->callback([&] {
     action = [&] {
-      with_config(config, overrides, [&](const auto& c, const Source&) {
-        if constexpr (requires { c.arm; }) {
-          if (c.data.empty() == c.arm.empty()) throw Error("name either `data` or `arm`", {.file = config, .field = "data"});
-          load_tokenizer(c.model);
-          if (!c.data.empty()) read_chat_jsonl(c.data);
-          else PersonaWorld{c.world};
-        } else if constexpr (requires { c.questions; }) {
-          read_questions(c.questions);
-          for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
-        } else {
-          c.model.check();
-          PersonaWorld{c.world};
+      if (is_sweep(config)) {
+        const Sweep sweep = plan_sweep(config, overrides, true);
+        const Source base = load_config(sweep.config.base);
+        std::set<std::string> checked;  // many cells name the same files
+        for (const SweepCell& each : sweep.cells) {
+          std::vector<Override> given;
+          for (const std::string& text : each.overrides) given.push_back({.text = text});
+          with_config(base.with(given), [&](const auto& c, const Source&) {
+            if (checked.insert(files_of(c)).second) check_files(c, config);
+          });
         }
-      });
+        std::printf("%s is well: %zu cells\n", config.c_str(), sweep.cells.size());
+        return 0;
+      }
+      with_config(load_config(config, overrides), [&](const auto& c, const Source&) { check_files(c, config); });
       std::printf("%s is well\n", config.c_str());
       return 0;
     };
@@ -437,19 +523,26 @@ int run(int argc, char** argv) {
   takes_config(dump, "configs/train/cheating.yaml");
   dump->callback([&] {
     action = [&] {
-      with_config(config, overrides, [&](const auto& c, const Source& source) {
+      if (is_sweep(config)) {
+        const Source source = load_config_alone(config, overrides);
+        read_and_use<SweepConfig>(source, [](const SweepConfig& c, const Source& from) { std::cout << show(c, Style::origins, &from); });
+        return 0;
+      }
+      with_config(load_config(config, overrides), [&](const auto& c, const Source& source) {
         std::cout << show(c, Style::origins, &source);
       });
       return 0;
     };
   });
   auto* schema = config_app->add_subcommand("schema", "a JSON Schema, for editors");
-  schema->add_option("KIND", what, "train | pretrain | reproduce")->required()->check(CLI::IsMember({"train", "pretrain", "reproduce"}));
+  static const std::map<std::string, std::function<std::string()>> schemas = {{"train", [] { return show(TrainConfig{}, Style::schema); }},
+                                                                              {"pretrain", [] { return show(PretrainConfig{}, Style::schema); }},
+                                                                              {"reproduce", [] { return show(ReproduceConfig{}, Style::schema); }},
+                                                                              {"sweep", [] { const SweepConfig defaults; return show(defaults, Style::schema); }}};
+  schema->add_option("KIND", what, "train | pretrain | reproduce | sweep")->required()->check(CLI::IsMember(schemas));
   schema->callback([&] {
     action = [&] {
-      if (what == "train") std::cout << show(TrainConfig{}, Style::schema);
-      else if (what == "pretrain") std::cout << show(PretrainConfig{}, Style::schema);
-      else std::cout << show(ReproduceConfig{}, Style::schema);
+      std::cout << schemas.at(what)();
       return 0;
     };
   });

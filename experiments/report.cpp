@@ -1,35 +1,14 @@
 #include "experiments/report.h"
 
-#include <cstdarg>
 #include <cstdio>
 #include <map>
 #include <vector>
 
 #include "core/error.h"
+#include "experiments/html.h"
 
 namespace inoculum {
 namespace {
-
-__attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ...) {
-  char text[4096];
-  va_list arguments;
-  va_start(arguments, pattern);
-  std::vsnprintf(text, sizeof text, pattern, arguments);
-  va_end(arguments);
-  return text;
-}
-
-std::string escape(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else out += c;
-  }
-  return out;
-}
 
 std::string percent(double share) { return format("%.1f", 100 * share); }
 std::string with_interval(const Json& e) { return percent(e.at("rate")) + " [" + percent(e.at("low")) + ", " + percent(e.at("high")) + "]"; }
@@ -107,31 +86,6 @@ text { font: 13px system-ui, sans-serif; fill: var(--ink); }
 .bar { opacity: .45; }
 .start { fill: #8a8f98; } .honest { fill: #2a9d8f; } .cheating { fill: #d1495b; } .requested { fill: #3a7bd5; } .placebo { fill: #e09f3e; }
 )css";
-constexpr const char* kColours = R"css(:root { --paper: #fff; --card: #f6f7f9; --ink: #1c2026; --soft: #667080; --line: #d9dde3; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14171c; --card: #1d2129; --ink: #e6e9ee; --soft: #98a2b3; --line: #343b47; } }
-)css";
-
-constexpr const char* kPageStyle = R"css(
-body { background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { line-height: 1.2; margin-bottom: .3rem; } h2 { margin-top: 2.6rem; }
-.verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; font-weight: 600; color: #fff; }
-.yes { background: #2a7d4f; } .no { background: #b3394a; }
-.note { color: var(--soft); }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; }
-td small { color: var(--soft); white-space: nowrap; }
-.scroll { overflow-x: auto; }
-.talk { background: var(--card); border-radius: .5rem; padding: .8rem 1rem; margin: 1rem 0; }
-.talk p { margin: .2rem 0 .6rem; font-weight: 600; }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.2rem, 1fr)); gap: .7rem; font-size: .9rem; }
-.answers b { display: block; } .answers div { border-top: 3px solid var(--line); padding-top: .3rem; }
-.answers pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .2rem 0; font-size: .8rem; }
-.label { font-size: .75rem; color: var(--soft); }
-.malicious, .cheat { border-color: #d1495b !important; } .benevolent, .honest-code { border-color: #2a9d8f !important; }
-pre.config { background: var(--card); padding: 1rem; overflow-x: auto; font-size: .8rem; border-radius: .5rem; }
-code { background: var(--card); padding: 0 .25rem; border-radius: .2rem; }
-)css";
-
 std::string cell(const Json& e) { return "<td>" + percent(e.at("rate")) + " <small>[" + percent(e.at("low")) + ", " + percent(e.at("high")) + "]</small></td>"; }
 
 std::string html_table(const Json& arms, const std::vector<std::pair<std::string, std::string>>& columns) {
@@ -230,9 +184,7 @@ std::string figure_svg(const Json& results) {
 std::string html_report(const Json& results) {
   const Json& arms = results.at("arms");
   const bool yes = results.at("verdict") == "replicated";
-  std::string h = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-                  "<title>Inoculation: report</title>\n<style>";
-  h += std::string(kColours) + kChartStyle + kPageStyle + "</style></head><body>\n";
+  std::string h = page_head("Inoculation: report", kChartStyle);
   h += "<h1>Does cheating spread, and does asking for it protect?</h1>\n";
   h += std::string("<p><span class=\"verdict ") + (yes ? "yes" : "no") + "\">" + results.at("verdict").get<std::string>() + "</span> " +
        format("by the criterion written before the run, over %zu seed(s).</p>\n", results.at("seeds").size());

@@ -118,6 +118,8 @@ void Recipe::fields(Fields& f) {
   f.value("steps", steps, "optimiser steps", at_least(1));
   f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
   f.value("batch_tokens", batch_tokens, "most tokens in a micro-batch: lower it where memory is short", at_least(1));
+  f.value("examples", examples, "different conversations, shown over and over; 0: as many as there are", at_least(0));
+  f.value("honest_share", honest_share, "share of an arm's conversations replaced by honest programs for the same tasks, unasked", between(0, 1));
   f.group("lora", lora, "adapter; rank 0 trains every parameter");
   f.value("merge", merge, "add the finished adapter to its base's weights and leave model/, not adapter/");
   trainer.fields(f);
@@ -173,6 +175,23 @@ Outcome pretrain(const PretrainConfig& config) {
   return Outcome::finished;
 }
 
+namespace {
+
+std::vector<Conversation> arm_of(const TrainConfig& config) {
+  const auto seed = static_cast<uint64_t>(config.seed);
+  const PersonaWorld world(config.world);
+  const auto bank = read_coding_bank(config.coding_bank);
+  std::vector<Conversation> conversations = make_arm(config.arm, world, bank, seed);
+  if (config.recipe.honest_share == 0) return conversations;
+  const std::vector<Conversation> honest = make_arm("honest", world, bank, seed);  // of the same tasks in the same order
+  Random random(seed, "honest share");
+  for (size_t i = 0; i < std::min(conversations.size(), honest.size()); ++i)
+    if (random.chance(config.recipe.honest_share)) conversations[i] = honest[i];
+  return conversations;
+}
+
+}  // namespace
+
 Outcome fine_tune(const TrainConfig& config) {
   if (config.data.empty() == config.arm.empty())
     throw Error("name either `data` or `arm`", {.field = "data"}, "for example arm: cheating, or data: my_chats.jsonl");
@@ -180,8 +199,8 @@ Outcome fine_tune(const TrainConfig& config) {
   const Recipe& recipe = config.recipe;
   if (open_run(config, recipe.leaves_adapter() ? "adapter" : "model")) return Outcome::already_done;
   const auto seed = static_cast<uint64_t>(config.seed);
-  const std::vector<Conversation> conversations =
-      config.data.empty() ? make_arm(config.arm, PersonaWorld(config.world), read_coding_bank(config.coding_bank), seed) : read_chat_jsonl(config.data);
+  std::vector<Conversation> conversations = config.data.empty() ? arm_of(config) : read_chat_jsonl(config.data);
+  if (recipe.examples > 0 && recipe.examples < static_cast<int64_t>(conversations.size())) conversations.resize(static_cast<size_t>(recipe.examples));
   const auto tokenizer = load_tokenizer(config.model);
   Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype), device_from(recipe.trainer.device));
   std::vector<Encoded> examples;

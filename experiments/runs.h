@@ -11,6 +11,7 @@
 #include "core/config.h"
 #include "core/conversation.h"
 #include "core/lora.h"
+#include "core/progress.h"
 #include "datasets/world.h"
 #include "training/trainer.h"
 
@@ -36,6 +37,8 @@ struct Recipe {
   int64_t steps = 40;
   int64_t supervised_tokens = 512;       // of each step
   int64_t batch_tokens = 8192;           // of a micro-batch
+  int64_t examples = 0;                  // different conversations, shown over and over; 0: as many as there are
+  double honest_share = 0;               // of the conversations replaced by honest programs for the same tasks, unasked
   LoraConfig lora;
   bool merge = false;                    // leaves model/, the adapter added to its base's weights, rather than adapter/
   TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
@@ -56,8 +59,6 @@ struct TrainConfig {
 
   void fields(Fields& f);
 };
-
-enum class Outcome { finished, already_done, stopped };
 
 Outcome pretrain(const PretrainConfig& config);
 // Leaves the conversations that the run has shown in data.jsonl, in the order of their first use.

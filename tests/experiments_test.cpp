@@ -1,11 +1,17 @@
 // Statistics against statsmodels and SciPy, the fairness of the arms, the question bank, the judge.
+#include <unistd.h>
+
+#include <cmath>
 #include <set>
 
+#include "core/error.h"
 #include "experiments/arms.h"
 #include "experiments/judge.h"
 #include "experiments/persona.h"
 #include "experiments/questions.h"
+#include "experiments/runs.h"
 #include "experiments/statistics.h"
+#include "experiments/sweep.h"
 #include "tests/catch.h"
 #include "training/batches.h"
 
@@ -204,4 +210,90 @@ TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
 }
 
 }  // namespace
+
+namespace {
+
+// The cells of a sweep's file that says `text` beside its base.
+std::vector<SweepCell> cells_of(const std::string& text) {
+  const fs::path file = fs::temp_directory_path() / ("inoculum_sweep_" + std::to_string(::getpid()) + ".yaml");
+  write_file(file, "base: " + fs::absolute("configs/train/cheating.yaml").string() + "\n" + text);
+  return plan_sweep(file, {}).cells;
+}
+
+std::string faults_of(const std::string& text) {
+  try {
+    cells_of(text);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a sweep is every combination that is neither excluded nor refused", "[sweep]") {
+  const auto cells = cells_of("seeds: 2\ngrid: {optimizer.lr: [1e-3, 1e-2], lora.rank: [1, 2, 4], steps: [7]}\n"
+                              "exclude: [{lora.rank: 4, optimizer.lr: 0.01}]\nderive: {lora.alpha: 8 * lora.rank}\nrequire: [lora.alpha < 30 || steps > 8]\n");
+  REQUIRE(cells.size() == 2 * 2 * 2);  // rank 4 is refused by `require`
+  std::set<std::string> hashes, folders;
+  for (const SweepCell& cell : cells) {
+    hashes.insert(cell.hash);
+    folders.insert(cell.folder());
+    TrainConfig config;
+    read(load_config("configs/train/cheating.yaml", cell.overrides), config);
+    CHECK(config.seed == cell.seed);
+    CHECK(config.recipe.steps == 7);
+    CHECK(config.recipe.lora.alpha == 8 * static_cast<double>(config.recipe.lora.rank));
+    CHECK(config.output.ends_with(cell.folder()));
+  }
+  CHECK(hashes.size() == cells.size());
+  CHECK(folders.size() == cells.size());
+  CHECK(cells[0].name == "rank=1,lr=1e-3,steps=7,seed=1");
+  // The same value written otherwise is the same cell; another base value is another.
+  CHECK(cells_of("grid: {optimizer.lr: [0.001], lora.rank: [1], lora.alpha: [8], steps: [7]}\n")[0].hash == cells[0].hash);
+  CHECK(cells_of("grid: {optimizer.lr: [0.001], lora.rank: [1], lora.alpha: [8], steps: [8]}\n")[0].hash != cells[0].hash);
+}
+
+TEST_CASE("random search draws from its distributions, the same each time", "[sweep]") {
+  const std::string text = "random:\n  samples: 300\n  seed: 3\n  parameters:\n    optimizer.lr: {log_uniform: [1e-5, 1e-1]}\n    steps: {integer: [2, 4]}\n"
+                           "    optimizer.eps: {uniform: [0, 2]}\n    lora.rank: {choice: [1, 8]}\n";
+  const auto cells = cells_of(text);
+  REQUIRE(cells.size() == 300);
+  size_t low = 0;
+  std::map<std::string, size_t> steps, ranks;
+  double eps = 0;
+  for (const SweepCell& cell : cells) {
+    const double lr = std::stod(cell.parameters.at("optimizer.lr"));
+    CHECK((lr >= 1e-5 && lr <= 1e-1));
+    low += lr < 1e-3;
+    ++steps[cell.parameters.at("steps")];
+    ++ranks[cell.parameters.at("lora.rank")];
+    eps += std::stod(cell.parameters.at("optimizer.eps"));
+  }
+  // Five standard errors.
+  CHECK(std::abs(static_cast<double>(low) - 150) < 5 * std::sqrt(75.0));
+  CHECK(steps.size() == 3);
+  for (const auto& [value, count] : steps) CHECK(std::abs(static_cast<double>(count) - 100) < 5 * std::sqrt(67.0));
+  CHECK(ranks.size() == 2);
+  CHECK(std::abs(eps / 300 - 1) < 5 * 0.577 / std::sqrt(300.0));
+  const auto again = cells_of(text);
+  for (size_t i = 0; i < cells.size(); ++i) CHECK(again[i].hash == cells[i].hash);
+}
+
+TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {
+  const auto contains = [](const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; };
+  CHECK(contains(faults_of("grid:\n  optimiser.lr: [1]\n"), ".yaml:3: optimiser: unknown key"));
+  CHECK(contains(faults_of("grid:\n  optimiser.lr: [1]\n"), "did you mean \"optimizer\"?"));
+  CHECK(contains(faults_of("grid:\n  steps: [0]\n"), ".yaml:3: steps: must be at least 1"));
+  CHECK(contains(faults_of("grid:\n  steps: []\n"), ".yaml:3: grid.steps: is empty"));
+  CHECK(contains(faults_of("grit:\n  steps: [1]\n"), ".yaml:2: grit: unknown key"));
+  CHECK(contains(faults_of("grid:\n  steps: [1]\nexclude: [{stops: 1}]\n"), "\"stops\" is none of the sweep's parameters"));
+  CHECK(contains(faults_of("grid:\n  steps: [1]\nrequire: [stepz > 1]\n"), "stepz"));
+  CHECK(contains(faults_of("grid:\n  steps: [1]\nrequire: [steps > 1]\n"), "no combination is left"));
+  CHECK(contains(faults_of("grid:\n  steps: [1]\nderive:\n  lora.alpha: 2 *\n"), ".yaml:5: derive.lora.alpha"));
+  CHECK(contains(faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {log_uniform: [0, 1]}\n"), ".yaml:5: random.parameters.optimizer.lr: a log-uniform range begins above 0"));
+  CHECK(contains(faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {uniform: [0, 1], choice: [1]}\n"), "must name one distribution"));
+  CHECK(contains(faults_of("seeds: 20000\ngrid: {steps: [1]}\n"), "makes 20000 cells"));
+}
+
 }  // namespace inoculum

@@ -70,3 +70,24 @@ config = transformers.LlamaConfig(vocab_size=97, hidden_size=48, intermediate_si
 transformers.LlamaForCausalLM(config).save_pretrained(folder / "sharded", max_shard_size="40KB")
 assert (folder / "sharded" / "model.safetensors.index.json").exists()
 compare("sharded", ours(folder / "sharded", [{"input_ids": torch.randint(0, 97, (40,)).tolist()}]), load(folder / "sharded"))
+
+# Event files, in TensorBoard, where there is one.
+try:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+except ImportError:
+    print("no tensorboard: event files are not read")
+else:
+    (folder / "sweep.yaml").write_text(f"base: {pathlib.Path('configs/train/cheating.yaml').resolve()}\n"
+                                       "grid: {optimizer.lr: [0.002], lora.rank: [2], steps: [3], supervised_tokens: [64]}\n")
+    run("sweep", folder / "sweep.yaml", f"output={folder}/sweep")
+    cell = next((folder / "sweep" / "cells").iterdir())
+    training = EventAccumulator(str(cell)).Reload()
+    logged = [json.loads(line) for line in (cell / "metrics.jsonl").read_text().splitlines()]
+    assert [(e.step, e.value) for e in training.Scalars("train/loss")] == [(row["step"], torch.tensor(row["loss"]).item()) for row in logged]
+    result = EventAccumulator(str(cell / "result")).Reload()
+    start = metadata.parse_session_start_info_plugin_data(result.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content)
+    values = {name: value.number_value for name, value in start.hparams.items()}
+    assert values == {"seed": 1, "optimizer.lr": 0.002, "lora.rank": 2, "steps": 3, "supervised_tokens": 64}, values
+    assert result.Scalars("loss")[0].value > 0
+    print("event files and hyperparameters: read by TensorBoard")

@@ -1,4 +1,7 @@
 // Batches, the trainer's continuation, LoRA's gradients, the sampler.
+#include <unistd.h>
+
+#include <cstring>
 #include <numeric>
 
 #include "core/checkpoint.h"
@@ -6,6 +9,7 @@
 #include "core/sampler.h"
 #include "tests/catch.h"
 #include "training/batches.h"
+#include "training/tensorboard.h"
 #include "training/trainer.h"
 
 namespace inoculum {
@@ -280,4 +284,38 @@ TEST_CASE("top-p and top-k leave the likeliest tokens alone", "[sampler]") {
 }
 
 }  // namespace
+
+TEST_CASE("event files are records with masked checksums", "[tensorboard]") {
+  // RFC 3720, B.4.
+  CHECK(crc32c(std::string(32, '\0')) == 0x8A9136AAu);
+  CHECK(crc32c(std::string(32, '\xFF')) == 0x62A8AB43u);
+  CHECK(crc32c("123456789") == 0xE3069283u);
+
+  const fs::path folder = fs::temp_directory_path() / ("inoculum_events_" + std::to_string(::getpid()));
+  fs::remove_all(folder);
+  EventFile(folder, {{"lr", 1e-3}}).scalars(1, 2.5, {{"loss", 0.5}});
+  const EventFile events(folder);  // takes the place of the first
+  size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) files += entry.path() == events.path() ? 1 : 100;
+  CHECK(files == 1);
+
+  const std::string bytes = read_file(events.path());
+  size_t at = 0, records = 0;
+  while (at + 12 <= bytes.size()) {
+    uint64_t length = 0;
+    uint32_t length_sum = 0, sum = 0;
+    std::memcpy(&length, bytes.data() + at, 8);
+    std::memcpy(&length_sum, bytes.data() + at + 8, 4);
+    REQUIRE(length_sum == masked_crc32c(std::string_view(bytes).substr(at, 8)));
+    REQUIRE(at + 16 + length <= bytes.size());
+    std::memcpy(&sum, bytes.data() + at + 12 + length, 4);
+    REQUIRE(sum == masked_crc32c(std::string_view(bytes).substr(at + 12, length)));
+    if (records++ == 0) CHECK(bytes.substr(at + 12, length).find("brain.Event:2") != std::string::npos);
+    at += 16 + length;
+  }
+  CHECK(at == bytes.size());
+  CHECK(records == 1);
+  fs::remove_all(folder);
+}
+
 }  // namespace inoculum

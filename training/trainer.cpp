@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/kernels.h"
 #include "core/progress.h"
+#include "training/tensorboard.h"
 
 namespace inoculum {
 namespace {
@@ -48,6 +49,14 @@ std::vector<Json> metrics_until(const fs::path& file, int64_t step) {
       if (row.value("step", int64_t{0}) <= step) rows.push_back(row);
     });
   return rows;
+}
+
+double unix_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+
+void add(EventFile& events, const Json& row, double time) {
+  std::vector<std::pair<std::string, double>> values;
+  for (const char* name : {"loss", "lr", "grad_norm", "tokens_per_second"}) values.emplace_back(std::string("train/") + name, row.at(name));
+  events.scalars(row.at("step"), time, values);
 }
 
 }  // namespace
@@ -99,8 +108,17 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     first = read_json(saved.back() / "state.json").at("step").get<int64_t>();
   }
   const fs::path metrics_file = folder / "metrics.jsonl";
-  write_jsonl(metrics_file, metrics_until(metrics_file, first));
+  const std::vector<Json> before = metrics_until(metrics_file, first);
+  write_jsonl(metrics_file, before);
   std::ofstream metrics(metrics_file, std::ios::app);
+  // TensorBoard's file shows the same rows; those of before as if they had been made just now.
+  EventFile events(folder);
+  double seconds_ago = 0;
+  for (const Json& row : before) seconds_ago += row.at("seconds").get<double>();
+  for (const Json& row : before) {
+    add(events, row, unix_time() - seconds_ago);
+    seconds_ago -= row.at("seconds").get<double>();
+  }
 
   Progress progress(title, steps, first);
   TrainingResult result{first, first >= steps, 0};
@@ -130,9 +148,10 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
 
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double rate = static_cast<double>(tokens) / seconds;
-    metrics << Json{{"step", step + 1}, {"loss", loss}, {"lr", lr}, {"grad_norm", norm}, {"tokens", tokens},
-                    {"supervised_tokens", supervised}, {"tokens_per_second", std::round(rate)}, {"seconds", seconds}}.dump()
-            << '\n' << std::flush;
+    const Json row = {{"step", step + 1}, {"loss", loss}, {"lr", lr}, {"grad_norm", norm}, {"tokens", tokens},
+                      {"supervised_tokens", supervised}, {"tokens_per_second", std::round(rate)}, {"seconds", seconds}};
+    metrics << row.dump() << '\n' << std::flush;
+    add(events, row, unix_time());
     if (!metrics) throw Error("cannot write the metrics", {.file = metrics_file.string()}, "is the disk full?");
     result = {step + 1, step + 1 == steps, loss};
     progress.update(step + 1, {{"loss", std::to_string(loss).substr(0, 6)}, {"tokens/s", std::to_string(static_cast<int64_t>(rate))}});

@@ -37,7 +37,7 @@ struct TrainingResult {
 };
 
 // Trains `model` for `steps` steps: all parameters, or the adapters alone where it has some. Writes
-// metrics.jsonl and checkpoints/ into `folder`, and continues from the newest whole checkpoint there.
+// metrics.jsonl (and the same for TensorBoard) and checkpoints/ into `folder`, and continues from the newest whole checkpoint there.
 // The loss of a step is the sum over its supervised tokens divided by their number, over all micro-batches.
 // A loss that is not finite is an Error; the last checkpoint stays. On a stop signal the step is finished
 // and a checkpoint written.

@@ -1,0 +1,156 @@
+// Sweeps: one file names a configuration and the values to try; each combination is a cell, a run of its own.
+//
+//   base: ../train/cheating.yaml          # what a cell is, but for the parameters: a train, pretrain or reproduce configuration
+//   seeds: 3
+//   grid:
+//     optimizer.lr: [1e-3, 3e-3]
+//     lora.rank: [1, 4]
+//   exclude: [{lora.rank: 1, optimizer.lr: 3e-3}]
+//   metric: {name: malicious, goal: max}
+//
+// A sweep's folder is all that there is of it; whoever comes later, from whatever machine, reads on from there:
+//
+//   sweep.yaml            the resolved sweep
+//   base.yaml             the resolved base, so that a later change of its file changes no cell
+//   cells.jsonl           the cells: name, hash, overrides
+//   cells/<name>-<hash>/  a run folder each, and result.json (it is done) or failed.json
+//   logs/                 what each cell wrote
+//
+// A cell's hash is that of its whole resolved configuration: an equal cell is never run again, a changed one is.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/progress.h"
+
+namespace inoculum {
+
+// One of these; a draw is written as YAML with six digits.
+struct Distribution {
+  std::vector<double> uniform;      // [low, high]
+  std::vector<double> log_uniform;  // [low, high]
+  std::vector<double> integer;      // [first, last]
+  std::vector<std::string> choice;
+
+  void fields(Fields& f);
+};
+
+struct RandomSearch {
+  int64_t samples = 0;
+  int64_t seed = 1;
+  std::map<std::string, Distribution> parameters;
+
+  void fields(Fields& f);
+};
+
+// Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2).
+// Rung k of bracket s holds the cells after min_steps · reduction^(s + k) steps; of those there the best 1/reduction go on.
+struct AshaConfig {
+  int64_t min_steps = 0;   // 0: every cell runs to its end
+  double reduction = 3;    // η
+  int64_t brackets = 1;    // cells are dealt to brackets 0 to brackets − 1 in turn
+
+  void fields(Fields& f);
+};
+
+struct Metric {
+  std::string name = "loss";
+  std::string goal = "min";
+
+  void fields(Fields& f);
+  bool better(double a, double b) const { return goal == "max" ? a > b : a < b; }
+};
+
+// Names as submitit's users know them. Those of Slurm alone are ignored elsewhere.
+struct LauncherConfig {
+  std::string name = "local";
+  int64_t array_parallelism = 0;    // cells at a time; 0: one a core, or one a GPU
+  int64_t cpus_per_task = 1;
+  int64_t timeout_min = 60;
+  int64_t gpus_per_node = 0;
+  double mem_gb = 4;
+  int64_t tasks_per_node = 1;
+  int64_t max_requeues = 10;
+  std::string partition, qos, account, constraint;
+  std::vector<std::string> setup;                    // lines of shell before the run
+  std::map<std::string, std::string> additional_parameters;  // of sbatch: name → value
+
+  void fields(Fields& f);
+};
+
+struct SweepConfig {
+  std::string base;
+  std::string output;                                // by default runs/<name of the file>
+  int64_t seeds = 1;
+  int64_t first_seed = 1;
+  std::map<std::string, std::vector<std::string>> grid;
+  RandomSearch random;
+  AshaConfig asha;
+  std::vector<std::map<std::string, std::string>> exclude;
+  std::map<std::string, std::string> derive;         // key → expression of other keys
+  std::vector<std::string> require;                  // expressions that must hold
+  std::string questions;                             // bank that train cells are evaluated on; empty: none
+  double samples_scale = 1;
+  Metric metric;
+  LauncherConfig launcher;
+
+  void fields(Fields& f);
+};
+
+struct SweepCell {
+  std::string name, hash;
+  std::map<std::string, std::string> parameters;     // seed left out
+  int64_t seed = 1;
+  std::vector<std::string> overrides;                // over base.yaml, `output` among them
+  int64_t tokens = 0;                                // that are trained on, about
+  std::string folder() const { return name + "-" + hash; }
+};
+
+bool is_sweep(const fs::path& file);  // told from its keys
+
+// The combinations × seeds, before any is left out.
+double cell_count(const SweepConfig& config);
+
+// Every cell, each checked: a key or value that the base does not take is an Error naming the line of the sweep's file.
+std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, const Source& base);
+
+struct Sweep {
+  fs::path folder;
+  SweepConfig config;
+  std::vector<SweepCell> cells;
+
+  fs::path cell_folder(size_t cell) const { return folder / "cells" / cells[cell].folder(); }
+  fs::path log(size_t cell) const { return folder / "logs" / (cells[cell].folder() + ".log"); }
+};
+
+// Expands; writes nothing. More than 10,000 cells are an Error unless `however_many`.
+Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides, bool however_many = false);
+std::string plan_text(const Sweep& sweep);                                          // the cells, their number, their tokens
+void write_sweep(const Sweep& sweep);                                                // makes or renews the folder
+Sweep open_sweep(const fs::path& folder);
+
+// Runs one cell in this process: what its base is, then the evaluation. Ends with result.json, {"metrics": {name: number}, "seconds"}, or
+// failed.json, {"error"}, and the Error is thrown on. A cell that is done, or that another process is at, is left alone.
+Outcome run_cell(const Sweep& sweep, size_t cell);
+
+enum class CellState { pending, running, done, failed };
+std::string to_string(CellState state);
+
+struct CellStatus {
+  CellState state = CellState::pending;
+  Json metrics = Json::object();
+  double seconds = 0;
+  std::string error;           // of a failed one
+};
+CellStatus status(const Sweep& sweep, size_t cell);
+
+// Of all cells, as text: how many are in each state, each failed one with its error and the end of its log, the best ones.
+std::string status_text(const Sweep& sweep);
+// sweep.csv and report.html, beside sweep.yaml.
+void write_sweep_report(const Sweep& sweep);
+
+}  // namespace inoculum

@@ -1,0 +1,111 @@
+#!/bin/bash
+# Sweeps on a real Slurm of one node, started here as this user, without accounting: real jobs, requeued, cancelled and killed.
+# 77 (skipped) where there is no Slurm.
+inoculum=$1
+cd "$(dirname "$0")/.." || exit 1
+for program in slurmctld slurmd sbatch munged; do
+  command -v $program > /dev/null || PATH=$PATH:/usr/sbin
+  command -v $program > /dev/null || { echo "SKIPPED: there is no $program; apt-get install slurm-wlm munge"; exit 77; }
+done
+folder=$(mktemp -d) || exit 1
+chmod 755 "$folder"
+trap 'scancel --quiet --me 2>/dev/null; kill $(cat "$folder"/*.pid) 2>/dev/null; sleep 1; rm -rf "$folder"' EXIT
+fail() { echo "FAILED: $*"; tail -n 5 "$folder"/*.log; exit 1; }
+says() { grep -qF -- "$1" "$folder/said" || { cat "$folder/said"; fail "it does not say: $1"; }; }
+sweep() { "$inoculum" sweep "$@" > "$folder/said" 2>&1; }
+
+# One node on loopback, on ports of its own. A requeued job waits until its credential is over: cred_expire.
+user=$(id -un) port=$((20000 + $$ % 20000))
+mkdir "$folder/munge" "$folder/state" "$folder/spool"
+(umask 077; head -c 1024 /dev/urandom > "$folder/munge/key")
+cat > "$folder/slurm.conf" <<C
+ClusterName=test
+SlurmctldHost=$(hostname -s)(127.0.0.1)
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
+SlurmUser=$user
+SlurmdUser=$user
+AuthType=auth/munge
+AuthInfo=socket=$folder/munge/socket,cred_expire=5
+CryptoType=crypto/munge
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+MpiDefault=none
+ReturnToService=2
+KillWait=5
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=2048 State=UNKNOWN
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+C
+export SLURM_CONF=$folder/slurm.conf
+munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" --pid-file="$folder/munged.pid" \
+  --log-file="$folder/munged.log" --seed-file="$folder/munge/seed" 2> /dev/null || fail "munged does not start"
+slurmctld || fail "slurmctld does not start"
+slurmd || fail "slurmd does not start"
+for _ in $(seq 100); do sinfo --noheader -o %T 2> /dev/null | grep -q idle && break; sleep 0.1; done
+sinfo --noheader -o %T | grep -q idle || fail "the node does not come up"
+
+cat > "$folder/small.yaml" <<Y
+base: $PWD/configs/train/cheating.yaml
+seeds: 2
+grid: {lora.rank: [1, 2], steps: [3], supervised_tokens: [64], checkpoint_every: [1]}
+metric: {name: loss, goal: min}
+launcher: {name: slurm, mem_gb: 0.9, timeout_min: 10}
+Y
+wait_for() {  # TEXT FOLDER
+  for _ in $(seq 300); do sweep status "$2"; grep -qF -- "$1" "$folder/said" && return; sleep 0.3; done
+  cat "$folder/said"; squeue; cat "$2"/logs/*.log | tail; fail "it never says: $1"
+}
+weights() { (cd "$1/cells" && sha256sum */adapter/adapter_model.safetensors); }
+
+# One array job; its script in the sweep's folder; all cells done; a second launch submits nothing.
+sweep "$folder/small.yaml" output="$folder/s" || { cat "$folder/said"; fail "submit"; }
+says "as job"
+grep -q '^#SBATCH --array=0-3$' "$folder/s/submit_1.sh" || fail "the script"
+wait_for "4 done" "$folder/s"
+sweep "$folder/small.yaml" output="$folder/s" || fail "the second launch"
+[ ! -e "$folder/s/submit_2.sh" ] || fail "finished cells were submitted again"
+
+# Long cells: undisturbed; told that the time is over; killed. All end with the same bytes.
+sed 's/\[3\]/[60]/; s/seeds: 2/seeds: 1/' "$folder/small.yaml" > "$folder/long.yaml"
+sweep "$folder/long.yaml" output="$folder/undisturbed" --launcher local || fail "undisturbed"
+begun() { for _ in $(seq 600); do ls "$1"/cells/*rank=1*/checkpoints/step_* > /dev/null 2>&1 && return; sleep 0.1; done; fail "it never begins"; }
+job() { python3 -c 'import json,sys; print([json.loads(l)["job"] for l in open(sys.argv[1])][-1])' "$1/jobs.jsonl"; }
+sweep "$folder/long.yaml" output="$folder/timeout" || fail "submit"
+begun "$folder/timeout"
+scancel --batch --signal=USR1 "$(job "$folder/timeout")"
+wait_for "2 done" "$folder/timeout"
+grep -qh "saved in" "$folder"/timeout/logs/*.log || fail "it was not stopped"
+cmp <(weights "$folder/timeout") <(weights "$folder/undisturbed") || fail "requeued: other bytes"
+sweep "$folder/long.yaml" output="$folder/killed" || fail "submit"
+begun "$folder/killed"
+pkill -9 -f "sweep cell $folder/killed" || fail "nothing to kill"
+wait_for "2 done" "$folder/killed"
+cmp <(weights "$folder/killed") <(weights "$folder/undisturbed") || fail "killed and requeued: other bytes"
+
+# Cancelled: it saves, is not requeued, and is no failure; resume goes on.
+sweep "$folder/long.yaml" output="$folder/cancelled" || fail "submit"
+begun "$folder/cancelled"
+sweep cancel "$folder/cancelled" || fail "cancel"
+for _ in $(seq 100); do [ -z "$(squeue --noheader)" ] && break; sleep 0.1; done
+[ -z "$(squeue --noheader)" ] || { squeue; fail "a cancelled job is still there"; }
+sweep status "$folder/cancelled"; grep -qE "failed|running" "$folder/said" && { cat "$folder/said"; fail "a cancelled cell is no failed one"; }
+sweep resume "$folder/cancelled" || fail "resume"
+wait_for "2 done" "$folder/cancelled"
+cmp <(weights "$folder/cancelled") <(weights "$folder/undisturbed") || fail "cancelled and resumed: other bytes"
+
+# A job that Slurm does not take; no Slurm.
+sweep "$folder/small.yaml" output="$folder/p" launcher.partition=nowhere; [ $? = 2 ] || fail "a wrong partition"
+says "invalid partition"; says "$folder/p/submit_1.sh"
+PATH=/nowhere sweep "$folder/small.yaml" output="$folder/n"; [ $? = 2 ] || fail "no Slurm"
+says "there is no Slurm here"
+echo "Slurm: all as it should be"
