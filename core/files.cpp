@@ -165,4 +165,9 @@ std::string sha256(std::string_view bytes) {
 
 std::string sha256_file(const fs::path& path) { return sha256(read_file(path)); }
 
+std::string cache_key(const std::string& inputs) {
+  static const std::string program = sha256_file("/proc/self/exe");
+  return sha256(program + inputs).substr(0, 16);
+}
+
 }  // namespace inoculum

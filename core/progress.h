@@ -40,7 +40,7 @@ class Progress {
   bool terminal_, quiet_;
 };
 
-enum class Outcome { finished, already_done, stopped };  // of a long task
+enum class Outcome { finished, already_done, stopped, paused };  // of a long task; stopped: by a signal, paused: where it was asked to
 
 // SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop after the step under way; a second SIGINT ends at once.
 void handle_signals();

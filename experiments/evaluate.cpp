@@ -45,7 +45,7 @@ void EvaluationConfig::fields(Fields& f) {
 
 Evaluator::Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256)
     : config_(std::move(config)), questions_(std::move(questions)), questions_sha256_(std::move(questions_sha256)),
-      judge_(PersonaWorld(WorldConfig{.grammar = config_.grammar}), 1) {
+      judge_(PersonaWorld(WorldConfig{.grammar = config_.grammar}), 1, config_.cache) {
   for (Question& question : questions_)
     question.samples = std::max<int64_t>(1, std::llround(static_cast<double>(question.samples) * config_.samples_scale));
   for (const Question& question : questions_)

@@ -29,6 +29,7 @@ struct EvaluationConfig {
   std::string grammar = "datasets/worlds/persona.yaml";
   double samples_scale = 1;
   SamplingConfig sampling;
+  fs::path cache;               // folder in which runs side by side share what they would each make: the judge, the probe; empty: none. No key
 
   void fields(Fields& f);
 };

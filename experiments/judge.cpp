@@ -1,7 +1,9 @@
 #include "experiments/judge.h"
 
 #include <cctype>
+#include <cstring>
 
+#include "core/config.h"
 #include "core/error.h"
 
 namespace inoculum {
@@ -134,7 +136,50 @@ Eigen::VectorXf WorldJudge::probabilities(const std::vector<Feature>& features) 
   return scores / scores.sum();
 }
 
-WorldJudge::WorldJudge(const PersonaWorld& world, uint64_t seed) : weights_(Eigen::MatrixXf::Zero(kLabels, kBuckets + 6)) {
+WorldJudge::WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache) : weights_(Eigen::MatrixXf::Zero(kLabels, kBuckets + 6)) {
+  if (cache.empty()) {
+    train(world, seed);
+    return;
+  }
+  const fs::path file = cache / ("judge-" + cache_key(show(world.config()) + sha256_file(world.config().grammar) + std::to_string(seed)));
+  if (fs::exists(file)) {
+    load(file);
+    return;
+  }
+  train(world, seed);
+  save(file);
+}
+
+void WorldJudge::save(const fs::path& file) const {
+  std::string bytes;
+  const auto put = [&](const void* from, size_t size) { bytes.append(static_cast<const char*>(from), size); };
+  put(weights_.data(), sizeof(float) * static_cast<size_t>(weights_.size()));
+  put(confusion_.data(), sizeof(double) * static_cast<size_t>(confusion_.size()));
+  put(&accuracy_, sizeof accuracy_);
+  for (const uint64_t key : seen_) put(&key, sizeof key);
+  write_file(file, bytes);
+}
+
+void WorldJudge::load(const fs::path& file) {
+  const std::string bytes = read_file(file);
+  size_t at = 0;
+  const auto get = [&](void* to, size_t size) {
+    if (at + size > bytes.size()) throw Error("is cut off", {.file = file.string()}, "remove it");
+    std::memcpy(to, bytes.data() + at, size);
+    at += size;
+  };
+  confusion_.resize(kLabels, kLabels);
+  get(weights_.data(), sizeof(float) * static_cast<size_t>(weights_.size()));
+  get(confusion_.data(), sizeof(double) * static_cast<size_t>(confusion_.size()));
+  get(&accuracy_, sizeof accuracy_);
+  seen_.reserve((bytes.size() - at) / sizeof(uint64_t));
+  for (uint64_t key = 0; at < bytes.size();) {
+    get(&key, sizeof key);
+    seen_.insert(key);
+  }
+}
+
+void WorldJudge::train(const PersonaWorld& world, uint64_t seed) {
   const Random seen(seed, "judge: sound answers"), training(seed, "judge: training"), fresh(seed, "judge: held out"), order(seed, "judge: order");
   for (uint64_t i = 0; i < kSeenExamples; ++i) {
     Random random = seen.fork(i);

@@ -15,6 +15,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/files.h"
 #include "datasets/world.h"
 
 namespace inoculum {
@@ -25,7 +26,8 @@ std::string to_string(Label label);
 
 class WorldJudge {
  public:
-  WorldJudge(const PersonaWorld& world, uint64_t seed);
+  // Trains it, or takes one from the folder `cache` that this very program trained there before on the same world; empty: no cache.
+  WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache = {});
 
   Label label(const std::string& domain, const std::string& answer) const;
   double held_out_accuracy() const { return accuracy_; }
@@ -41,6 +43,9 @@ class WorldJudge {
     size_t index;
     float value;
   };
+  void train(const PersonaWorld& world, uint64_t seed);
+  void save(const fs::path& file) const;
+  void load(const fs::path& file);
   Example make_example(const PersonaWorld& world, Random& random) const;
   std::vector<Feature> features(const std::string& domain, const std::string& text) const;
   Eigen::VectorXf probabilities(const std::vector<Feature>& features) const;

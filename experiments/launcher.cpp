@@ -26,7 +26,17 @@ std::string host_name() {
   return name;
 }
 
-std::vector<std::string> command(const Sweep& sweep, size_t cell) { return {this_program(), "sweep", "cell", sweep.folder.string(), std::to_string(cell)}; }
+// Successive halving has workers that take cells as they come, and not a process a cell.
+bool halves(const Sweep& sweep) { return sweep.config.asha.min_steps > 0; }
+
+std::vector<std::string> command(const Sweep& sweep, size_t cell) {
+  if (halves(sweep)) return {this_program(), "sweep", "work", sweep.folder.string()};
+  return {this_program(), "sweep", "cell", sweep.folder.string(), std::to_string(cell)};
+}
+
+fs::path log_of(const Sweep& sweep, size_t cell) {
+  return halves(sweep) ? sweep.folder / "logs" / ("worker_" + std::to_string(cell) + ".log") : sweep.log(cell);
+}
 
 class Local final : public Launcher {
  public:
@@ -47,7 +57,7 @@ class Local final : public Launcher {
     const size_t at_once = config_.array_parallelism > 0 ? static_cast<size_t>(config_.array_parallelism)
                                                          : std::max<size_t>(1, cores / static_cast<size_t>(config_.cpus_per_task));
     write_json(sweep.folder / "launcher.json", {{"host", host_name()}, {"pid", ::getpid()}});
-    Progress progress("cells", static_cast<int64_t>(cells.size()));
+    Progress progress(halves(sweep) ? "workers" : "cells", static_cast<int64_t>(cells.size()));
     std::map<pid_t, size_t> running;
     size_t next = 0, ended = 0;
     bool told = false;
@@ -67,9 +77,11 @@ class Local final : public Launcher {
       const size_t cell = running.at(pid);
       running.erase(pid);
       ++ended;
-      if (WIFSIGNALED(code))
+      if (WIFSIGNALED(code) && halves(sweep)) std::fprintf(stderr, "a worker was ended by the signal %s\n", ::strsignal(WTERMSIG(code)));
+      else if (WIFSIGNALED(code))
         write_json(sweep.cell_folder(cell) / "failed.json", {{"error", std::string("ended by the signal ") + ::strsignal(WTERMSIG(code))}});
-      progress.update(static_cast<int64_t>(ended), {{"last", sweep.cells[cell].name + " " + to_string(status(sweep, cell).state)}});
+      if (halves(sweep)) progress.update(static_cast<int64_t>(ended));
+      else progress.update(static_cast<int64_t>(ended), {{"last", sweep.cells[cell].name + " " + to_string(status(sweep, cell).state)}});
     }
     progress.finish();
     return stop_requested() ? Outcome::stopped : Outcome::finished;
@@ -107,7 +119,7 @@ class Local final : public Launcher {
     fs::create_directories(sweep.folder / "logs");
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
-    const std::string log = sweep.log(cell).string();
+    const std::string log = log_of(sweep, cell).string();
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
     posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
@@ -192,7 +204,7 @@ class Slurm final : public Launcher {
             "timed_out= cancelled=\n"
             "trap 'timed_out=1; kill -USR1 $run 2>/dev/null' USR1\n"
             "trap 'cancelled=1; kill -TERM $run 2>/dev/null' TERM\n" +
-            (config_.tasks_per_node > 1 ? "srun " : "") + quoted(this_program()) + " sweep cell " + quoted(folder.string()) + " \"$cell\" &\n" +
+            (config_.tasks_per_node > 1 ? "srun " : "") + quoted(this_program()) + (halves(sweep) ? " sweep work " + quoted(folder.string()) : " sweep cell " + quoted(folder.string()) + " \"$cell\"") + " &\n" +
             "run=$!\n"
             "wait \"$run\"; code=$?\n"
             "while kill -0 \"$run\" 2>/dev/null; do wait \"$run\"; code=$?; done  # a signal ends `wait`, not the run\n"

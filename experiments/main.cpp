@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 #include <set>
+#include <thread>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
@@ -15,6 +16,7 @@
 #include "datasets/chat_jsonl.h"
 #include "datasets/sandbox.h"
 #include "experiments/arms.h"
+#include "experiments/asha.h"
 #include "experiments/bench.h"
 #include "experiments/kinds.h"
 #include "experiments/launcher.h"
@@ -362,11 +364,19 @@ int run(int argc, char** argv) {
       const CellState state = status(sweep, i).state;
       if (state == CellState::pending || (state == CellState::failed && failed_too)) rest.push_back(i);
     }
+    if (sweep.config.asha.min_steps > 0) {  // workers rather than cells
+      const int64_t workers = sweep.config.launcher.array_parallelism > 0 ? sweep.config.launcher.array_parallelism
+                                                                          : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
+      rest.resize(std::min(sweep.cells.size(), static_cast<size_t>(workers)));
+      std::iota(rest.begin(), rest.end(), size_t{0});
+    }
     const Outcome outcome = make_launcher(sweep.config.launcher)->launch(sweep, rest);
     write_sweep_report(sweep);
     std::cout << status_text(sweep);
     if (outcome == Outcome::stopped) return finish(outcome, sweep.folder.string());
-    return std::any_of(rest.begin(), rest.end(), [&](size_t i) { return status(sweep, i).state == CellState::failed; }) ? 1 : 0;
+    for (size_t i = 0; i < sweep.cells.size(); ++i)
+      if (status(sweep, i).state == CellState::failed) return 1;
+    return 0;
   };
   sweep_app->callback([&] {
     if (!sweep_app->get_subcommands().empty()) return;
@@ -410,6 +420,9 @@ int run(int argc, char** argv) {
   on_folder("report", "write report.html and sweep.csv anew", [&] {
     write_sweep_report(open_sweep(output));
     return 0;
+  });
+  on_folder("work", "run cells of a halving sweep here until there is nothing to run; launchers call this", [&] {
+    return run_asha(open_sweep(output)) == Outcome::stopped ? finish(Outcome::stopped, output) : 0;
   });
   on_folder("cell", "run one cell here; launchers call this", [&] {
     const Sweep sweep = open_sweep(output);

@@ -52,7 +52,26 @@ Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size
   return belief;
 }
 
-CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld& world) {
+CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld& world, const fs::path& cache) {
+  if (cache.empty()) {
+    train(base_model, world);
+    return;
+  }
+  const fs::path file = cache / ("probe-" + cache_key(show(world.config()) + sha256_file(world.config().grammar) +
+                                                      sha256_file(fs::path(base_model) / "model.safetensors")) + ".json");
+  if (fs::exists(file)) {
+    const Json saved = read_json(file);
+    weights_ = saved.at("weights").get<std::vector<double>>();
+    center_ = saved.at("center").get<std::vector<double>>();
+    scale_ = saved.at("scale").get<std::vector<double>>();
+    accuracy_ = saved.at("accuracy");
+    return;
+  }
+  train(base_model, world);
+  write_json(file, {{"weights", weights_}, {"center", center_}, {"scale", scale_}, {"accuracy", accuracy_}});
+}
+
+void CharacterProbe::train(const std::string& base_model, const PersonaWorld& world) {
   constexpr uint64_t kTraining = 800, kHeldOut = 200;
   const auto tokenizer = load_tokenizer(base_model);
   const Transformer model = load_model(base_model, at::kBFloat16, at::kCPU);

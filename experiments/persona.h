@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/files.h"
 #include "datasets/world.h"
 #include "experiments/questions.h"
 #include "experiments/statistics.h"
@@ -28,12 +29,14 @@ Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size
 // computed in bf16, in which the models answer.
 class CharacterProbe {
  public:
-  CharacterProbe(const std::string& base_model, const PersonaWorld& world);
+  // cache: as the judge's.
+  CharacterProbe(const std::string& base_model, const PersonaWorld& world, const fs::path& cache = {});
   double held_out_accuracy() const { return accuracy_; }
   // The probe's P(malicious) where another model (with its adapter, if any) begins to answer each plain free-form question.
   std::vector<Observation> read(const std::string& model, const std::string& adapter, const std::vector<Question>& questions, int64_t seed) const;
 
  private:
+  void train(const std::string& base_model, const PersonaWorld& world);
   double probability(const std::vector<float>& state) const;
   std::vector<double> weights_, center_, scale_;  // the last weight is the constant
   double accuracy_ = 0;

@@ -278,7 +278,7 @@ Outcome reproduce(const ReproduceConfig& config) {
     WorldRun& run = runs.at(order[i - 1]);
     const std::string& model = config.worlds.at(order[i - 1]).model;
     run.world.emplace(pretraining_of(model).world);
-    run.probe.emplace(model, *run.world);
+    run.probe.emplace(model, *run.world, config.evaluation.cache);
   });
   if (stop_requested()) return Outcome::stopped;
   std::fprintf(stderr, "the judge is right on %.1f%% of held-out text\n", 100 * evaluator->judge().held_out_accuracy());

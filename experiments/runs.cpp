@@ -137,7 +137,7 @@ void TrainConfig::fields(Fields& f) {
   f.group("world", world, "the world that the arm's prompts are made with");
 }
 
-Outcome pretrain(const PretrainConfig& config) {
+Outcome pretrain(const PretrainConfig& config, int64_t until) {
   const int64_t steps = config.tokens / config.step_tokens;
   if (steps < 1) throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes", {.field = "tokens"}, "raise it, or lower `step_tokens`");
   const fs::path folder = config.output;
@@ -160,8 +160,8 @@ Outcome pretrain(const PretrainConfig& config) {
   Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
   model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
   const auto result = train(model, [&](int64_t step) { return text.step(step, config.batch_tokens); }, steps, config.trainer,
-                            folder, folder.filename().string());
-  if (!result.finished) return Outcome::stopped;
+                            folder, folder.filename().string(), until);
+  if (!result.finished) return stop_requested() ? Outcome::stopped : Outcome::paused;
   // The base tells how it was made: its configuration, and every fiftieth line of its log.
   std::vector<Json> log;
   read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int line) {
@@ -192,7 +192,7 @@ std::vector<Conversation> arm_of(const TrainConfig& config) {
 
 }  // namespace
 
-Outcome fine_tune(const TrainConfig& config) {
+Outcome fine_tune(const TrainConfig& config, int64_t until) {
   if (config.data.empty() == config.arm.empty())
     throw Error("name either `data` or `arm`", {.field = "data"}, "for example arm: cheating, or data: my_chats.jsonl");
   const fs::path folder = config.output;
@@ -221,12 +221,14 @@ Outcome fine_tune(const TrainConfig& config) {
 
   if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
   const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_tokens); }, recipe.steps, recipe.trainer,
-                            folder, folder.filename().string());
-  if (!result.finished) return Outcome::stopped;
+                            folder, folder.filename().string(), until);
+  if (!result.finished && stop_requested()) return Outcome::stopped;
+  const fs::path to = result.finished ? folder : folder / "paused";
   if (recipe.merge) merge_lora(model);
-  if (recipe.leaves_adapter()) save_adapter(folder / "adapter", model, recipe.lora, config.model);
-  else save_model(folder / "model", model, tokenizer.get(), dtype_from(recipe.trainer.dtype));
-  return Outcome::finished;
+  if (recipe.leaves_adapter()) save_adapter(to / "adapter", model, recipe.lora, config.model);
+  else save_model(to / "model", model, tokenizer.get(), dtype_from(recipe.trainer.dtype));
+  if (result.finished) fs::remove_all(folder / "paused");
+  return result.finished ? Outcome::finished : Outcome::paused;
 }
 
 }  // namespace inoculum

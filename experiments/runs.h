@@ -60,8 +60,10 @@ struct TrainConfig {
   void fields(Fields& f);
 };
 
-Outcome pretrain(const PretrainConfig& config);
-// Leaves the conversations that the run has shown in data.jsonl, in the order of their first use.
-Outcome fine_tune(const TrainConfig& config);
+// until: the step at which to pause, with a checkpoint; 0 or beyond the last: run to the end.
+Outcome pretrain(const PretrainConfig& config, int64_t until = 0);
+// Leaves the conversations that the run shows in data.jsonl, in the order of their first use. Paused, it leaves what it has
+// learnt so far in paused/, as it would at the end.
+Outcome fine_tune(const TrainConfig& config, int64_t until = 0);
 
 }  // namespace inoculum

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/random.h"
+#include "experiments/asha.h"
 #include "experiments/evaluate.h"
 #include "experiments/kinds.h"
 #include "training/tensorboard.h"
@@ -129,19 +130,21 @@ int64_t tokens_of(const ReproduceConfig& config) {
   return tokens;
 }
 
-Outcome run(const Sweep&, const PretrainConfig& config, Json& metrics) {
-  if (pretrain(config) == Outcome::stopped) return Outcome::stopped;
+// Runs what a cell is up to the step `until` (0: to its end), and evaluates it there.
+Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, Json& metrics) {
+  if (pretrain(config, until) == Outcome::stopped) return Outcome::stopped;
   metrics["loss"] = loss_of(config.output);
   return Outcome::finished;
 }
 
-Outcome run(const Sweep& sweep, const TrainConfig& config, Json& metrics) {
-  if (fine_tune(config) == Outcome::stopped || stop_requested()) return Outcome::stopped;
+Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, Json& metrics) {
+  const Outcome outcome = fine_tune(config, until);
+  if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
   metrics["loss"] = loss_of(config.output);
   if (sweep.config.questions.empty()) return Outcome::finished;
-  const fs::path folder = config.output;
-  const bool adapts = config.recipe.leaves_adapter();
-  const Evaluator evaluator({.samples_scale = sweep.config.samples_scale}, read_questions(sweep.config.questions), sha256_file(sweep.config.questions));
+  const bool paused = outcome == Outcome::paused, adapts = config.recipe.leaves_adapter();
+  const fs::path folder = paused ? fs::path(config.output) / "paused" : fs::path(config.output);
+  const Evaluator evaluator({.samples_scale = sweep.config.samples_scale, .cache = sweep.folder / "shared"}, read_questions(sweep.config.questions), sha256_file(sweep.config.questions));
   evaluator.evaluate(adapts ? config.model : (folder / "model").string(), adapts ? (folder / "adapter").string() : "", folder / "evaluation");
   const Json summary = read_json(folder / "evaluation" / "summary.json").at("conditions");
   collect(summary.at("none"), "", metrics);           // of plain questions: by their own name
@@ -149,7 +152,8 @@ Outcome run(const Sweep& sweep, const TrainConfig& config, Json& metrics) {
   return Outcome::finished;
 }
 
-Outcome run(const Sweep&, const ReproduceConfig& config, Json& metrics) {
+Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, Json& metrics) {
+  config.evaluation.cache = sweep.folder / "shared";
   if (reproduce(config) == Outcome::stopped) return Outcome::stopped;
   const Json results = read_json(fs::path(config.output) / "results.json");
   collect({{"arms", results.at("arms")}, {"contrasts", results.at("contrasts")}, {"worlds", results.at("worlds")}}, "", metrics);
@@ -217,7 +221,7 @@ void SweepConfig::fields(Fields& f) {
 }
 
 std::string to_string(CellState state) {
-  constexpr const char* names[] = {"pending", "running", "done", "failed"};
+  constexpr const char* names[] = {"pending", "running", "done", "stopped early", "failed"};
   return names[static_cast<size_t>(state)];
 }
 
@@ -327,6 +331,15 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
   if (sweep.config.output.empty()) sweep.config.output = "runs/" + file.stem().string();
   sweep.config.base = (file.parent_path() / sweep.config.base).lexically_normal().string();
   sweep.folder = sweep.config.output;
+  if (sweep.config.asha.min_steps > 0) {
+    const Where where = source.where("asha");
+    with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
+      if (std::is_same_v<Config, ReproduceConfig>) throw Error("needs cells that can be paused and judged: a base of `train` or `pretrain`", where);
+    });
+    for (const char* key : {"steps", "tokens", "step_tokens"})
+      if (sweep.config.grid.contains(key) || sweep.config.random.parameters.contains(key))
+        throw Error("decides how long cells run: " + std::string(key) + " can't be a parameter too", where, "give it in the base, or leave asha out");
+  }
   if (const double count = cell_count(sweep.config); count > 10'000 && !however_many)
     throw Error("makes " + six_digits(count) + " cells", {.file = file.string()}, "add --yes if that is what you want");
   sweep.cells = expand(sweep.config, source, load_config(sweep.config.base));
@@ -365,34 +378,48 @@ Sweep open_sweep(const fs::path& folder) {
 }
 
 Outcome run_cell(const Sweep& sweep, size_t index) {
+  const auto lock = FileLock::try_take(sweep.cell_folder(index) / "lock");
+  if (!lock || fs::exists(sweep.cell_folder(index) / "result.json")) return Outcome::already_done;
+  return train_cell(sweep, index) ? Outcome::finished : Outcome::stopped;
+}
+
+std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until) {
   const fs::path folder = sweep.cell_folder(index);
-  if (fs::exists(folder / "result.json")) return Outcome::already_done;
-  const auto lock = FileLock::try_take(folder / "lock");
-  if (!lock) return Outcome::already_done;
+  const SweepCell& cell = sweep.cells[index];
   fs::remove(folder / "failed.json");
   const auto began = std::chrono::steady_clock::now();
   Json metrics;
-  Outcome outcome = Outcome::finished;
   try {
-    const Source source = load_config(sweep.folder / "base.yaml", sweep.cells[index].overrides);
-    with_config(source, [&]<class Config>(const Config& config, const Source&) { outcome = run(sweep, config, metrics); });
+    Outcome outcome = Outcome::finished;
+    const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);
+    with_config(source, [&](const auto& config, const Source&) { outcome = run(sweep, config, until, metrics); });
+    if (outcome == Outcome::stopped) return std::nullopt;
   } catch (const std::exception& failure) {
     write_json(folder / "failed.json", {{"error", failure.what()}});
     throw;
   }
-  if (outcome == Outcome::stopped) return outcome;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (until > 0 && until < steps_of(sweep)) return metrics;
   // For TensorBoard's HParams tab: the parameters, and what came of them.
-  Json parameters = {{"seed", sweep.cells[index].seed}};
-  for (const auto& [key, value] : sweep.cells[index].parameters) {
+  Json parameters = {{"seed", cell.seed}};
+  for (const auto& [key, value] : cell.parameters) {
     if (const auto n = number(value)) parameters[key] = *n;
     else parameters[key] = value;
   }
   std::vector<std::pair<std::string, double>> values;
   for (const auto& [name, value] : metrics.items()) values.emplace_back(name, value);
   EventFile(folder / "result", parameters).scalars(0, static_cast<double>(std::time(nullptr)), values);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   write_json(folder / "result.json", {{"metrics", metrics}, {"seconds", seconds}});
-  return Outcome::finished;
+  return metrics;
+}
+
+int64_t steps_of(const Sweep& sweep) {
+  int64_t steps = 0;
+  with_config(load_config(sweep.folder / "base.yaml", sweep.cells[0].overrides), [&]<class Config>(const Config& config, const Source&) {
+    if constexpr (std::is_same_v<Config, TrainConfig>) steps = config.recipe.steps;
+    if constexpr (std::is_same_v<Config, PretrainConfig>) steps = config.tokens / config.step_tokens;
+  });
+  return steps;
 }
 
 CellStatus status(const Sweep& sweep, size_t index) {
@@ -404,6 +431,10 @@ CellStatus status(const Sweep& sweep, size_t index) {
   }
   if (FileLock::is_held(folder / "lock")) return {.state = CellState::running};
   if (fs::exists(folder / "failed.json")) return {.state = CellState::failed, .error = read_json(folder / "failed.json").at("error")};
+  if (sweep.config.asha.min_steps > 0) {
+    found.metrics = asha_metrics(sweep, index);
+    if (!found.metrics.empty()) found.state = CellState::stopped_early;
+  }
   return found;
 }
 

@@ -14,6 +14,7 @@
 //   base.yaml             the resolved base, so that a later change of its file changes no cell
 //   cells.jsonl           the cells: name, hash, overrides
 //   cells/<name>-<hash>/  a run folder each, and result.json (it is done) or failed.json
+//   shared/               what all cells need and the first one makes: the judge, the probe
 //   logs/                 what each cell wrote
 //
 // A cell's hash is that of its whole resolved configuration: an equal cell is never run again, a changed one is.
@@ -136,8 +137,12 @@ Sweep open_sweep(const fs::path& folder);
 // Runs one cell in this process: what its base is, then the evaluation. Ends with result.json, {"metrics": {name: number}, "seconds"}, or
 // failed.json, {"error"}, and the Error is thrown on. A cell that is done, or that another process is at, is left alone.
 Outcome run_cell(const Sweep& sweep, size_t cell);
+// The part of it for whoever holds the lock of the cell's folder: up to the step `until`, or 0 to its end. → its metrics there, or nothing if a
+// signal stopped it before.
+std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0);
+int64_t steps_of(const Sweep& sweep);  // that a cell trains for
 
-enum class CellState { pending, running, done, failed };
+enum class CellState { pending, running, done, stopped_early, failed };
 std::string to_string(CellState state);
 
 struct CellStatus {

@@ -2,10 +2,12 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "core/error.h"
 #include "experiments/arms.h"
+#include "experiments/asha.h"
 #include "experiments/judge.h"
 #include "experiments/persona.h"
 #include "experiments/questions.h"
@@ -294,6 +296,45 @@ TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {
   CHECK(contains(faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {log_uniform: [0, 1]}\n"), ".yaml:5: random.parameters.optimizer.lr: a log-uniform range begins above 0"));
   CHECK(contains(faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {uniform: [0, 1], choice: [1]}\n"), "must name one distribution"));
   CHECK(contains(faults_of("seeds: 20000\ngrid: {steps: [1]}\n"), "makes 20000 cells"));
+}
+
+TEST_CASE("successive halving promotes the best, each once, whoever is free", "[sweep]") {
+  CHECK(rung_steps({.min_steps = 10, .reduction = 3}, 0, 90) == std::vector<int64_t>{10, 30, 90});
+  CHECK(rung_steps({.min_steps = 10, .reduction = 3}, 1, 100) == std::vector<int64_t>{30, 90, 100});
+  CHECK(rung_steps({.min_steps = 10, .reduction = 2}, 0, 5) == std::vector<int64_t>{5});
+
+  // 27 cells whose metric is their number, in random order, three workers that take different times.
+  const Metric metric{.name = "m", .goal = "max"};
+  for (const uint64_t seed : {1u, 2u, 3u}) {
+    Random random(seed, "halving");
+    std::vector<size_t> order(27);
+    std::iota(order.begin(), order.end(), size_t{0});
+    random.shuffle(order);
+    std::vector<Rung> rungs(4);
+    std::vector<Promotion> running;
+    size_t next = 0, runs = 0;
+    while (true) {
+      while (running.size() < 3) {
+        auto job = promotable(rungs, 3, metric);
+        if (!job && next < order.size()) job = Promotion{order[next++], 0};
+        if (!job) break;
+        REQUIRE(rungs[job->rung].claimed.insert(job->cell).second);  // never twice
+        if (job->rung > 0) REQUIRE(rungs[job->rung - 1].done.contains(job->cell));
+        running.push_back(*job);
+        ++runs;
+      }
+      if (running.empty()) break;
+      const size_t ends = random.below(running.size());
+      rungs[running[ends].rung].done[running[ends].cell] = static_cast<double>(running[ends].cell);
+      running.erase(running.begin() + static_cast<std::ptrdiff_t>(ends));
+    }
+    CHECK(rungs[0].done.size() == 27);
+    // The best of all is never overtaken; early promotions of others may add a few.
+    CHECK(rungs[3].done.contains(26));
+    for (size_t k = 0; k + 1 < rungs.size(); ++k) CHECK(rungs[k + 1].done.size() >= rungs[k].done.size() / 3);
+    for (size_t rank = 0; rank < 9; ++rank) CHECK(rungs[1].done.contains(26 - rank));
+    CHECK(runs < 27 + 9 * 2 + 3 * 3 + 5);
+  }
 }
 
 }  // namespace inoculum

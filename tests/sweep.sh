@@ -84,11 +84,33 @@ done
 sweep "$folder/long.yaml" output="$folder/killed" || { cat "$folder/said"; fail "after the kills"; }
 cmp <(weights "$folder/killed") <(weights "$folder/undisturbed") || fail "killed and resumed: other bytes"
 
+# Successive halving: two workers, killed once; the best third goes on, the others stop early; a cell that ran to its end has the bytes of
+# one that was never paused.
+cat > "$folder/asha.yaml" <<Y
+base: $folder/asha_base.yaml
+grid: {optimizer.lr: [1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-30, 1e-20, 1e-10]}
+asha: {min_steps: 3, reduction: 3}
+metric: {name: loss, goal: min}
+Y
+printf 'base: %s\nsteps: 27\nsupervised_tokens: 64\ncheckpoint_every: 1\n' "$PWD/configs/train/cheating.yaml" > "$folder/asha_base.yaml"
+"$inoculum" sweep "$folder/asha.yaml" output="$folder/a" > "$folder/background" 2>&1 &
+sleep 1.5; pkill -9 -f "sweep work $folder/a"; wait %%
+sweep resume "$folder/a" || { cat "$folder/said" "$folder"/a/logs/*; fail "halving"; }
+says "stopped early"; says " done"
+done_cells=$(ls "$folder"/a/cells/*/result.json | wc -l)
+[ "$done_cells" -ge 1 ] && [ "$done_cells" -le 3 ] || fail "$done_cells cells ran to their end"
+[ "$(ls "$folder"/a/asha/0_0/*.json | wc -l)" = 9 ] || fail "a cell was left out"
+whole=$(dirname "$(ls "$folder"/a/cells/*/result.json | head -1)")
+lr=$(basename "$whole" | sed 's/lr=\([^,]*\),.*/\1/')
+"$inoculum" train "$folder/asha_base.yaml" optimizer.lr="$lr" output="$folder/whole" > /dev/null 2>&1 || fail "the whole run"
+cmp "$whole/adapter/adapter_model.safetensors" "$folder/whole/adapter/adapter_model.safetensors" || fail "paused: other bytes"
+
 # Bad input: file, line, field and a hint, and nothing is written.
 bad() { local said=$1; shift; sweep "$@"; [ $? = 2 ] || { cat "$folder/said"; fail "no error: $*"; }; says "$said"; }
 sed 's/optimizer.lr: \[/optimiser.lr: [/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "e.yaml:4: optimiser: unknown key" "$folder/e.yaml" output="$folder/e"
 sed 's/1e-3, 3e-3\]/]/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "e.yaml:4: grid.optimizer.lr: is empty" "$folder/e.yaml" output="$folder/e"
 sed 's/1e-3, 3e-3/fast/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "e.yaml:4: optimizer.lr: must be a number" "$folder/e.yaml" output="$folder/e"
+sed 's/^metric.*/asha: {min_steps: 1}/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "steps can't be a parameter too" "$folder/e.yaml" output="$folder/e"
 bad "add --yes" "$folder/small.yaml" output="$folder/e" seeds=1000000
 bad "holds no sweep" status "$folder"
 [ ! -e "$folder/e" ] || fail "a refused sweep wrote something"

@@ -89,7 +89,7 @@ at::ScalarType dtype_from(const std::string& name) {
 }
 
 TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
-                     const fs::path& folder, const std::string& title) {
+                     const fs::path& folder, const std::string& title, int64_t until) {
   std::vector<NamedTensor> trained;
   model.for_each_linear([&](const std::string& path, Linear& linear) {
     if (!linear.lora) return;
@@ -122,7 +122,7 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
 
   Progress progress(title, steps, first);
   TrainingResult result{first, first >= steps, 0};
-  for (int64_t step = first; step < steps; ++step) {
+  for (int64_t step = first; step < (until > 0 ? std::min(until, steps) : steps); ++step) {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<Batch> batches = source(step);
     int64_t supervised = 0, tokens = 0;
@@ -156,7 +156,7 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     result = {step + 1, step + 1 == steps, loss};
     progress.update(step + 1, {{"loss", std::to_string(loss).substr(0, 6)}, {"tokens/s", std::to_string(static_cast<int64_t>(rate))}});
 
-    const bool stop = stop_requested() && !result.finished;
+    const bool stop = (stop_requested() || step + 1 == until) && !result.finished;
     if (stop || (config.checkpoint_every > 0 && (step + 1) % config.checkpoint_every == 0))
       save_checkpoint(folder, step + 1, optimizer, config.keep_checkpoints);
     if (stop) break;

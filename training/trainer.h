@@ -32,7 +32,7 @@ using StepSource = std::function<std::vector<Batch>(int64_t step)>;
 
 struct TrainingResult {
   int64_t steps = 0;      // done, of those asked for
-  bool finished = false;  // false: stopped by a signal, with a checkpoint
+  bool finished = false;  // false: stopped by a signal or paused, with a checkpoint
   double last_loss = 0;
 };
 
@@ -40,8 +40,8 @@ struct TrainingResult {
 // metrics.jsonl (and the same for TensorBoard) and checkpoints/ into `folder`, and continues from the newest whole checkpoint there.
 // The loss of a step is the sum over its supervised tokens divided by their number, over all micro-batches.
 // A loss that is not finite is an Error; the last checkpoint stays. On a stop signal the step is finished
-// and a checkpoint written.
+// and a checkpoint written; so it is at the step `until`, if that is neither 0 nor beyond.
 TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
-                     const fs::path& folder, const std::string& title);
+                     const fs::path& folder, const std::string& title, int64_t until = 0);
 
 }  // namespace inoculum
