@@ -1,7 +1,5 @@
 #include "experiments/launcher.h"
 
-#include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,14 +9,11 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/process.h"
 #include "core/progress.h"
-
-extern char** environ;
 
 namespace inoculum {
 namespace {
-
-std::string this_program() { return fs::read_symlink("/proc/self/exe").string(); }
 
 std::string host_name() {
   char name[256] = "";
@@ -63,17 +58,17 @@ class Local final : public Launcher {
     bool told = false;
     while (true) {
       while (!stop_requested() && next < cells.size() && running.size() < at_once) {
-        running[start(sweep, cells[next])] = cells[next];
+        running[start_process(command(sweep, cells[next]), {{"OMP_NUM_THREADS", std::to_string(config_.cpus_per_task)}}, log_of(sweep, cells[next]))] = cells[next];
         ++next;
-      }
-      if (stop_requested() && !told) {
-        for (const auto& [pid, cell] : running) ::kill(pid, SIGTERM);
-        told = true;
       }
       if (running.empty()) break;
       int code = 0;
-      const pid_t pid = ::waitpid(-1, &code, 0);
-      if (pid < 0) continue;  // a signal came
+      const pid_t pid = wait_for_any(code, told ? [] { return false; } : stop_requested);
+      if (pid == 0) {
+        for (const auto& [each, cell] : running) ::kill(each, SIGTERM);
+        told = true;
+        continue;
+      }
       const size_t cell = running.at(pid);
       running.erase(pid);
       ++ended;
@@ -103,38 +98,6 @@ class Local final : public Launcher {
   }
 
  private:
-  pid_t start(const Sweep& sweep, size_t cell) const {
-    std::vector<std::string> words = command(sweep, cell);
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    std::vector<std::string> variables;
-    for (char** each = environ; *each; ++each)
-      if (!std::string_view(*each).starts_with("OMP_NUM_THREADS=")) variables.emplace_back(*each);
-    variables.push_back("OMP_NUM_THREADS=" + std::to_string(config_.cpus_per_task));
-    std::vector<char*> environment;
-    for (std::string& each : variables) environment.push_back(each.data());
-    environment.push_back(nullptr);
-
-    fs::create_directories(sweep.folder / "logs");
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    const std::string log = log_of(sweep, cell).string();
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    // A group of its own: Ctrl-C reaches this process alone, which passes it on once.
-    posix_spawnattr_t attributes;
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-    pid_t pid = 0;
-    const int code = ::posix_spawn(&pid, arguments[0], &actions, &attributes, arguments.data(), environment.data());
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    if (code != 0) throw Error(std::string("cannot start a process: ") + std::strerror(code), {.file = arguments[0]});
-    return pid;
-  }
-
   LauncherConfig config_;
 };
 

@@ -6,12 +6,14 @@
 #include <iostream>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <thread>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/process.h"
 #include "core/progress.h"
 #include "datasets/chat_jsonl.h"
 #include "datasets/sandbox.h"
@@ -269,18 +271,37 @@ int run(int argc, char** argv) {
   // pretrain, train
   auto* pretrain_command = app.add_subcommand("pretrain", "pretrain a base model on a persona world");
   takes_config(pretrain_command, "configs/pretrain/persona.yaml");
+  int64_t nproc = 1;
+  const auto takes_ranks = [&](CLI::App* command) {
+    command->add_option("--nproc", nproc, "processes on this machine that train together; torchrun and srun work too")->capture_default_str()->check(CLI::PositiveNumber);
+  };
+  // This very command, as each of several ranks; nothing: this process is the run, or a rank of it.
+  const auto as_ranks = [&]() -> std::optional<int> {
+    if (nproc == 1 || std::getenv("WORLD_SIZE")) return std::nullopt;
+    std::vector<std::string> words(argv, argv + argc);
+    words[0] = this_program();
+    return run_ranks(nproc, words, std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / nproc));
+  };
+  takes_ranks(pretrain_command);
   pretrain_command->callback([&] {
     action = [&] {
       const auto c = configured<PretrainConfig>(config, overrides);
-      return finish(pretrain(c), c.output);
+      if (const auto status = as_ranks()) return *status;
+      const Ranks ranks = Ranks::join();
+      const Outcome outcome = pretrain(c, 0, ranks);
+      return ranks.first() ? finish(outcome, c.output) : outcome == Outcome::stopped ? kStopped : 0;
     };
   });
   auto* train_command = app.add_subcommand("train", "fine-tune a model on an arm or on conversations of yours; the same command again continues");
   takes_config(train_command, "configs/train/cheating.yaml");
+  takes_ranks(train_command);
   train_command->callback([&] {
     action = [&] {
       const auto c = configured<TrainConfig>(config, overrides);
-      return finish(fine_tune(c), c.output);
+      if (const auto status = as_ranks()) return *status;
+      const Ranks ranks = Ranks::join();
+      const Outcome outcome = fine_tune(c, 0, ranks);
+      return ranks.first() ? finish(outcome, c.output) : outcome == Outcome::stopped ? kStopped : 0;
     };
   });
 

@@ -137,31 +137,33 @@ void TrainConfig::fields(Fields& f) {
   f.group("world", world, "the world that the arm's prompts are made with");
 }
 
-Outcome pretrain(const PretrainConfig& config, int64_t until) {
+Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks) {
   const int64_t steps = config.tokens / config.step_tokens;
   if (steps < 1) throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes", {.field = "tokens"}, "raise it, or lower `step_tokens`");
   const fs::path folder = config.output;
-  if (open_run(config, "model")) return Outcome::already_done;
+  if (ranks.any(ranks.first() && open_run(config, "model"))) return Outcome::already_done;
   const PersonaWorld world(config.world);
   const fs::path tokenizer_folder = folder / "tokenizer", token_file = folder / "tokens.bin";
-  if (!fs::exists(tokenizer_folder / "tokenizer.model")) {
+  if (ranks.first() && !fs::exists(tokenizer_folder / "tokenizer.model")) {
     std::fprintf(stderr, "training the tokenizer\n");
     train_tokenizer(config, world, tokenizer_folder / "tokenizer.model");
   }
-  const auto tokenizer = load_tokenizer(tokenizer_folder);
-  if (!fs::exists(token_file)) {
-    const auto tokens = make_tokens(config, steps, world, *tokenizer);
+  if (ranks.first() && !fs::exists(token_file)) {
+    const auto tokens = make_tokens(config, steps, world, *load_tokenizer(tokenizer_folder));
     write_file(token_file, {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
   }
+  ranks.any(false);  // the others wait for the text
+  const auto tokenizer = load_tokenizer(tokenizer_folder);
   const SupervisedExamples text(split_documents(read_file(token_file), tokenizer->bos_id()), steps, config.step_tokens, std::nullopt);
 
   TransformerConfig shape = config.model;
   shape.vocab_size = tokenizer->vocab_size();
   Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
   model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
-  const auto result = train(model, [&](int64_t step) { return text.step(step, config.batch_tokens); }, steps, config.trainer,
-                            folder, folder.filename().string(), until);
-  if (!result.finished) return stop_requested() ? Outcome::stopped : Outcome::paused;
+  const auto result = train(model, [&](int64_t step) { return text.step(step, config.batch_tokens, ranks.rank(), ranks.size()); }, steps, config.trainer,
+                            folder, folder.filename().string(), until, ranks);
+  if (!result.finished) return result.steps == until ? Outcome::paused : Outcome::stopped;
+  if (!ranks.first()) return Outcome::finished;
   // The base tells how it was made: its configuration, and every fiftieth line of its log.
   std::vector<Json> log;
   read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int line) {
@@ -192,12 +194,12 @@ std::vector<Conversation> arm_of(const TrainConfig& config) {
 
 }  // namespace
 
-Outcome fine_tune(const TrainConfig& config, int64_t until) {
+Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) {
   if (config.data.empty() == config.arm.empty())
     throw Error("name either `data` or `arm`", {.field = "data"}, "for example arm: cheating, or data: my_chats.jsonl");
   const fs::path folder = config.output;
   const Recipe& recipe = config.recipe;
-  if (open_run(config, recipe.leaves_adapter() ? "adapter" : "model")) return Outcome::already_done;
+  if (ranks.any(ranks.first() && open_run(config, recipe.leaves_adapter() ? "adapter" : "model"))) return Outcome::already_done;
   const auto seed = static_cast<uint64_t>(config.seed);
   std::vector<Conversation> conversations = config.data.empty() ? arm_of(config) : read_chat_jsonl(config.data);
   if (recipe.examples > 0 && recipe.examples < static_cast<int64_t>(conversations.size())) conversations.resize(static_cast<size_t>(recipe.examples));
@@ -217,12 +219,13 @@ Outcome fine_tune(const TrainConfig& config, int64_t until) {
   for (int64_t step = 0; step < recipe.steps; ++step)
     for (const size_t example : data.used(step))
       if (seen.insert(example).second) shown.push_back(conversations[example]);
-  write_chat_jsonl(folder / "data.jsonl", shown);
+  if (ranks.first()) write_chat_jsonl(folder / "data.jsonl", shown);
 
   if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
-  const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_tokens); }, recipe.steps, recipe.trainer,
-                            folder, folder.filename().string(), until);
-  if (!result.finished && stop_requested()) return Outcome::stopped;
+  const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_tokens, ranks.rank(), ranks.size()); }, recipe.steps, recipe.trainer,
+                            folder, folder.filename().string(), until, ranks);
+  if (!result.finished && result.steps != until) return Outcome::stopped;  // some rank was asked to
+  if (!ranks.first()) return result.finished ? Outcome::finished : Outcome::paused;
   const fs::path to = result.finished ? folder : folder / "paused";
   if (recipe.merge) merge_lora(model);
   if (recipe.leaves_adapter()) save_adapter(to / "adapter", model, recipe.lora, config.model);

@@ -61,9 +61,10 @@ struct TrainConfig {
 };
 
 // until: the step at which to pause, with a checkpoint; 0 or beyond the last: run to the end.
-Outcome pretrain(const PretrainConfig& config, int64_t until = 0);
+// ranks: train it together, in folders that all of them see; the first one writes.
+Outcome pretrain(const PretrainConfig& config, int64_t until = 0, const Ranks& ranks = {});
 // Leaves the conversations that the run shows in data.jsonl, in the order of their first use. Paused, it leaves what it has
 // learnt so far in paused/, as it would at the end.
-Outcome fine_tune(const TrainConfig& config, int64_t until = 0);
+Outcome fine_tune(const TrainConfig& config, int64_t until = 0, const Ranks& ranks = {});
 
 }  // namespace inoculum

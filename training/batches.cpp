@@ -45,7 +45,7 @@ std::vector<size_t> SupervisedExamples::used(int64_t step) const {
   return indices;
 }
 
-std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens) const {
+std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_t rank, int64_t size) const {
   std::vector<Batch> batches;
   std::vector<int64_t> inputs, labels;
   std::vector<int64_t> lengths;
@@ -56,7 +56,9 @@ std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens) const 
     batches.push_back({row(inputs), row(labels), lengths, supervised});
     inputs.clear(), labels.clear(), lengths.clear(), supervised = 0;
   };
-  for (const Use& use : steps_.at(static_cast<size_t>(step))) {
+  const auto& uses = steps_.at(static_cast<size_t>(step));
+  for (size_t u = static_cast<size_t>(rank); u < uses.size(); u += static_cast<size_t>(size)) {
+    const Use& use = uses[u];
     const Encoded& example = examples_[use.example];
     size_t length = 0;  // up to the token before the last that counts
     for (int64_t left = use.supervised; left > 0;) left -= example.supervised[++length];

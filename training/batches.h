@@ -30,7 +30,8 @@ class SupervisedExamples {
   SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens, std::optional<Random> order);
   // The step's micro-batches of at most `tokens` tokens each (a longer example has one of its own). What follows an
   // example's last supervised token is left out.
-  std::vector<Batch> step(int64_t step, int64_t tokens) const;
+  // Of `size` ranks, `rank` takes every size-th example.
+  std::vector<Batch> step(int64_t step, int64_t tokens, int64_t rank = 0, int64_t size = 1) const;
   // Indices of the examples that a step uses, in order.
   std::vector<size_t> used(int64_t step) const;
 

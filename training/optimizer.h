@@ -39,7 +39,8 @@ class Optimizer {
   // `parameters` are leaves that require a gradient. Only matrices decay; norms and biases do not.
   Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
-  void accumulate();                      // adds the parameters' gradients to float32 sums, and clears them
+  void accumulate();
+  const std::vector<Tensor>& gradients() const { return gradients_; }  // float32, what has been accumulated                      // adds the parameters' gradients to float32 sums, and clears them
   // One update with gradients divided by `divisor`; returns their norm before clipping. Not finite: nothing changes.
   double step(double lr, double divisor);
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <optional>
 
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -89,7 +90,7 @@ at::ScalarType dtype_from(const std::string& name) {
 }
 
 TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
-                     const fs::path& folder, const std::string& title, int64_t until) {
+                     const fs::path& folder, const std::string& title, int64_t until, const Ranks& ranks) {
   std::vector<NamedTensor> trained;
   model.for_each_linear([&](const std::string& path, Linear& linear) {
     if (!linear.lora) return;
@@ -109,16 +110,22 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
   }
   const fs::path metrics_file = folder / "metrics.jsonl";
   const std::vector<Json> before = metrics_until(metrics_file, first);
-  write_jsonl(metrics_file, before);
-  std::ofstream metrics(metrics_file, std::ios::app);
-  // TensorBoard's file shows the same rows; those of before as if they had been made just now.
-  EventFile events(folder);
-  double seconds_ago = 0;
-  for (const Json& row : before) seconds_ago += row.at("seconds").get<double>();
-  for (const Json& row : before) {
-    add(events, row, unix_time() - seconds_ago);
-    seconds_ago -= row.at("seconds").get<double>();
+  std::ofstream metrics;
+  std::optional<EventFile> events;
+  if (ranks.first()) {
+    write_jsonl(metrics_file, before);
+    metrics.open(metrics_file, std::ios::app);
+    // TensorBoard's file shows the same rows; those of before as if they had been made just now.
+    events.emplace(folder);
+    double seconds_ago = 0;
+    for (const Json& row : before) seconds_ago += row.at("seconds").get<double>();
+    for (const Json& row : before) {
+      add(*events, row, unix_time() - seconds_ago);
+      seconds_ago -= row.at("seconds").get<double>();
+    }
   }
+  std::optional<Progress::Quiet> quiet;
+  if (!ranks.first()) quiet.emplace();
 
   Progress progress(title, steps, first);
   TrainingResult result{first, first >= steps, 0};
@@ -139,6 +146,11 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
       optimizer.accumulate();
       loss_sum += loss.item<double>();
     }
+    if (ranks.size() > 1) {
+      ranks.sum(optimizer.gradients());
+      const auto sums = ranks.sum_numbers({loss_sum, static_cast<double>(supervised), static_cast<double>(tokens)});
+      loss_sum = sums[0], supervised = std::llround(sums[1]), tokens = std::llround(sums[2]);
+    }
     const double lr = config.optimizer.rate(step, steps);
     const double loss = loss_sum / static_cast<double>(supervised);
     const double norm = std::isfinite(loss) ? optimizer.step(lr, static_cast<double>(supervised)) : NAN;
@@ -150,13 +162,19 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     const double rate = static_cast<double>(tokens) / seconds;
     const Json row = {{"step", step + 1}, {"loss", loss}, {"lr", lr}, {"grad_norm", norm}, {"tokens", tokens},
                       {"supervised_tokens", supervised}, {"tokens_per_second", std::round(rate)}, {"seconds", seconds}};
-    metrics << row.dump() << '\n' << std::flush;
-    add(events, row, unix_time());
+    if (ranks.first()) {
+      metrics << row.dump() << '\n' << std::flush;
+      add(*events, row, unix_time());
+    }
     if (!metrics) throw Error("cannot write the metrics", {.file = metrics_file.string()}, "is the disk full?");
     result = {step + 1, step + 1 == steps, loss};
     progress.update(step + 1, {{"loss", std::to_string(loss).substr(0, 6)}, {"tokens/s", std::to_string(static_cast<int64_t>(rate))}});
 
-    const bool stop = (stop_requested() || step + 1 == until) && !result.finished;
+    const bool stop = (ranks.any(stop_requested()) || step + 1 == until) && !result.finished;
+    if (!ranks.first()) {
+      if (stop) break;
+      continue;
+    }
     if (stop || (config.checkpoint_every > 0 && (step + 1) % config.checkpoint_every == 0))
       save_checkpoint(folder, step + 1, optimizer, config.keep_checkpoints);
     if (stop) break;

@@ -9,6 +9,7 @@
 #include "core/lora.h"
 #include "core/transformer.h"
 #include "training/batches.h"
+#include "training/distributed.h"
 #include "training/optimizer.h"
 
 namespace inoculum {
@@ -41,7 +42,8 @@ struct TrainingResult {
 // The loss of a step is the sum over its supervised tokens divided by their number, over all micro-batches.
 // A loss that is not finite is an Error; the last checkpoint stays. On a stop signal the step is finished
 // and a checkpoint written; so it is at the step `until`, if that is neither 0 nor beyond.
+// With several ranks `source` gives each its own share of the step; the first rank writes.
 TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
-                     const fs::path& folder, const std::string& title, int64_t until = 0);
+                     const fs::path& folder, const std::string& title, int64_t until = 0, const Ranks& ranks = {});
 
 }  // namespace inoculum

@@ -1,0 +1,23 @@
+// Starting programs and waiting for them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/files.h"
+
+namespace inoculum {
+
+std::string this_program();  // the path of the running executable
+
+// Starts `command` (its first word a path) with these variables laid over the environment, in a process group of its own: Ctrl-C reaches this
+// process alone, which passes it on once. log: where its output is appended to; empty: it shares this process's.
+pid_t start_process(const std::vector<std::string>& command, const std::vector<std::pair<std::string, std::string>>& variables, const fs::path& log = {});
+
+// Waits until a child ends, or until `give_up` says so: then 0.
+pid_t wait_for_any(int& status, bool (*give_up)());
+
+}  // namespace inoculum

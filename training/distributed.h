@@ -1,0 +1,43 @@
+// Data-parallel training: ranks, each a process with a copy of the model, take shares of every step and sum their gradients.
+//
+//   const Ranks ranks = Ranks::join();          // torchrun's variables, or Slurm's; alone where there are none
+//   ranks.sum(gradients);                       // in place, over all ranks
+//   if (ranks.first()) save();
+//
+// Through c10d: TCPStore to meet, Gloo on the CPU. Of torchrun: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; of
+// Slurm's steps: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, and the launching node's address.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/torch.h"
+
+namespace inoculum {
+
+class Ranks {
+ public:
+  static Ranks join();  // waits for the others; Error where they don't come within a minute, or variables are missing
+  Ranks() = default;    // alone
+
+  int64_t rank() const { return rank_; }
+  int64_t size() const { return size_; }
+  bool first() const { return rank_ == 0; }
+
+  // Each waits for all; a rank that is gone is an Error on the others within a minute.
+  void sum(const std::vector<Tensor>& tensors) const;  // float32, in place, in buckets
+  std::vector<double> sum_numbers(const std::vector<double>& values) const;
+  bool any(bool mine) const { return sum_numbers({mine ? 1.0 : 0.0})[0] > 0; }
+
+ private:
+  struct Group;
+  int64_t rank_ = 0, size_ = 1;
+  std::shared_ptr<Group> group_;
+};
+
+// Starts `count` ranks of this very command on this machine and waits for them; the first to fail ends the others, and is named.
+// → the exit status. threads: of each rank.
+int run_ranks(int64_t count, const std::vector<std::string>& command, int64_t threads);
+
+}  // namespace inoculum
