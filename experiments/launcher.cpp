@@ -141,7 +141,7 @@ class Slurm final : public Launcher {
     option("job-name", folder.filename().string());
     option("array", "0-" + std::to_string(cells.size() - 1) + (config_.array_parallelism > 0 ? "%" + std::to_string(config_.array_parallelism) : ""));
     option("nodes", "1");
-    option("ntasks-per-node", std::to_string(config_.tasks_per_node));
+    option("ntasks-per-node", "1");
     option("cpus-per-task", std::to_string(config_.cpus_per_task));
     option("mem", std::to_string(static_cast<int64_t>(config_.mem_gb * 1024)) + "M");
     option("time", std::to_string(config_.timeout_min));
@@ -167,7 +167,7 @@ class Slurm final : public Launcher {
             "timed_out= cancelled=\n"
             "trap 'timed_out=1; kill -USR1 $run 2>/dev/null' USR1\n"
             "trap 'cancelled=1; kill -TERM $run 2>/dev/null' TERM\n" +
-            (config_.tasks_per_node > 1 ? "srun " : "") + quoted(this_program()) + (halves(sweep) ? " sweep work " + quoted(folder.string()) : " sweep cell " + quoted(folder.string()) + " \"$cell\"") + " &\n" +
+            quoted(this_program()) + (halves(sweep) ? " sweep work " + quoted(folder.string()) : " sweep cell " + quoted(folder.string()) + " \"$cell\"") + " &\n" +
             "run=$!\n"
             "wait \"$run\"; code=$?\n"
             "while kill -0 \"$run\" 2>/dev/null; do wait \"$run\"; code=$?; done  # a signal ends `wait`, not the run\n"

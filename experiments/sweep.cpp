@@ -193,7 +193,6 @@ void LauncherConfig::fields(Fields& f) {
   f.value("timeout_min", timeout_min, "minutes until a cell is stopped, to go on in another job", at_least(1));
   f.value("gpus_per_node", gpus_per_node, "GPUs of a cell", at_least(0));
   f.value("mem_gb", mem_gb, "memory of a cell", at_least(0));
-  f.value("tasks_per_node", tasks_per_node, "processes of a cell, which train it together", at_least(1));
   f.value("max_requeues", max_requeues, "how often a cell may go on in another job", at_least(0));
   f.value("partition", partition, "of Slurm");
   f.value("qos", qos, "of Slurm");
@@ -311,7 +310,9 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
       });
       if (!kept) break;
       for (const Override& each : overrides) cell.overrides.push_back(each.text);
-      for (const auto& [key, value] : parameters) cell.name += short_name(key, keys) + "=" + value + ",";
+      for (const auto& [key, value] : parameters)
+        if (const auto found = config.grid.find(key); found == config.grid.end() || found->second.size() > 1)  // what all cells share tells nothing
+          cell.name += short_name(key, keys) + "=" + value + ",";
       cell.name = as_file_name(cell.name + "seed=" + std::to_string(seed));
       cell.hash = sha256(resolved).substr(0, 8);
       if (!hashes.insert(cell.hash).second) continue;  // two ways to write the same

@@ -74,7 +74,6 @@ struct LauncherConfig {
   int64_t timeout_min = 60;
   int64_t gpus_per_node = 0;
   double mem_gb = 4;
-  int64_t tasks_per_node = 1;
   int64_t max_requeues = 10;
   std::string partition, qos, account, constraint;
   std::vector<std::string> setup;                    // lines of shell before the run

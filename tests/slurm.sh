@@ -104,6 +104,13 @@ sweep resume "$folder/cancelled" || fail "resume"
 wait_for "2 done" "$folder/cancelled"
 cmp <(weights "$folder/cancelled") <(weights "$folder/undisturbed") || fail "cancelled and resumed: other bytes"
 
+# Two ranks by srun: the bytes of two ranks by --nproc.
+two() { "$inoculum" train "$@" configs/train/cheating.yaml steps=5 output="$folder/$name" > "$folder/said" 2>&1; }
+name=nproc two --nproc 2 || { cat "$folder/said"; fail "--nproc 2"; }
+srun --quiet -n 2 --mem=900M --export=ALL,OMP_NUM_THREADS=1 "$inoculum" train configs/train/cheating.yaml steps=5 output="$folder/srun" > "$folder/said" 2>&1 ||
+  { cat "$folder/said"; fail "srun -n 2"; }
+cmp "$folder/nproc/adapter/adapter_model.safetensors" "$folder/srun/adapter/adapter_model.safetensors" || fail "srun: other bytes"
+
 # A job that Slurm does not take; no Slurm.
 sweep "$folder/small.yaml" output="$folder/p" launcher.partition=nowhere; [ $? = 2 ] || fail "a wrong partition"
 says "invalid partition"; says "$folder/p/submit_1.sh"
