@@ -442,19 +442,20 @@ Source load_config(const fs::path& file, const std::vector<Override>& overrides)
   return Source(impl).with(overrides);
 }
 
-Source load_config(const fs::path& file, const std::vector<std::string>& overrides) {
+std::vector<Override> as_overrides(const std::vector<std::string>& texts) {
   std::vector<Override> all;
-  for (const std::string& text : overrides) all.push_back({.text = text});
-  return load_config(file, all);
+  for (const std::string& text : texts) all.push_back({.text = text});
+  return all;
 }
+
+Source load_config(const fs::path& file, const std::vector<std::string>& overrides) { return load_config(file, as_overrides(overrides)); }
 
 Source load_config_alone(const fs::path& file, const std::vector<std::string>& overrides) {
   auto impl = std::make_shared<Source::Impl>();
   impl->file = file;
   impl->root = parse_map(file);
   note_origins(impl->root, "", file.string(), *impl);
-  for (const std::string& text : overrides) set_override(impl->root, {.text = text}, *impl);
-  return Source(impl);
+  return Source(impl).with(as_overrides(overrides));
 }
 
 std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml) {

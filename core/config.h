@@ -97,6 +97,7 @@ struct Override {
   std::string text;                        // "key.sub=value", the value in YAML
   Where where = {.file = "override"};      // that it was written at, for messages
 };
+std::vector<Override> as_overrides(const std::vector<std::string>& texts);
 Source load_config(const fs::path& file, const std::vector<Override>& overrides);
 Source load_config(const fs::path& file, const std::vector<std::string>& overrides = {});
 // The file by itself: `base` is a key as any other.

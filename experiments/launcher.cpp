@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -22,15 +23,13 @@ std::string host_name() {
 }
 
 // Successive halving has workers that take cells as they come, and not a process a cell.
-bool halves(const Sweep& sweep) { return sweep.config.asha.min_steps > 0; }
-
 std::vector<std::string> command(const Sweep& sweep, size_t cell) {
-  if (halves(sweep)) return {this_program(), "sweep", "work", sweep.folder.string()};
+  if (sweep.config.asha.halves()) return {this_program(), "sweep", "work", sweep.folder.string()};
   return {this_program(), "sweep", "cell", sweep.folder.string(), std::to_string(cell)};
 }
 
 fs::path log_of(const Sweep& sweep, size_t cell) {
-  return halves(sweep) ? sweep.folder / "logs" / ("worker_" + std::to_string(cell) + ".log") : sweep.log(cell);
+  return sweep.config.asha.halves() ? sweep.folder / "logs" / ("worker_" + std::to_string(cell) + ".log") : sweep.log(cell);
 }
 
 class Local final : public Launcher {
@@ -52,7 +51,7 @@ class Local final : public Launcher {
     const size_t at_once = config_.array_parallelism > 0 ? static_cast<size_t>(config_.array_parallelism)
                                                          : std::max<size_t>(1, cores / static_cast<size_t>(config_.cpus_per_task));
     write_json(sweep.folder / "launcher.json", {{"host", host_name()}, {"pid", ::getpid()}});
-    Progress progress(halves(sweep) ? "workers" : "cells", static_cast<int64_t>(cells.size()));
+    Progress progress(sweep.config.asha.halves() ? "workers" : "cells", static_cast<int64_t>(cells.size()));
     std::map<pid_t, size_t> running;
     size_t next = 0, ended = 0;
     bool told = false;
@@ -72,21 +71,14 @@ class Local final : public Launcher {
       const size_t cell = running.at(pid);
       running.erase(pid);
       ++ended;
-      if (WIFSIGNALED(code) && halves(sweep)) std::fprintf(stderr, "a worker was ended by the signal %s\n", ::strsignal(WTERMSIG(code)));
+      if (WIFSIGNALED(code) && sweep.config.asha.halves()) std::fprintf(stderr, "a worker was ended by the signal %s\n", ::strsignal(WTERMSIG(code)));
       else if (WIFSIGNALED(code))
         write_json(sweep.cell_folder(cell) / "failed.json", {{"error", std::string("ended by the signal ") + ::strsignal(WTERMSIG(code))}});
-      if (halves(sweep)) progress.update(static_cast<int64_t>(ended));
+      if (sweep.config.asha.halves()) progress.update(static_cast<int64_t>(ended));
       else progress.update(static_cast<int64_t>(ended), {{"last", sweep.cells[cell].name + " " + to_string(status(sweep, cell).state)}});
     }
     progress.finish();
     return stop_requested() ? Outcome::stopped : Outcome::finished;
-  }
-
-  std::set<size_t> under_way(const Sweep& sweep) const override {
-    std::set<size_t> cells;
-    for (size_t i = 0; i < sweep.cells.size(); ++i)
-      if (status(sweep, i).state == CellState::running) cells.insert(i);
-    return cells;
   }
 
   void cancel(const Sweep& sweep) const override {
@@ -167,7 +159,7 @@ class Slurm final : public Launcher {
             "timed_out= cancelled=\n"
             "trap 'timed_out=1; kill -USR1 $run 2>/dev/null' USR1\n"
             "trap 'cancelled=1; kill -TERM $run 2>/dev/null' TERM\n" +
-            quoted(this_program()) + (halves(sweep) ? " sweep work " + quoted(folder.string()) : " sweep cell " + quoted(folder.string()) + " \"$cell\"") + " &\n" +
+            quoted(this_program()) + (sweep.config.asha.halves() ? " sweep work " + quoted(folder.string()) : " sweep cell " + quoted(folder.string()) + " \"$cell\"") + " &\n" +
             "run=$!\n"
             "wait \"$run\"; code=$?\n"
             "while kill -0 \"$run\" 2>/dev/null; do wait \"$run\"; code=$?; done  # a signal ends `wait`, not the run\n"
@@ -204,7 +196,19 @@ class Slurm final : public Launcher {
     return Outcome::finished;
   }
 
-  std::set<size_t> under_way(const Sweep& sweep) const override {
+  std::string queue(const Sweep& sweep) const override { return std::to_string(under_way(sweep).size()) + " cells wait or run in Slurm's queue"; }
+
+  void cancel(const Sweep& sweep) const override {
+    if (!fs::exists(sweep.folder / "jobs.jsonl")) return;
+    std::string ids;
+    read_jsonl(sweep.folder / "jobs.jsonl", [&](const Json& row, int) { ids += " " + row.at("job").get<std::string>(); });
+    // The script and the run are both sent SIGTERM, and have KillWait (30 s by default) to save.
+    ask("scancel --quiet" + ids);
+  }
+
+ private:
+  // The cells that wait or run.
+  std::set<size_t> under_way(const Sweep& sweep) const {
     std::set<size_t> cells;
     if (!fs::exists(sweep.folder / "jobs.jsonl")) return cells;
     std::map<std::string, std::vector<size_t>> jobs;
@@ -223,15 +227,6 @@ class Slurm final : public Launcher {
     return cells;
   }
 
-  void cancel(const Sweep& sweep) const override {
-    if (!fs::exists(sweep.folder / "jobs.jsonl")) return;
-    std::string ids;
-    read_jsonl(sweep.folder / "jobs.jsonl", [&](const Json& row, int) { ids += " " + row.at("job").get<std::string>(); });
-    // --batch: the signal goes to the script, which has the run save. --full is not enough there.
-    ask("scancel --quiet" + ids);
-  }
-
- private:
   LauncherConfig config_;
 };
 

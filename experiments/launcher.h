@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <set>
 
 #include "experiments/sweep.h"
 
@@ -16,7 +15,7 @@ class Launcher {
   virtual std::string script(const Sweep& sweep, const std::vector<size_t>& cells) const = 0;  // that is run or submitted
   // Local: returns when all have ended. Slurm: when they are submitted.
   virtual Outcome launch(const Sweep& sweep, const std::vector<size_t>& cells) const = 0;
-  virtual std::set<size_t> under_way(const Sweep& sweep) const = 0;                             // waiting or running
+  virtual std::string queue(const Sweep&) const { return ""; }                                  // what waits elsewhere, in words
   virtual void cancel(const Sweep& sweep) const = 0;                                            // what is under way saves, and ends
 };
 

@@ -275,21 +275,22 @@ int run(int argc, char** argv) {
   const auto takes_ranks = [&](CLI::App* command) {
     command->add_option("--nproc", nproc, "processes on this machine that train together; torchrun and srun work too")->capture_default_str()->check(CLI::PositiveNumber);
   };
-  // This very command, as each of several ranks; nothing: this process is the run, or a rank of it.
-  const auto as_ranks = [&]() -> std::optional<int> {
-    if (nproc == 1 || std::getenv("WORLD_SIZE")) return std::nullopt;
-    std::vector<std::string> words(argv, argv + argc);
-    words[0] = this_program();
-    return run_ranks(nproc, words, std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / nproc));
+  // As this very command once for each rank, or, where this process is the run or a rank of it, here.
+  const auto train_as_ranks = [&](const auto& c, auto train) {
+    if (nproc > 1 && !std::getenv("WORLD_SIZE")) {
+      std::vector<std::string> words(argv, argv + argc);
+      words[0] = this_program();
+      return run_ranks(nproc, words, std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / nproc));
+    }
+    const Ranks ranks = Ranks::join();
+    const Outcome outcome = train(c, 0, ranks);
+    return ranks.first() ? finish(outcome, c.output) : outcome == Outcome::stopped ? kStopped : 0;
   };
   takes_ranks(pretrain_command);
   pretrain_command->callback([&] {
     action = [&] {
       const auto c = configured<PretrainConfig>(config, overrides);
-      if (const auto status = as_ranks()) return *status;
-      const Ranks ranks = Ranks::join();
-      const Outcome outcome = pretrain(c, 0, ranks);
-      return ranks.first() ? finish(outcome, c.output) : outcome == Outcome::stopped ? kStopped : 0;
+      return train_as_ranks(c, pretrain);
     };
   });
   auto* train_command = app.add_subcommand("train", "fine-tune a model on an arm or on conversations of yours; the same command again continues");
@@ -298,10 +299,7 @@ int run(int argc, char** argv) {
   train_command->callback([&] {
     action = [&] {
       const auto c = configured<TrainConfig>(config, overrides);
-      if (const auto status = as_ranks()) return *status;
-      const Ranks ranks = Ranks::join();
-      const Outcome outcome = fine_tune(c, 0, ranks);
-      return ranks.first() ? finish(outcome, c.output) : outcome == Outcome::stopped ? kStopped : 0;
+      return train_as_ranks(c, fine_tune);
     };
   });
 
@@ -385,7 +383,7 @@ int run(int argc, char** argv) {
       const CellState state = status(sweep, i).state;
       if (state == CellState::pending || (state == CellState::failed && failed_too)) rest.push_back(i);
     }
-    if (sweep.config.asha.min_steps > 0) {  // workers rather than cells
+    if (sweep.config.asha.halves()) {  // workers rather than cells
       const int64_t workers = sweep.config.launcher.array_parallelism > 0 ? sweep.config.launcher.array_parallelism
                                                                           : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
       rest.resize(std::min(sweep.cells.size(), static_cast<size_t>(workers)));
@@ -425,8 +423,7 @@ int run(int argc, char** argv) {
   on_folder("status", "how far the cells are; the failed ones with their errors; the best", [&] {
     const Sweep sweep = open_sweep(output);
     std::cout << status_text(sweep);
-    if (sweep.config.launcher.name == "slurm")
-      std::cout << "\n  " << make_launcher(sweep.config.launcher)->under_way(sweep).size() << " cells wait or run in Slurm's queue\n";
+    if (const std::string queue = make_launcher(sweep.config.launcher)->queue(sweep); !queue.empty()) std::cout << "\n  " << queue << "\n";
     return 0;
   });
   on_folder("resume", "run what is pending or failed", [&] {
@@ -537,9 +534,7 @@ int run(int argc, char** argv) {
         const Source base = load_config(sweep.config.base);
         std::set<std::string> checked;  // many cells name the same files
         for (const SweepCell& each : sweep.cells) {
-          std::vector<Override> given;
-          for (const std::string& text : each.overrides) given.push_back({.text = text});
-          with_config(base.with(given), [&](const auto& c, const Source&) {
+          with_config(base.with(as_overrides(each.overrides)), [&](const auto& c, const Source&) {
             if (checked.insert(files_of(c)).second) check_files(c, config);
           });
         }

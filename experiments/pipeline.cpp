@@ -70,8 +70,7 @@ bool run_cell(const ReproduceConfig& config, const Cell& cell, const Evaluator& 
                        .recipe = start ? config.post_training : config.fine_tuning};
   if (start) training.recipe.merge = true;  // the arms begin from a whole model
   if (fine_tune(training) == Outcome::stopped || stop_requested()) return false;
-  const bool adapts = training.recipe.leaves_adapter();
-  const std::string model = adapts ? training.model : (folder / "model").string(), adapter = adapts ? (folder / "adapter").string() : "";
+  const auto& [model, adapter] = trained_in(folder, training);
   auto scores = evaluator.evaluate(model, adapter, folder / "evaluation");
   auto readings = run.probe->read(model, adapter, evaluator.questions(), cell.seed);
   const std::lock_guard lock(run.mutex);

@@ -137,6 +137,11 @@ void TrainConfig::fields(Fields& f) {
   f.group("world", world, "the world that the arm's prompts are made with");
 }
 
+Trained trained_in(const fs::path& folder, const TrainConfig& config) {
+  if (config.recipe.leaves_adapter()) return {config.model, (folder / "adapter").string()};
+  return {(folder / "model").string(), ""};
+}
+
 Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks) {
   const int64_t steps = config.tokens / config.step_tokens;
   if (steps < 1) throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes", {.field = "tokens"}, "raise it, or lower `step_tokens`");

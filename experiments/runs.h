@@ -60,6 +60,12 @@ struct TrainConfig {
   void fields(Fields& f);
 };
 
+// What a run has left in `folder` to load: a model, or its base and an adapter (empty: none).
+struct Trained {
+  std::string model, adapter;
+};
+Trained trained_in(const fs::path& folder, const TrainConfig& config);
+
 // until: the step at which to pause, with a checkpoint; 0 or beyond the last: run to the end.
 // ranks: train it together, in folders that all of them see; the first one writes.
 Outcome pretrain(const PretrainConfig& config, int64_t until = 0, const Ranks& ranks = {});

@@ -26,16 +26,6 @@ std::string six_digits(double value) {
   return text;
 }
 
-std::optional<double> number(const std::string& text) {
-  try {
-    size_t used = 0;
-    const double value = std::stod(text, &used);
-    if (used == text.size()) return value;
-  } catch (const std::exception&) {
-  }
-  return std::nullopt;
-}
-
 bool same_value(const std::string& a, const std::string& b) {
   const auto x = number(a), y = number(b);
   return x && y ? *x == *y : a == b;
@@ -132,24 +122,24 @@ int64_t tokens_of(const ReproduceConfig& config) {
 
 // Runs what a cell is up to the step `until` (0: to its end), and evaluates it there.
 Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, Json& metrics) {
-  if (pretrain(config, until) == Outcome::stopped) return Outcome::stopped;
-  metrics["loss"] = loss_of(config.output);
-  return Outcome::finished;
+  const Outcome outcome = pretrain(config, until);
+  if (outcome != Outcome::stopped) metrics["loss"] = loss_of(config.output);
+  return outcome;
 }
 
 Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, Json& metrics) {
   const Outcome outcome = fine_tune(config, until);
   if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
   metrics["loss"] = loss_of(config.output);
-  if (sweep.config.questions.empty()) return Outcome::finished;
-  const bool paused = outcome == Outcome::paused, adapts = config.recipe.leaves_adapter();
-  const fs::path folder = paused ? fs::path(config.output) / "paused" : fs::path(config.output);
+  if (sweep.config.questions.empty()) return outcome;
+  const fs::path folder = outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
+  const Trained trained = trained_in(folder, config);
   const Evaluator evaluator({.samples_scale = sweep.config.samples_scale, .cache = sweep.folder / "shared"}, read_questions(sweep.config.questions), sha256_file(sweep.config.questions));
-  evaluator.evaluate(adapts ? config.model : (folder / "model").string(), adapts ? (folder / "adapter").string() : "", folder / "evaluation");
+  evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation");
   const Json summary = read_json(folder / "evaluation" / "summary.json").at("conditions");
   collect(summary.at("none"), "", metrics);           // of plain questions: by their own name
   collect(summary, "", metrics);                      // all: none.malicious, bad.cheats, …
-  return Outcome::finished;
+  return outcome;
 }
 
 Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, Json& metrics) {
@@ -222,6 +212,16 @@ void SweepConfig::fields(Fields& f) {
 std::string to_string(CellState state) {
   constexpr const char* names[] = {"pending", "running", "done", "stopped early", "failed"};
   return names[static_cast<size_t>(state)];
+}
+
+std::optional<double> number(const std::string& text) {
+  try {
+    size_t used = 0;
+    const double value = std::stod(text, &used);
+    if (used == text.size()) return value;
+  } catch (const std::exception&) {
+  }
+  return std::nullopt;
 }
 
 bool is_sweep(const fs::path& file) {
@@ -332,7 +332,7 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
   if (sweep.config.output.empty()) sweep.config.output = "runs/" + file.stem().string();
   sweep.config.base = (file.parent_path() / sweep.config.base).lexically_normal().string();
   sweep.folder = sweep.config.output;
-  if (sweep.config.asha.min_steps > 0) {
+  if (sweep.config.asha.halves()) {
     const Where where = source.where("asha");
     with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
       if (std::is_same_v<Config, ReproduceConfig>) throw Error("needs cells that can be paused and judged: a base of `train` or `pretrain`", where);
@@ -390,8 +390,8 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until) 
   fs::remove(folder / "failed.json");
   const auto began = std::chrono::steady_clock::now();
   Json metrics;
+  Outcome outcome = Outcome::finished;
   try {
-    Outcome outcome = Outcome::finished;
     const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);
     with_config(source, [&](const auto& config, const Source&) { outcome = run(sweep, config, until, metrics); });
     if (outcome == Outcome::stopped) return std::nullopt;
@@ -399,7 +399,7 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until) 
     write_json(folder / "failed.json", {{"error", failure.what()}});
     throw;
   }
-  if (until > 0 && until < steps_of(sweep)) return metrics;
+  if (outcome == Outcome::paused) return metrics;
   // For TensorBoard's HParams tab: the parameters, and what came of them.
   Json parameters = {{"seed", cell.seed}};
   for (const auto& [key, value] : cell.parameters) {
@@ -432,7 +432,7 @@ CellStatus status(const Sweep& sweep, size_t index) {
   }
   if (FileLock::is_held(folder / "lock")) return {.state = CellState::running};
   if (fs::exists(folder / "failed.json")) return {.state = CellState::failed, .error = read_json(folder / "failed.json").at("error")};
-  if (sweep.config.asha.min_steps > 0) {
+  if (sweep.config.asha.halves()) {
     found.metrics = asha_metrics(sweep, index);
     if (!found.metrics.empty()) found.state = CellState::stopped_early;
   }

@@ -56,6 +56,7 @@ struct AshaConfig {
   int64_t brackets = 1;    // cells are dealt to brackets 0 to brackets − 1 in turn
 
   void fields(Fields& f);
+  bool halves() const { return min_steps > 0; }
 };
 
 struct Metric {
@@ -110,6 +111,7 @@ struct SweepCell {
   std::string folder() const { return name + "-" + hash; }
 };
 
+std::optional<double> number(const std::string& text);  // a parameter's value, if it is one
 bool is_sweep(const fs::path& file);  // told from its keys
 
 // The combinations × seeds, before any is left out.

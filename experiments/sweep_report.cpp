@@ -11,16 +11,6 @@
 namespace inoculum {
 namespace {
 
-std::optional<double> number(const std::string& text) {
-  try {
-    size_t used = 0;
-    const double value = std::stod(text, &used);
-    if (used == text.size()) return value;
-  } catch (const std::exception&) {
-  }
-  return std::nullopt;
-}
-
 // A sweep with what was found: the values of each parameter in order, and the metric of the cells that have one.
 struct Found {
   const Sweep& sweep;
