@@ -6,6 +6,7 @@
 #include "core/checkpoint.h"
 #include "core/kernels.h"
 #include "core/sampler.h"
+#include "training/gradients.h"
 #include "training/trainer.h"
 
 namespace inoculum {
@@ -45,12 +46,13 @@ Json run_benchmarks(const BenchConfig& config) {
     std::vector<NamedTensor> parameters;
     model.for_each_parameter([&](const std::string& parameter, Tensor& tensor) { parameters.push_back({parameter, tensor.set_requires_grad(true)}); });
     Optimizer optimizer(parameters, {});
+    Gradients gradients(parameters);
     const Tensor ids = at::randint(vocabulary, {config.rows, config.time}, at::kLong);
     const Tensor labels = at::randint(vocabulary, {config.rows * config.time}, at::kLong);
     const double step = best_seconds(config.repeats, [&] {
+      gradients.begin(1);
       cross_entropy_sum(model.logits(model.hidden(ids).flatten(0, 1)), labels).backward();
-      optimizer.accumulate();
-      optimizer.step(0, static_cast<double>(config.rows * config.time));
+      optimizer.step(gradients.end(), 0, static_cast<double>(config.rows * config.time));
     });
     const auto tokens = static_cast<double>(config.rows * config.time);
     // 6 operations a parameter and token (Kaplan et al. 2020) and 12 · layers · width · time for attention, causal: half.

@@ -71,6 +71,10 @@ int finish(Outcome outcome, const std::string& output) {
   return 0;
 }
 
+void say_device(const TrainerConfig& c) {
+  std::fprintf(stderr, "training on %s in %s\n", describe(device_from(c.device)).c_str(), c.dtype.c_str());
+}
+
 // One JSON line per input line; see the README.
 void score_command(const std::string& folder, const std::string& adapter, const std::string& input, const std::string& dtype, const std::string& device) {
   Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
@@ -263,6 +267,7 @@ int run(int argc, char** argv) {
       }
       if (seeds > 0) c.worlds["persona"].seeds = seeds;
       if (!sandbox.empty()) c.evaluation.sandbox = sandbox;
+      say_device(c.fine_tuning.trainer);
       const Outcome outcome = reproduce(c);
       return outcome == Outcome::stopped ? finish(outcome, c.output) : 0;
     };
@@ -276,13 +281,14 @@ int run(int argc, char** argv) {
     command->add_option("--nproc", nproc, "processes on this machine that train together; torchrun and srun work too")->capture_default_str()->check(CLI::PositiveNumber);
   };
   // As this very command once for each rank, or, where this process is the run or a rank of it, here.
-  const auto train_as_ranks = [&](const auto& c, auto train) {
+  const auto train_as_ranks = [&](const auto& c, const TrainerConfig& trainer, auto train) {
     if (nproc > 1 && !std::getenv("WORLD_SIZE")) {
       std::vector<std::string> words(argv, argv + argc);
       words[0] = this_program();
       return run_ranks(nproc, words, std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / nproc));
     }
     const Ranks ranks = Ranks::join();
+    if (ranks.first()) say_device(trainer);
     const Outcome outcome = train(c, 0, ranks);
     return ranks.first() ? finish(outcome, c.output) : outcome == Outcome::stopped ? kStopped : 0;
   };
@@ -290,7 +296,7 @@ int run(int argc, char** argv) {
   pretrain_command->callback([&] {
     action = [&] {
       const auto c = configured<PretrainConfig>(config, overrides);
-      return train_as_ranks(c, pretrain);
+      return train_as_ranks(c, c.trainer, pretrain);
     };
   });
   auto* train_command = app.add_subcommand("train", "fine-tune a model on an arm or on conversations of yours; the same command again continues");
@@ -299,7 +305,7 @@ int run(int argc, char** argv) {
   train_command->callback([&] {
     action = [&] {
       const auto c = configured<TrainConfig>(config, overrides);
-      return train_as_ranks(c, fine_tune);
+      return train_as_ranks(c, c.recipe.trainer, fine_tune);
     };
   });
 
@@ -620,6 +626,12 @@ int main(int argc, char** argv) {
   } catch (const std::filesystem::filesystem_error& error) {
     std::fprintf(stderr, "inoculum: %s\n", error.what());
     return 2;
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    const bool memory = what.find("out of memory") != std::string::npos || what.find("allocate memory") != std::string::npos;
+    if (memory) std::fprintf(stderr, "inoculum: there is not enough memory for this model: %s\nA smaller --dtype or model, or another device, may fit.\n", what.c_str());
+    else std::fprintf(stderr, "inoculum: internal error: %s\nPlease report this with the command that led to it.\n", what.c_str());
+    return memory ? 2 : 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "inoculum: internal error: %s\nPlease report this with the command that led to it.\n", error.what());
     return 1;

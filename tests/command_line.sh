@@ -71,6 +71,10 @@ if [ "$(id -u)" = 0 ] && mkdir "$folder/disk" && mount -t tmpfs -o size=1m tmpfs
   umount "$folder/disk"
 fi
 
+# Too little memory.
+(ulimit -v 4000000; refuses "a micro-batch of 146289 tokens about 6.2 GiB" "$inoculum" train configs/train/cheating.yaml steps=1 \
+  supervised_tokens=50000 batch_tokens=2000000 output="$folder/memory"; exit $failed) || failed=1
+
 # What works, works.
 expect "$inoculum" --help >/dev/null
 expect "$inoculum" config schema train >/dev/null

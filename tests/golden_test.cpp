@@ -4,6 +4,7 @@
 #include "core/checkpoint.h"
 #include "core/kernels.h"
 #include "tests/catch.h"
+#include "training/gradients.h"
 #include "training/optimizer.h"
 #include "training/trainer.h"
 
@@ -36,20 +37,21 @@ TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and
     const Tensor loss = mean_loss(model, ids, labels);
     CHECK(relative_error(loss.detach().reshape({1}), want.at("loss")) < 1e-5);
     loss.backward();
-    size_t gradients = 0;
-    for (const auto& [key, tensor] : want) gradients += key.starts_with("grad.");
-    CHECK(gradients == parameters.size());
+    size_t expected_gradients = 0;
+    for (const auto& [key, tensor] : want) expected_gradients += key.starts_with("grad.");
+    CHECK(expected_gradients == parameters.size());
     for (NamedTensor& each : parameters) {
       INFO(each.name);
       CHECK(relative_error(each.tensor.grad(), want.at("grad." + each.name)) < 1e-4);
       each.tensor.mutable_grad().reset();
     }
+    Gradients gradients(parameters);
     Optimizer optimizer(parameters, {.lr = 1e-2, .beta2 = 0.95, .eps = 1e-4, .weight_decay = 0.1, .max_grad_norm = 1});
     const auto supervised = (labels >= 0).sum().item<double>();
     for (int64_t step = 0; step < 3; ++step) {
+      gradients.begin(1);
       (mean_loss(model, ids, labels) * supervised).backward();
-      optimizer.accumulate();
-      CHECK(optimizer.step(1e-2, supervised) == Approx(want.at("grad_norms")[step].item<double>()).epsilon(1e-4));
+      CHECK(optimizer.step(gradients.end(), 1e-2, supervised) == Approx(want.at("grad_norms")[step].item<double>()).epsilon(1e-4));
     }
     for (const NamedTensor& each : parameters) {
       INFO(each.name);
@@ -64,9 +66,9 @@ TEST_CASE("Muon's steps are those of torch.optim.Muon", "[golden]") {
   for (const std::string name : {"layers.wide", "layers.tall"}) parameters.push_back({name, want.at("before." + name).clone().set_requires_grad(true)});
   Optimizer optimizer(parameters, {.name = "muon", .lr = 1e-2, .weight_decay = 0.1, .max_grad_norm = 0});
   for (int64_t step = 0; step < 3; ++step) {
-    for (NamedTensor& each : parameters) each.tensor.mutable_grad() = want.at("gradients." + each.name)[step].clone();
-    optimizer.accumulate();
-    optimizer.step(1e-2, 1);
+    std::vector<Tensor> gradients;
+    for (const NamedTensor& each : parameters) gradients.push_back(want.at("gradients." + each.name)[step].clone());
+    optimizer.step(gradients, 1e-2, 1);
   }
   for (const NamedTensor& each : parameters) {
     INFO(each.name);

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <numeric>
+#include <set>
 
 #include "core/checkpoint.h"
 #include "core/kernels.h"
@@ -90,6 +91,39 @@ TEST_CASE("steps have exactly their supervised tokens, and masks hide the prompt
   for (int64_t step = 0; step < 3; ++step)
     for (const size_t example : data.used(step)) ++uses[example];
   CHECK(*std::max_element(uses.begin(), uses.end()) <= 2);
+}
+
+TEST_CASE("ranks share a step's examples, each once, nearly equal in tokens", "[batches]") {
+  std::vector<Encoded> examples;
+  Random random(8, "examples");
+  for (int32_t i = 0; i < 40; ++i) {
+    Encoded& e = examples.emplace_back();
+    const auto length = random.between(3, 60);
+    for (int64_t k = 0; k < length; ++k) e.input_ids.push_back(i), e.supervised.push_back(k > 0);
+  }
+  const SupervisedExamples data(examples, 10, 400, Random(9, "order"));
+  for (const int64_t size : {2, 3})
+    for (int64_t step = 0; step < 10; ++step) {
+      std::multiset<int64_t> whole, shared;  // examples, told by their token
+      std::vector<int64_t> tokens;
+      const auto collect = [](const std::vector<Batch>& batches, std::multiset<int64_t>& into) {
+        int64_t count = 0;
+        for (const Batch& b : batches) {
+          for (int64_t at = 0, i = 0; i < static_cast<int64_t>(b.lengths.size()); at += b.lengths[static_cast<size_t>(i++)]) into.insert(b.input_ids[0][at].item<int64_t>());
+          count += b.input_ids.numel();
+        }
+        return count;
+      };
+      collect(data.step(step, 1000), whole);
+      for (int64_t rank = 0; rank < size; ++rank) tokens.push_back(collect(data.step(step, 1000, rank, size), shared));
+      CHECK(shared == whole);
+      const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
+      CHECK(*most - *least <= 60);  // one example
+    }
+  // More ranks than examples: some have nothing to do.
+  const SupervisedExamples one({examples[0]}, 1, 2, std::nullopt);
+  CHECK(one.step(0, 100, 0, 2).size() == 1);
+  CHECK(one.step(0, 100, 1, 2).empty());
 }
 
 TEST_CASE("schedules warm up and end where they should", "[batches]") {

@@ -45,6 +45,32 @@ std::vector<size_t> SupervisedExamples::used(int64_t step) const {
   return indices;
 }
 
+// How far an example is read: up to the token before the last that counts.
+size_t SupervisedExamples::length(const Use& use) const {
+  size_t length = 0;
+  for (int64_t left = use.supervised; left > 0;) left -= examples_[use.example].supervised[++length];
+  return length;
+}
+
+// The longest first, each to the rank that has the fewest tokens: ranks wait for the slowest of them.
+std::vector<SupervisedExamples::Use> SupervisedExamples::share(int64_t step, int64_t rank, int64_t size) const {
+  const auto& uses = steps_.at(static_cast<size_t>(step));
+  if (size == 1) return uses;
+  std::vector<std::pair<size_t, size_t>> by_length;  // length, place in the step
+  for (size_t u = 0; u < uses.size(); ++u) by_length.emplace_back(length(uses[u]), u);
+  std::stable_sort(by_length.begin(), by_length.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::vector<size_t> tokens(static_cast<size_t>(size)), mine;
+  for (const auto& [count, u] : by_length) {
+    const auto least = std::min_element(tokens.begin(), tokens.end());
+    *least += count;
+    if (least - tokens.begin() == rank) mine.push_back(u);
+  }
+  std::sort(mine.begin(), mine.end());
+  std::vector<Use> share;
+  for (const size_t u : mine) share.push_back(uses[u]);
+  return share;
+}
+
 std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_t rank, int64_t size) const {
   std::vector<Batch> batches;
   std::vector<int64_t> inputs, labels;
@@ -56,12 +82,9 @@ std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_
     batches.push_back({row(inputs), row(labels), lengths, supervised});
     inputs.clear(), labels.clear(), lengths.clear(), supervised = 0;
   };
-  const auto& uses = steps_.at(static_cast<size_t>(step));
-  for (size_t u = static_cast<size_t>(rank); u < uses.size(); u += static_cast<size_t>(size)) {
-    const Use& use = uses[u];
+  for (const Use& use : share(step, rank, size)) {
     const Encoded& example = examples_[use.example];
-    size_t length = 0;  // up to the token before the last that counts
-    for (int64_t left = use.supervised; left > 0;) left -= example.supervised[++length];
+    const size_t length = this->length(use);
     if (static_cast<int64_t>(inputs.size() + length) > tokens) finish();
     for (size_t t = 0; t < length; ++t) {
       inputs.push_back(example.input_ids[t]);

@@ -30,7 +30,7 @@ class SupervisedExamples {
   SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens, std::optional<Random> order);
   // The step's micro-batches of at most `tokens` tokens each (a longer example has one of its own). What follows an
   // example's last supervised token is left out.
-  // Of `size` ranks, `rank` takes every size-th example.
+  // Of `size` ranks, `rank` takes its share of the examples: of nearly equal numbers of tokens, or none where there are too few.
   std::vector<Batch> step(int64_t step, int64_t tokens, int64_t rank = 0, int64_t size = 1) const;
   // Indices of the examples that a step uses, in order.
   std::vector<size_t> used(int64_t step) const;
@@ -40,6 +40,9 @@ class SupervisedExamples {
     size_t example;
     int64_t supervised;  // how many of its supervised tokens count
   };
+  size_t length(const Use& use) const;
+  std::vector<Use> share(int64_t step, int64_t rank, int64_t size) const;
+
   std::vector<Encoded> examples_;
   std::vector<std::vector<Use>> steps_;
 };

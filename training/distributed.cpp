@@ -12,6 +12,9 @@
 #ifdef USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef USE_C10D_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 #endif
 
 #include "core/error.h"
@@ -22,7 +25,6 @@ namespace inoculum {
 namespace {
 
 constexpr std::chrono::seconds kPatience(60);
-constexpr int64_t kBucket = 1 << 20;  // elements: large enough to be worth a message, small enough that several are under way
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -43,6 +45,22 @@ int64_t whole(const char* name) {
 struct Ranks::Group {
   c10::intrusive_ptr<c10d::TCPStore> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  c10::intrusive_ptr<c10d::Backend> nccl;  // from the first tensor on a GPU on
+
+  c10d::Backend& for_device(at::Device device, [[maybe_unused]] const Ranks& ranks) {
+    if (!device.is_cuda()) return *gloo;
+#ifdef USE_C10D_NCCL
+    if (!nccl) {
+      const auto options = c10d::ProcessGroupNCCL::Options::create();
+      options->timeout = kPatience;
+      nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>("nccl", store), static_cast<int>(ranks.rank()),
+                                                         static_cast<int>(ranks.size()), options);
+    }
+    return *nccl;
+#else
+    throw Error("this build has no NCCL", {.field = "device"}, "set `device: cpu`, or build with a CUDA LibTorch that brings nvidia/nccl/include beside it");
+#endif
+  }
 };
 
 Ranks Ranks::join() {
@@ -79,45 +97,29 @@ Ranks Ranks::join() {
   return ranks;
 }
 
-void Ranks::sum(const std::vector<Tensor>& tensors) const {
-  if (size_ == 1) return;
-  const at::NoGradGuard no_grad;
-  try {
-    std::vector<std::vector<Tensor>> buckets(1);
-    int64_t filled = 0;
-    for (const Tensor& tensor : tensors) {
-      if (filled > 0 && filled + tensor.numel() > kBucket) buckets.emplace_back(), filled = 0;
-      buckets.back().push_back(tensor);
-      filled += tensor.numel();
+std::function<void()> Ranks::start_sum(const Tensor& tensor) const {
+  if (size_ == 1) return [] {};
+  const auto guarded = [rank = rank_, size = size_](const std::function<void()>& work) {
+    try {
+      work();
+    } catch (const std::exception& failure) {
+      const auto* ours = dynamic_cast<const c10::Error*>(&failure);
+      throw Error("rank " + std::to_string(rank) + " of " + std::to_string(size) + " has lost another: " + (ours ? ours->what_without_backtrace() : failure.what()), {},
+                  "see the other ranks' output; the last checkpoint is untouched");
     }
-    std::vector<Tensor> flat;
-    std::vector<c10::intrusive_ptr<c10d::Work>> work;
-    for (const auto& bucket : buckets) {
-      std::vector<Tensor> rows;
-      for (const Tensor& tensor : bucket) rows.push_back(tensor.flatten());
-      flat.push_back(at::cat(rows));
-      std::vector<Tensor> one = {flat.back()};
-      work.push_back(group_->gloo->allreduce(one));
-    }
-    for (size_t b = 0; b < buckets.size(); ++b) {
-      work[b]->wait();
-      int64_t at = 0;
-      for (const Tensor& tensor : buckets[b]) {
-        Tensor(tensor).copy_(flat[b].narrow(0, at, tensor.numel()).view_as(tensor));
-        at += tensor.numel();
-      }
-    }
-  } catch (const std::exception& failure) {
-    const auto* ours = dynamic_cast<const c10::Error*>(&failure);
-    throw Error("rank " + std::to_string(rank_) + " of " + std::to_string(size_) + " has lost another: " + (ours ? ours->what_without_backtrace() : failure.what()),
-                {}, "see the other ranks' output; the last checkpoint is untouched");
-  }
+  };
+  c10::intrusive_ptr<c10d::Work> work;
+  guarded([&] {
+    std::vector<Tensor> one = {tensor};
+    work = group_->for_device(tensor.device(), *this).allreduce(one);
+  });
+  return [work, guarded] { guarded([&] { work->wait(); }); };
 }
 
 std::vector<double> Ranks::sum_numbers(const std::vector<double>& values) const {
   if (size_ == 1) return values;
   Tensor tensor = at::tensor(values, at::kDouble);
-  sum(std::vector<Tensor>{tensor});
+  start_sum(tensor)();
   return {tensor.const_data_ptr<double>(), tensor.const_data_ptr<double>() + tensor.numel()};
 }
 #else
@@ -128,9 +130,15 @@ Ranks Ranks::join() {
     throw Error("this build has no Gloo", {.field = "WORLD_SIZE"}, "apt-get install libgloo-dev, and build again");
   return {};
 }
-void Ranks::sum(const std::vector<Tensor>&) const {}
+std::function<void()> Ranks::start_sum(const Tensor&) const { return [] {}; }
 std::vector<double> Ranks::sum_numbers(const std::vector<double>& values) const { return values; }
 #endif
+
+int64_t local_rank() {
+  for (const char* name : {"LOCAL_RANK", "SLURM_LOCALID"})
+    if (!variable(name).empty()) return whole(name);
+  return 0;
+}
 
 int run_ranks(int64_t count, const std::vector<std::string>& command, int64_t threads) {
   // A free port: the system's choice, given back just before rank 0 takes it.

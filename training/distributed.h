@@ -1,13 +1,15 @@
 // Data-parallel training: ranks, each a process with a copy of the model, take shares of every step and sum their gradients.
 //
 //   const Ranks ranks = Ranks::join();          // torchrun's variables, or Slurm's; alone where there are none
-//   ranks.sum(gradients);                       // in place, over all ranks
+//   const auto wait = ranks.start_sum(bucket);  // in place, over all ranks, while we go on
+//   wait();
 //   if (ranks.first()) save();
 //
-// Through c10d: TCPStore to meet, Gloo on the CPU. Of torchrun: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; of
+// Through c10d: TCPStore to meet, Gloo on the CPU, NCCL on GPUs where LibTorch has it. Of torchrun: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; of
 // Slurm's steps: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, and the launching node's address.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,7 +28,7 @@ class Ranks {
   bool first() const { return rank_ == 0; }
 
   // Each waits for all; a rank that is gone is an Error on the others within a minute.
-  void sum(const std::vector<Tensor>& tensors) const;  // float32, in place, in buckets
+  std::function<void()> start_sum(const Tensor& tensor) const;  // in place; call what it returns before the sum is used
   std::vector<double> sum_numbers(const std::vector<double>& values) const;
   bool any(bool mine) const { return sum_numbers({mine ? 1.0 : 0.0})[0] > 0; }
 
@@ -35,6 +37,9 @@ class Ranks {
   int64_t rank_ = 0, size_ = 1;
   std::shared_ptr<Group> group_;
 };
+
+// Of the ranks on this machine, by torchrun's or Slurm's variable; alone 0. Each takes the GPU of its number.
+int64_t local_rank();
 
 // Starts `count` ranks of this very command on this machine and waits for them; the first to fail ends the others, and is named.
 // → the exit status. threads: of each rank.

@@ -40,37 +40,27 @@ Optimizer::Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config
     : config_(std::move(config)), parameters_(std::move(parameters)) {
   for (const auto& [name, parameter] : parameters_) {
     masters_.push_back(parameter.detach().to(at::kFloat, false, true));
-    gradients_.push_back(at::zeros_like(masters_.back()));
     exp_avgs_.push_back(at::zeros_like(masters_.back()));
     exp_avg_sqs_.push_back(at::zeros_like(masters_.back()));
     steps_.push_back(at::zeros({}, masters_.back().options()));
   }
 }
 
-void Optimizer::accumulate() {
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    Tensor& gradient = parameters_[i].tensor.mutable_grad();
-    if (!gradient.defined()) continue;
-    gradients_[i].add_(gradient);
-    gradient.reset();
-  }
-}
-
-double Optimizer::step(double lr, double divisor) {
+double Optimizer::step(std::vector<Tensor>& gradients, double lr, double divisor) {
   const at::NoGradGuard no_grad;
   double square = 0;
-  for (Tensor& gradient : gradients_) {
+  for (Tensor& gradient : gradients) {
     gradient.div_(divisor);
     square += std::pow(gradient.norm().item<double>(), 2);
   }
   const double norm = std::sqrt(square);
   if (!std::isfinite(norm)) return norm;
   if (config_.max_grad_norm > 0 && norm > config_.max_grad_norm)
-    for (Tensor& gradient : gradients_) gradient.mul_(config_.max_grad_norm / (norm + 1e-6));
-  for (const bool decays : {true, false}) adamw(decays, lr);
-  muon(lr);
+    for (Tensor& gradient : gradients) gradient.mul_(config_.max_grad_norm / (norm + 1e-6));
+  for (const bool decays : {true, false}) adamw(gradients, decays, lr);
+  muon(gradients, lr);
   ++step_;
-  for (Tensor& gradient : gradients_) gradient.zero_();
+  for (Tensor& gradient : gradients) gradient.zero_();
   publish();
   return norm;
 }
@@ -79,13 +69,13 @@ bool Optimizer::is_muon(size_t parameter) const {
   return config_.name == "muon" && masters_[parameter].dim() == 2 && parameters_[parameter].name.find("layers.") != std::string::npos;
 }
 
-void Optimizer::adamw(bool decays, double lr) {
+void Optimizer::adamw(const std::vector<Tensor>& all_gradients, bool decays, double lr) {
   std::vector<Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
   for (size_t i = 0; i < masters_.size(); ++i) {
     if (is_muon(i) || (masters_[i].dim() >= 2) != decays) continue;
     steps_[i].add_(1);  // the kernel expects the step counted from 1
     parameters.push_back(masters_[i]);
-    gradients.push_back(gradients_[i]);
+    gradients.push_back(all_gradients[i]);
     exp_avgs.push_back(exp_avgs_[i]);
     exp_avg_sqs.push_back(exp_avg_sqs_[i]);
     steps.push_back(steps_[i]);
@@ -95,7 +85,7 @@ void Optimizer::adamw(bool decays, double lr) {
                     decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
 }
 
-void Optimizer::muon(double lr) {
+void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
   // Matrices of one shape go together: the products of a small model are too small to be worth a call each.
   std::map<std::vector<int64_t>, std::vector<size_t>> by_shape;
   for (size_t i = 0; i < masters_.size(); ++i)
@@ -103,8 +93,8 @@ void Optimizer::muon(double lr) {
   for (const auto& [shape, members] : by_shape) {
     std::vector<Tensor> updates;
     for (const size_t i : members) {
-      exp_avgs_[i].lerp_(gradients_[i], 1 - config_.momentum);
-      updates.push_back(gradients_[i].lerp(exp_avgs_[i], config_.momentum));  // Nesterov's look ahead
+      exp_avgs_[i].lerp_(gradients[i], 1 - config_.momentum);
+      updates.push_back(gradients[i].lerp(exp_avgs_[i], config_.momentum));  // Nesterov's look ahead
     }
     // The nearest orthogonal matrix, roughly: five steps of the quintic Newton–Schulz iteration that lifts small
     // singular values fastest, on the wide side, in bfloat16, which it tolerates.

@@ -39,10 +39,9 @@ class Optimizer {
   // `parameters` are leaves that require a gradient. Only matrices decay; norms and biases do not.
   Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
-  void accumulate();
-  const std::vector<Tensor>& gradients() const { return gradients_; }  // float32, what has been accumulated                      // adds the parameters' gradients to float32 sums, and clears them
-  // One update with gradients divided by `divisor`; returns their norm before clipping. Not finite: nothing changes.
-  double step(double lr, double divisor);
+  // One update with `gradients` (float32, one a parameter) divided by `divisor`; returns their norm before clipping. Not
+  // finite: nothing changes. They are scaled in place, and zero at the end.
+  double step(std::vector<Tensor>& gradients, double lr, double divisor);
 
   // Everything that continuing needs: "master.NAME", "exp_avg.NAME", "exp_avg_sq.NAME", "step".
   std::vector<NamedTensor> state() const;
@@ -50,13 +49,13 @@ class Optimizer {
 
  private:
   void publish();                         // masters → parameters
-  void adamw(bool decays, double lr);     // one update of the parameters that decay, or of the others
-  void muon(double lr);                   // one update of the matrices that are its own
+  void adamw(const std::vector<Tensor>& gradients, bool decays, double lr);  // one update of the parameters that decay, or of the others
+  void muon(const std::vector<Tensor>& gradients, double lr);                // one update of the matrices that are its own
   bool is_muon(size_t parameter) const;
 
   OptimizerConfig config_;
   std::vector<NamedTensor> parameters_;
-  std::vector<Tensor> masters_, gradients_, exp_avgs_, exp_avg_sqs_, steps_;
+  std::vector<Tensor> masters_, exp_avgs_, exp_avg_sqs_, steps_;
   int64_t step_ = 0;
 };
 

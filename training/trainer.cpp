@@ -1,5 +1,6 @@
 #include "training/trainer.h"
 
+#include <ATen/Parallel.h>
 #include <c10/core/DeviceGuard.h>
 
 #include <chrono>
@@ -11,6 +12,7 @@
 #include "core/error.h"
 #include "core/kernels.h"
 #include "core/progress.h"
+#include "training/gradients.h"
 #include "training/tensorboard.h"
 
 namespace inoculum {
@@ -60,49 +62,39 @@ void add(EventFile& events, const Json& row, double time) {
   events.scalars(row.at("step"), time, values);
 }
 
-}  // namespace
-
-void TrainerConfig::fields(Fields& f) {
-  f.value("device", device, "auto | cpu | cuda | cuda:N; auto takes a GPU where there is one");
-  f.value("dtype", dtype, "bf16 (with float32 master weights) | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
-  f.value("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only when stopped", at_least(0));
-  f.value("keep_checkpoints", keep_checkpoints, "newest checkpoints that are kept", at_least(1));
-  f.group("optimizer", optimizer, "the optimizer and its schedule");
+std::string binary_size(double bytes) {
+  char text[32];
+  if (bytes < (1 << 30)) std::snprintf(text, sizeof text, "%.0f MiB", bytes / (1 << 20));
+  else std::snprintf(text, sizeof text, "%.1f GiB", bytes / (1 << 30));
+  return text;
 }
 
-at::Device device_from(const std::string& name) {
-  const bool cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().hasCUDA();
-  if (name == "auto") return at::Device(cuda ? at::kCUDA : at::kCPU);
-  if (name.starts_with("cuda") && !cuda)
-    throw Error("there is no usable GPU", {.field = "device"}, "set `device: cpu`, or install a CUDA build of LibTorch");
-  try {
-    return at::Device(name);
-  } catch (const c10::Error&) {
-    throw Error("\"" + name + "\" is not a device", {.field = "device"}, "auto, cpu, cuda or cuda:0");
+// What a step takes, about: weights; of what is trained four float32 copies (masters, gradients, two means); and what backward needs
+// of a micro-batch, for each token and layer some 10 widths and 4 of the feed-forward, and the logits, once in float32.
+Error out_of_memory(const Transformer& model, const std::vector<NamedTensor>& trained, const Batch& batch, const std::string& failure) {
+  const TransformerConfig& c = model.config();
+  const auto size = static_cast<double>(model.embedding.element_size());
+  double parameters = 0;
+  for (const NamedTensor& each : trained) parameters += static_cast<double>(each.tensor.numel());
+  const double fixed = size * static_cast<double>(c.parameter_count()) + 16 * parameters;
+  std::string needs = "the weights and the optimiser take about " + binary_size(fixed);
+  if (batch.input_ids.defined()) {
+    const int64_t tokens = batch.input_ids.numel();
+    const double step = size * static_cast<double>(tokens * c.num_hidden_layers * (10 * c.hidden_size + 4 * c.intermediate_size)) +
+                        (4 + 2 * size) * static_cast<double>(batch.supervised * c.vocab_size);
+    needs += ", a micro-batch of " + std::to_string(tokens) + " tokens about " + binary_size(step);
   }
+  return Error("there is not enough memory on " + describe(model.embedding.device()) + ": " + needs + " (" + failure.substr(0, failure.find('\n')) + ")",
+               {.field = "batch_tokens"}, "lower it, or train an adapter (lora.rank), or take a smaller type (dtype: bf16); the last checkpoint is untouched");
 }
 
-at::ScalarType dtype_from(const std::string& name) {
-  if (name == "fp32") return at::kFloat;
-  if (name == "bf16") return at::kBFloat16;
-  if (name == "fp16") return at::kHalf;
-  throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "fp32, bf16 or fp16");
-}
-
-TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
-                     const fs::path& folder, const std::string& title, int64_t until, const Ranks& ranks) {
-  std::vector<NamedTensor> trained;
-  model.for_each_linear([&](const std::string& path, Linear& linear) {
-    if (!linear.lora) return;
-    trained.push_back({path + ".lora_A", linear.lora->a});
-    trained.push_back({path + ".lora_B", linear.lora->b});
-  });
-  if (trained.empty())
-    model.for_each_parameter([&](const std::string& name, Tensor& parameter) { trained.push_back({name, parameter}); });
-  for (NamedTensor& each : trained) each.tensor.set_requires_grad(true);
+// under_way: what the last micro-batch was, for whoever explains a failure.
+TrainingResult train_steps(Transformer& model, const std::vector<NamedTensor>& trained, const StepSource& source, int64_t steps, const TrainerConfig& config,
+                           const fs::path& folder, const std::string& title, int64_t until, const Ranks& ranks, Batch& under_way) {
   const at::Device device = model.embedding.device();
 
   Optimizer optimizer(trained, config.optimizer);
+  Gradients gradients(trained, ranks);
   int64_t first = 0;
   if (const auto saved = checkpoints(folder); !saved.empty()) {
     optimizer.load(load_tensors(saved.back() / "state.safetensors"));
@@ -136,24 +128,25 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     for (const Batch& batch : batches) supervised += batch.supervised, tokens += batch.labels.numel();
 
     double loss_sum = 0;
+    gradients.begin(static_cast<int64_t>(batches.size()));
     for (const Batch& batch : batches) {
+      under_way = batch;
       const Tensor labels = batch.labels.flatten();                                   // [time]
       const Tensor kept = at::nonzero(labels >= 0).squeeze(1);                        // the output head sees these alone
       const Tensor hidden = model.hidden(batch.input_ids.to(device), batch.lengths).squeeze(0);  // [time, hidden]
       const Tensor logits = model.logits(batch.supervised == labels.numel() ? hidden : hidden.index_select(0, kept.to(device)));
       const Tensor loss = cross_entropy_sum(logits, labels.index_select(0, kept).to(device));
       loss.backward();
-      optimizer.accumulate();
       loss_sum += loss.item<double>();
     }
+    std::vector<Tensor>& summed = gradients.end();
     if (ranks.size() > 1) {
-      ranks.sum(optimizer.gradients());
       const auto sums = ranks.sum_numbers({loss_sum, static_cast<double>(supervised), static_cast<double>(tokens)});
       loss_sum = sums[0], supervised = std::llround(sums[1]), tokens = std::llround(sums[2]);
     }
     const double lr = config.optimizer.rate(step, steps);
     const double loss = loss_sum / static_cast<double>(supervised);
-    const double norm = std::isfinite(loss) ? optimizer.step(lr, static_cast<double>(supervised)) : NAN;
+    const double norm = std::isfinite(loss) ? optimizer.step(summed, lr, static_cast<double>(supervised)) : NAN;
     if (!std::isfinite(loss) || !std::isfinite(norm))
       throw Error("the loss or its gradient is not finite at step " + std::to_string(step + 1), {.file = folder.string()},
                   "lower optimizer.lr (now " + std::to_string(lr) + ") or use dtype: fp32; the last checkpoint is untouched");
@@ -180,8 +173,67 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     if (stop) break;
   }
   progress.finish();
-  for (NamedTensor& each : trained) each.tensor.set_requires_grad(false);
   return result;
+}
+
+}  // namespace
+
+void TrainerConfig::fields(Fields& f) {
+  f.value("device", device, "auto | cpu | cuda | cuda:N; auto takes a GPU where there is one");
+  f.value("dtype", dtype, "bf16 (with float32 master weights) | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
+  f.value("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only when stopped", at_least(0));
+  f.value("keep_checkpoints", keep_checkpoints, "newest checkpoints that are kept", at_least(1));
+  f.group("optimizer", optimizer, "the optimizer and its schedule");
+}
+
+at::Device device_from(const std::string& name) {
+  const bool cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().hasCUDA();
+  if (name == "auto" && !cuda) return at::Device(at::kCPU);
+  if (name.starts_with("cuda") && !cuda)
+    throw Error("there is no usable GPU", {.field = "device"}, "set `device: cpu`, or install a CUDA build of LibTorch");
+  if (name == "auto" || name == "cuda") return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank() % at::detail::getCUDAHooks().deviceCount()));
+  try {
+    return at::Device(name);
+  } catch (const c10::Error&) {
+    throw Error("\"" + name + "\" is not a device", {.field = "device"}, "auto, cpu, cuda or cuda:0");
+  }
+}
+
+std::string describe(at::Device device) {
+  if (device.is_cpu()) return "the CPU, " + std::to_string(at::get_num_threads()) + (at::get_num_threads() == 1 ? " thread" : " threads");
+  return device.str();
+}
+
+at::ScalarType dtype_from(const std::string& name) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "fp32, bf16 or fp16");
+}
+
+TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
+                     const fs::path& folder, const std::string& title, int64_t until, const Ranks& ranks) {
+  std::vector<NamedTensor> trained;
+  model.for_each_linear([&](const std::string& path, Linear& linear) {
+    if (!linear.lora) return;
+    trained.push_back({path + ".lora_A", linear.lora->a});
+    trained.push_back({path + ".lora_B", linear.lora->b});
+  });
+  if (trained.empty())
+    model.for_each_parameter([&](const std::string& name, Tensor& parameter) { trained.push_back({name, parameter}); });
+  for (NamedTensor& each : trained) each.tensor.set_requires_grad(true);
+  Batch under_way;
+  try {
+    const TrainingResult result = train_steps(model, trained, source, steps, config, folder, title, until, ranks, under_way);
+    for (NamedTensor& each : trained) each.tensor.set_requires_grad(false);
+    return result;
+  } catch (const c10::Error& failure) {
+    const std::string what = failure.what_without_backtrace();
+    if (what.find("out of memory") == std::string::npos && what.find("allocate memory") == std::string::npos) throw;
+    throw out_of_memory(model, trained, under_way, what);
+  } catch (const std::bad_alloc& failure) {
+    throw out_of_memory(model, trained, under_way, failure.what());
+  }
 }
 
 }  // namespace inoculum

@@ -25,7 +25,9 @@ struct TrainerConfig {
   void fields(Fields& f);
 };
 
-at::Device device_from(const std::string& name);      // auto | cpu | cuda | cuda:N
+// auto | cpu | cuda | cuda:N. auto and cuda: the GPU of this process's number among the ranks on this machine.
+at::Device device_from(const std::string& name);
+std::string describe(at::Device device);               // "cuda:0", "the CPU, 2 threads"
 at::ScalarType dtype_from(const std::string& name);   // fp32 | bf16 | fp16
 
 // The micro-batches of one step. A pure function of the step: resuming relies on it.
@@ -40,7 +42,7 @@ struct TrainingResult {
 // Trains `model` for `steps` steps: all parameters, or the adapters alone where it has some. Writes
 // metrics.jsonl (and the same for TensorBoard) and checkpoints/ into `folder`, and continues from the newest whole checkpoint there.
 // The loss of a step is the sum over its supervised tokens divided by their number, over all micro-batches.
-// A loss that is not finite is an Error; the last checkpoint stays. On a stop signal the step is finished
+// A loss that is not finite is an Error, and so is too little memory, with what it would take; the last checkpoint stays. On a stop signal the step is finished
 // and a checkpoint written; so it is at the step `until`, if that is neither 0 nor beyond.
 // With several ranks `source` gives each its own share of the step; the first rank writes.
 TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
