@@ -25,7 +25,9 @@ std::string host_name() {
 // Successive halving has workers that take cells as they come, and not a process a cell.
 std::vector<std::string> command(const Sweep& sweep, size_t cell) {
   if (sweep.config.asha.halves()) return {this_program(), "sweep", "work", sweep.folder.string()};
-  return {this_program(), "sweep", "cell", sweep.folder.string(), std::to_string(cell)};
+  std::vector<std::string> words = {this_program(), "sweep", "cell", sweep.folder.string(), std::to_string(cell)};
+  if (const int64_t ranks = sweep.config.launcher.tasks_per_node; ranks > 1) words.insert(words.end(), {"--nproc", std::to_string(ranks)});
+  return words;
 }
 
 fs::path log_of(const Sweep& sweep, size_t cell) {
@@ -49,7 +51,7 @@ class Local final : public Launcher {
   Outcome launch(const Sweep& sweep, const std::vector<size_t>& cells) const override {
     const size_t cores = std::max(1u, std::thread::hardware_concurrency());
     const size_t at_once = config_.array_parallelism > 0 ? static_cast<size_t>(config_.array_parallelism)
-                                                         : std::max<size_t>(1, cores / static_cast<size_t>(config_.cpus_per_task));
+                                                         : std::max<size_t>(1, cores / static_cast<size_t>(config_.cpus_per_task * config_.tasks_per_node));
     write_json(sweep.folder / "launcher.json", {{"host", host_name()}, {"pid", ::getpid()}});
     Progress progress(sweep.config.asha.halves() ? "workers" : "cells", static_cast<int64_t>(cells.size()));
     std::map<pid_t, size_t> running;
@@ -133,7 +135,7 @@ class Slurm final : public Launcher {
     option("job-name", folder.filename().string());
     option("array", "0-" + std::to_string(cells.size() - 1) + (config_.array_parallelism > 0 ? "%" + std::to_string(config_.array_parallelism) : ""));
     option("nodes", "1");
-    option("ntasks-per-node", "1");
+    option("ntasks-per-node", std::to_string(config_.tasks_per_node));
     option("cpus-per-task", std::to_string(config_.cpus_per_task));
     option("mem", std::to_string(static_cast<int64_t>(config_.mem_gb * 1024)) + "M");
     option("time", std::to_string(config_.timeout_min));
@@ -159,6 +161,7 @@ class Slurm final : public Launcher {
             "timed_out= cancelled=\n"
             "trap 'timed_out=1; kill -USR1 $run 2>/dev/null' USR1\n"
             "trap 'cancelled=1; kill -TERM $run 2>/dev/null' TERM\n" +
+            (config_.tasks_per_node > 1 ? "srun --kill-on-bad-exit=1 --cpus-per-task=" + std::to_string(config_.cpus_per_task) + " " : std::string()) +
             quoted(this_program()) + (sweep.config.asha.halves() ? " sweep work " + quoted(folder.string()) : " sweep cell " + quoted(folder.string()) + " \"$cell\"") + " &\n" +
             "run=$!\n"
             "wait \"$run\"; code=$?\n"

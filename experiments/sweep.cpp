@@ -15,6 +15,7 @@
 #include "experiments/asha.h"
 #include "experiments/evaluate.h"
 #include "experiments/kinds.h"
+#include "experiments/report.h"
 #include "training/tensorboard.h"
 
 namespace inoculum {
@@ -121,15 +122,16 @@ int64_t tokens_of(const ReproduceConfig& config) {
 }
 
 // Runs what a cell is up to the step `until` (0: to its end), and evaluates it there.
-Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, Json& metrics) {
-  const Outcome outcome = pretrain(config, until);
-  if (outcome != Outcome::stopped) metrics["loss"] = loss_of(config.output);
+Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks, Json& metrics) {
+  const Outcome outcome = pretrain(config, until, ranks);
+  if (outcome != Outcome::stopped && ranks.first()) metrics["loss"] = loss_of(config.output);
   return outcome;
 }
 
-Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, Json& metrics) {
-  const Outcome outcome = fine_tune(config, until);
+Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks, Json& metrics) {
+  const Outcome outcome = fine_tune(config, until, ranks);
   if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
+  if (!ranks.first()) return outcome;
   metrics["loss"] = loss_of(config.output);
   if (sweep.config.questions.empty()) return outcome;
   const fs::path folder = outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
@@ -142,7 +144,7 @@ Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, Json& 
   return outcome;
 }
 
-Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, Json& metrics) {
+Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&, Json& metrics) {
   config.evaluation.cache = sweep.folder / "shared";
   if (reproduce(config) == Outcome::stopped) return Outcome::stopped;
   const Json results = read_json(fs::path(config.output) / "results.json");
@@ -179,7 +181,8 @@ void Metric::fields(Fields& f) {
 void LauncherConfig::fields(Fields& f) {
   f.value("name", name, "local | slurm", one_of({"local", "slurm"}));
   f.value("array_parallelism", array_parallelism, "cells at a time; 0: one a core here, no limit on Slurm", at_least(0));
-  f.value("cpus_per_task", cpus_per_task, "cores of a cell", at_least(1));
+  f.value("tasks_per_node", tasks_per_node, "processes that train a cell together, each on its own cores and GPU", at_least(1));
+  f.value("cpus_per_task", cpus_per_task, "cores of each", at_least(1));
   f.value("timeout_min", timeout_min, "minutes until a cell is stopped, to go on in another job", at_least(1));
   f.value("gpus_per_node", gpus_per_node, "GPUs of a cell", at_least(0));
   f.value("mem_gb", mem_gb, "memory of a cell", at_least(0));
@@ -341,6 +344,13 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
       if (sweep.config.grid.contains(key) || sweep.config.random.parameters.contains(key))
         throw Error("decides how long cells run: " + std::string(key) + " can't be a parameter too", where, "give it in the base, or leave asha out");
   }
+  if (sweep.config.launcher.tasks_per_node > 1) {
+    const Where where = source.where("launcher.tasks_per_node");
+    if (sweep.config.asha.halves()) throw Error("can't be more than 1 with asha", where, "its workers are single processes; use cpus_per_task");
+    with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
+      if (std::is_same_v<Config, ReproduceConfig>) throw Error("can't be more than 1 for a base of `reproduce`", where, "it runs its arms side by side; use cpus_per_task");
+    });
+  }
   if (const double count = cell_count(sweep.config); count > 10'000 && !however_many)
     throw Error("makes " + six_digits(count) + " cells", {.file = file.string()}, "add --yes if that is what you want");
   sweep.cells = expand(sweep.config, source, load_config(sweep.config.base));
@@ -378,28 +388,33 @@ Sweep open_sweep(const fs::path& folder) {
   return sweep;
 }
 
-Outcome run_cell(const Sweep& sweep, size_t index) {
-  const auto lock = FileLock::try_take(sweep.cell_folder(index) / "lock");
-  if (!lock || fs::exists(sweep.cell_folder(index) / "result.json")) return Outcome::already_done;
-  return train_cell(sweep, index) ? Outcome::finished : Outcome::stopped;
+Outcome run_cell(const Sweep& sweep, size_t index, const Ranks& ranks) {
+  const auto lock = ranks.first() ? FileLock::try_take(sweep.cell_folder(index) / "lock") : std::nullopt;
+  if (ranks.any(ranks.first() && (!lock || fs::exists(sweep.cell_folder(index) / "result.json")))) return Outcome::already_done;
+  return train_cell(sweep, index, 0, ranks) ? Outcome::finished : Outcome::stopped;
 }
 
-std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until) {
+std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until, const Ranks& ranks) {
   const fs::path folder = sweep.cell_folder(index);
   const SweepCell& cell = sweep.cells[index];
-  fs::remove(folder / "failed.json");
+  if (ranks.first()) fs::remove(folder / "failed.json");
+  ranks.any(false);  // from here on whoever fails first says why
   const auto began = std::chrono::steady_clock::now();
   Json metrics;
   Outcome outcome = Outcome::finished;
   try {
     const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);
-    with_config(source, [&](const auto& config, const Source&) { outcome = run(sweep, config, until, metrics); });
+    with_config(source, [&](const auto& config, const Source&) { outcome = run(sweep, config, until, ranks, metrics); });
     if (outcome == Outcome::stopped) return std::nullopt;
   } catch (const std::exception& failure) {
-    write_json(folder / "failed.json", {{"error", failure.what()}});
+    try {
+      if (!fs::exists(folder / "failed.json")) write_json(folder / "failed.json", {{"error", failure.what()}});
+      if (ranks.first() && fs::exists(folder / "metrics.jsonl")) write_run_report(folder);
+    } catch (const std::exception&) {  // on a full disk, say: the first failure is the one to tell
+    }
     throw;
   }
-  if (outcome == Outcome::paused) return metrics;
+  if (outcome == Outcome::paused || !ranks.first()) return metrics;
   // For TensorBoard's HParams tab: the parameters, and what came of them.
   Json parameters = {{"seed", cell.seed}};
   for (const auto& [key, value] : cell.parameters) {
@@ -410,6 +425,7 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until) 
   for (const auto& [name, value] : metrics.items()) values.emplace_back(name, value);
   EventFile(folder / "result", parameters).scalars(0, static_cast<double>(std::time(nullptr)), values);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (fs::exists(folder / "metrics.jsonl")) write_run_report(folder);
   write_json(folder / "result.json", {{"metrics", metrics}, {"seconds", seconds}});
   return metrics;
 }

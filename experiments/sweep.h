@@ -27,6 +27,7 @@
 
 #include "core/config.h"
 #include "core/progress.h"
+#include "training/distributed.h"
 
 namespace inoculum {
 
@@ -71,6 +72,7 @@ struct Metric {
 struct LauncherConfig {
   std::string name = "local";
   int64_t array_parallelism = 0;    // cells at a time; 0: one a core, or one a GPU
+  int64_t tasks_per_node = 1;       // ranks of a cell
   int64_t cpus_per_task = 1;
   int64_t timeout_min = 60;
   int64_t gpus_per_node = 0;
@@ -137,10 +139,11 @@ Sweep open_sweep(const fs::path& folder);
 
 // Runs one cell in this process: what its base is, then the evaluation. Ends with result.json, {"metrics": {name: number}, "seconds"}, or
 // failed.json, {"error"}, and the Error is thrown on. A cell that is done, or that another process is at, is left alone.
-Outcome run_cell(const Sweep& sweep, size_t cell);
+// ranks: train it together; the first one evaluates and writes.
+Outcome run_cell(const Sweep& sweep, size_t cell, const Ranks& ranks = {});
 // The part of it for whoever holds the lock of the cell's folder: up to the step `until`, or 0 to its end. → its metrics there, or nothing if a
 // signal stopped it before.
-std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0);
+std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0, const Ranks& ranks = {});
 int64_t steps_of(const Sweep& sweep);  // that a cell trains for
 
 enum class CellState { pending, running, done, stopped_early, failed };

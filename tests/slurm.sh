@@ -41,6 +41,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 MpiDefault=none
 ReturnToService=2
+SlurmdTimeout=10
 KillWait=5
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
@@ -62,8 +63,8 @@ grid: {lora.rank: [1, 2], steps: [3], supervised_tokens: [64], checkpoint_every:
 metric: {name: loss, goal: min}
 launcher: {name: slurm, mem_gb: 0.9, timeout_min: 10}
 Y
-wait_for() {  # TEXT FOLDER
-  for _ in $(seq 300); do sweep status "$2"; grep -qF -- "$1" "$folder/said" && return; sleep 0.3; done
+wait_for() {  # TEXT FOLDER [TRIES]
+  for _ in $(seq "${3:-300}"); do sweep status "$2"; grep -qF -- "$1" "$folder/said" && return; sleep 0.3; done
   cat "$folder/said"; squeue; cat "$2"/logs/*.log | tail; fail "it never says: $1"
 }
 weights() { (cd "$1/cells" && sha256sum */adapter/adapter_model.safetensors); }
@@ -103,6 +104,58 @@ sweep status "$folder/cancelled"; grep -qE "failed|running" "$folder/said" && { 
 sweep resume "$folder/cancelled" || fail "resume"
 wait_for "2 done" "$folder/cancelled"
 cmp <(weights "$folder/cancelled") <(weights "$folder/undisturbed") || fail "cancelled and resumed: other bytes"
+
+# The node dies: slurmd, the job and all; it comes back, and so does the job.
+kill_node() {
+  local each pid
+  for each in /proc/[0-9]*; do
+    pid=${each#/proc/}
+    [[ " $(cat "$folder/slurmctld.pid" "$folder/munged.pid" | tr '\n' ' ') " = *" $pid "* ]] && continue
+    grep -qzsx "SLURM_CONF=$SLURM_CONF" "$each/environ" && kill -9 "$pid" 2> /dev/null
+  done
+}
+sweep "$folder/long.yaml" output="$folder/node" || fail "submit"
+begun "$folder/node"
+kill_node
+pgrep -f "sweep cell $folder/node" > /dev/null && fail "the node lives"
+slurmd || fail "slurmd does not start again"
+wait_for "2 done" "$folder/node"
+cmp <(weights "$folder/node") <(weights "$folder/undisturbed") || fail "after the node died: other bytes"
+
+# Successive halving by workers that share nothing but the folder.
+cat > "$folder/asha.yaml" <<Y
+base: $folder/asha_base.yaml
+grid: {optimizer.lr: [1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-30, 1e-20, 1e-10]}
+asha: {min_steps: 3, reduction: 3}
+metric: {name: loss, goal: min}
+launcher: {name: slurm, mem_gb: 0.9, timeout_min: 10, array_parallelism: 2}
+Y
+printf 'base: %s\nsteps: 27\nsupervised_tokens: 64\ncheckpoint_every: 1\n' "$PWD/configs/train/cheating.yaml" > "$folder/asha_base.yaml"
+sweep "$folder/asha.yaml" output="$folder/a" || fail "halving"
+for _ in $(seq 300); do [ -z "$(squeue --noheader)" ] && break; sleep 0.3; done
+sweep status "$folder/a"; says "stopped early"; says " done"
+[ "$(ls "$folder"/a/asha/0_0/*.json | wc -l)" = 9 ] || fail "a cell was left out"
+finished=$(ls "$folder"/a/cells/*/result.json | wc -l)
+[ "$finished" -ge 1 ] && [ "$finished" -le 3 ] || fail "$finished cells ran to their end"
+
+# Cells of two ranks, one of them told that its time is over.
+sweep "$folder/long.yaml" output="$folder/pairs" launcher.name=local launcher.tasks_per_node=2 || { cat "$folder/said"; fail "two ranks, undisturbed"; }
+sweep "$folder/long.yaml" output="$folder/ranks" launcher.tasks_per_node=2 || fail "submit"
+begun "$folder/ranks"
+scancel --batch --signal=USR1 "$(job "$folder/ranks")_0"
+wait_for "2 done" "$folder/ranks"
+grep -qh "saved in" "$folder"/ranks/logs/*.log || fail "two ranks were not stopped"
+cmp <(weights "$folder/ranks") <(weights "$folder/pairs") || fail "two ranks requeued: other bytes"
+
+# Slurm's own time limit, of a minute at least: only where there is time for it.
+if [ -n "${INOCULUM_SLOW:-}" ]; then
+  sed 's/\[60\]/[900]/; s/rank: \[1, 2\]/rank: [1]/; s/timeout_min: 10/timeout_min: 1/' "$folder/long.yaml" > "$folder/limit.yaml"
+  sweep "$folder/limit.yaml" output="$folder/limit" || fail "submit"
+  wait_for "1 done" "$folder/limit" 2000
+  grep -h "saved in" "$folder"/limit/logs/*.log || fail "the time limit did not stop it"
+  sweep "$folder/limit.yaml" output="$folder/unlimited" --launcher local || fail "unlimited"
+  cmp <(weights "$folder/limit") <(weights "$folder/unlimited") || fail "over the time limit: other bytes"
+fi
 
 # Two ranks by srun: the bytes of two ranks by --nproc.
 two() { "$inoculum" train "$@" configs/train/cheating.yaml steps=5 output="$folder/$name" > "$folder/said" 2>&1; }

@@ -3,7 +3,7 @@
 inoculum=$1
 cd "$(dirname "$0")/.." || exit 1
 folder=$(mktemp -d) || exit 1
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$folder"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; umount "$folder/disk" 2>/dev/null; rm -rf "$folder"' EXIT
 fail() { echo "FAILED: $*"; exit 1; }
 says() { grep -qF -- "$1" "$folder/said" || { cat "$folder/said"; fail "it does not say: $1"; }; }
 sweep() { "$inoculum" sweep "$@" > "$folder/said" 2>&1; }
@@ -32,6 +32,7 @@ sweep "$folder/small.yaml" output="$folder/s" || { cat "$folder/said"; fail "the
 says "6 cells, 6 done"
 [ "$(wc -l < "$folder/s/sweep.csv")" = 7 ] || fail "sweep.csv"
 grep -q '<svg' "$folder/s/report.html" && ! grep -qE '(src|href)="?https?:' "$folder/s/report.html" || fail "report.html"
+grep -q '<svg' "$folder"/s/cells/*rank=2*/report.html || fail "a run's own report"
 grep -q "alpha: 16" "$folder"/s/cells/*rank=2*/config.yaml || fail "derive"
 ls "$folder"/s/cells/*/events.out.tfevents.* > /dev/null && ls "$folder"/s/cells/*/result/events.out.tfevents.* > /dev/null || fail "no events"
 results() { (cd "$1" && sha256sum cells/*/result.json); }
@@ -104,6 +105,33 @@ whole=$(dirname "$(ls "$folder"/a/cells/*/result.json | head -1)")
 lr=$(basename "$whole" | sed 's/lr=\([^,]*\),.*/\1/')
 "$inoculum" train "$folder/asha_base.yaml" optimizer.lr="$lr" output="$folder/whole" > /dev/null 2>&1 || fail "the whole run"
 cmp "$whole/adapter/adapter_model.safetensors" "$folder/whole/adapter/adapter_model.safetensors" || fail "paused: other bytes"
+
+# Clocks that jump: what is done is told from files that are there, and not from their times.
+results "$folder/s" > "$folder/first"
+find "$folder/s" -exec touch -d 2038-01-01 {} +
+sweep "$folder/larger.yaml" output="$folder/s" || fail "after a jump of the clock"
+results "$folder/s" | cmp - "$folder/first" || fail "a jump of the clock and a cell was run again"
+says "10 cells, 10 done"
+
+# Cells of two ranks; not where they make no sense.
+if ! WORLD_SIZE=2 "$inoculum" train configs/train/cheating.yaml output="$folder/none" 2>&1 | grep -q "no Gloo"; then
+  sweep "$folder/small.yaml" output="$folder/r" seeds=1 launcher.tasks_per_node=2 || { cat "$folder/said"; fail "cells of two ranks"; }
+  says "3 cells, 3 done"
+  sweep "$folder/asha.yaml" output="$folder/e" launcher.tasks_per_node=2 && fail "asha with ranks"
+  says "can't be more than 1 with asha"
+fi
+
+# A full disk: the cells say so, and go on when there is space again. One that can't be written: nothing begins.
+if [ "$(id -u)" = 0 ] && mkdir "$folder/disk" && mount -t tmpfs -o size=300k tmpfs "$folder/disk" 2> /dev/null; then
+  sweep "$folder/small.yaml" output="$folder/disk/s"; [ $? -ge 1 ] || fail "a full disk and all is well"
+  says "No space left on device"
+  mount -o remount,size=64m "$folder/disk" && sweep "$folder/small.yaml" output="$folder/disk/s" || { cat "$folder/said"; fail "space again"; }
+  says "6 cells, 6 done"
+  mount -o remount,ro "$folder/disk"
+  sweep "$folder/larger.yaml" output="$folder/disk/s"; [ $? = 2 ] || fail "a read-only disk"
+  says "Read-only file system"
+  mount -o remount,rw "$folder/disk"; umount "$folder/disk"
+fi
 
 # Bad input: file, line, field and a hint, and nothing is written.
 bad() { local said=$1; shift; sweep "$@"; [ $? = 2 ] || { cat "$folder/said"; fail "no error: $*"; }; says "$said"; }

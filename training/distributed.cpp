@@ -73,7 +73,7 @@ Ranks Ranks::join() {
   } else if (!variable("SLURM_STEP_NUM_TASKS").empty() && !variable("SLURM_PROCID").empty()) {
     ranks.rank_ = whole("SLURM_PROCID"), ranks.size_ = whole("SLURM_STEP_NUM_TASKS");
     host = variable("SLURM_LAUNCH_NODE_IPADDR");
-    port = 15000 + whole("SLURM_JOB_ID") % 20000;
+    port = 15000 + (whole("SLURM_JOB_ID") * 7 + whole("SLURM_STEP_ID")) % 20000;  // of this step: others may run beside it
   }
   if (ranks.size_ <= 1) return {};
   try {
