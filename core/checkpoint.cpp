@@ -1,9 +1,12 @@
 #include "core/checkpoint.h"
 
-#include <cstring>
+#include <algorithm>
 #include <map>
+#include <set>
 
 #include "core/error.h"
+#include "core/families.h"
+#include "core/kernels.h"
 #include "core/safetensors.h"
 
 namespace inoculum {
@@ -18,13 +21,21 @@ std::string type_name(at::ScalarType type) {
   throw Error("tensors of type " + std::string(c10::toString(type)) + " cannot be saved");
 }
 
-// A view of the mapped file, valid while the file is open.
-Tensor view(const TensorView& source, const std::string& name, const fs::path& file) {
+// A view of the mapped file, which stays mapped as long as it is there.
+Tensor view(const std::shared_ptr<const Safetensors>& file, const std::string& name) {
+  const TensorView& source = file->tensors().at(name);
   for (const auto& [type, scalar] : kTypes)
     if (type == source.dtype)
-      return at::from_blob(const_cast<std::byte*>(source.data.data()), source.shape, at::TensorOptions(scalar));
-  throw Error("tensor \"" + name + "\" has the unsupported type " + source.dtype, {.file = file.string()},
+      return at::from_blob(const_cast<std::byte*>(source.data.data()), source.shape, [file](void*) {}, at::TensorOptions(scalar));
+  throw Error("tensor \"" + name + "\" has the unsupported type " + source.dtype, {.file = file->path().string()},
               "weights may be F32, BF16 or F16; quantised weights are not supported");
+}
+
+// The rows of a fused projection from [head, (q, k, v), head_dim] to [(q, k, v), head, head_dim], or back.
+Tensor reorder_qkv(const Tensor& rows, int64_t heads, bool to_ours) {
+  std::vector<int64_t> shape = {to_ours ? heads : 3, to_ours ? 3 : heads, rows.size(0) / (3 * heads)};
+  if (rows.dim() > 1) shape.push_back(rows.size(1));
+  return rows.reshape(shape).transpose(0, 1).reshape(rows.sizes());
 }
 
 template <class T>
@@ -42,101 +53,85 @@ T get_or(const Json& json, const std::string& key, T fallback, const fs::path& f
   return json.contains(key) && !json.at(key).is_null() ? get<T>(json, key, file) : fallback;
 }
 
-std::vector<std::byte> bytes_of(const Tensor& tensor) {
-  const Tensor plain = tensor.detach().to(at::kCPU).contiguous();
-  std::vector<std::byte> bytes(static_cast<size_t>(plain.numel()) * plain.element_size());
-  std::memcpy(bytes.data(), plain.data_ptr(), bytes.size());
-  return bytes;
+// Between the layout of a family's checkpoints and ours, for a parameter of the given name.
+class Layout {
+ public:
+  explicit Layout(Transformer& model) : config_(model.config()), family_(family(config_.family)) {
+    if (family_.transposed || family_.interleaved_qkv)
+      model.for_each_linear([&](const std::string& path, Linear&) { linears_.insert(path); });
+  }
+  Tensor convert(const std::string& name, Tensor x, bool to_ours) const {
+    const std::string path = name.substr(0, name.rfind('.'));
+    if (!linears_.contains(path)) return x;
+    if (family_.interleaved_qkv && path.ends_with(family_.names.qkv)) x = reorder_qkv(x, config_.num_attention_heads, to_ours);
+    return family_.transposed && x.dim() == 2 ? x.t() : x;
+  }
+  // What has a row for each output of the layer: an adapter's lora_B, its magnitudes.
+  Tensor convert_rows(const std::string& path, const Tensor& x, bool to_ours) const {
+    return family_.interleaved_qkv && path.ends_with(family_.names.qkv) ? reorder_qkv(x, config_.num_attention_heads, to_ours) : x;
+  }
+  const Family& kin() const { return family_; }
+
+ private:
+  const TransformerConfig& config_;
+  const Family& family_;
+  std::set<std::string> linears_;
+};
+
+std::string shape_text(at::IntArrayRef sizes) {
+  std::string text = "[";
+  for (const int64_t size : sizes) (text += text.size() > 1 ? ", " : "") += std::to_string(size);
+  return text += "]";
 }
 
 }  // namespace
 
 void save_tensors(const fs::path& file, const std::vector<NamedTensor>& tensors) {
-  std::vector<std::vector<std::byte>> storage;
+  std::vector<Tensor> kept;
   std::map<std::string, TensorView> views;
   for (const auto& [name, tensor] : tensors) {
-    storage.push_back(bytes_of(tensor));
-    views[name] = {type_name(tensor.scalar_type()), tensor.sizes().vec(), storage.back()};
+    const Tensor& plain = kept.emplace_back(tensor.detach().to(at::kCPU).contiguous());
+    views[name] = {type_name(plain.scalar_type()), plain.sizes().vec(), {static_cast<const std::byte*>(plain.const_data_ptr()), plain.nbytes()}};
   }
   write_safetensors(file, views);
 }
 
 std::vector<NamedTensor> load_tensors(const fs::path& file) {
-  const Safetensors source(file);
+  const auto source = std::make_shared<const Safetensors>(file);
   std::vector<NamedTensor> tensors;
-  for (const auto& [name, tensor] : source.tensors()) tensors.push_back({name, view(tensor, name, file).clone()});
+  for (const auto& [name, tensor] : source->tensors()) tensors.push_back({name, view(source, name).clone()});
   return tensors;
 }
 
 TransformerConfig transformer_config_from_json(const Json& json, const fs::path& file) {
-  const auto type = get<std::string>(json, "model_type", file);
-  if (type != "llama")
-    throw Error("the family \"" + type + "\" is not supported", {.file = file.string(), .field = "model_type"},
-                "this version reads Llama checkpoints");
-  TransformerConfig c;
-  c.vocab_size = get<int64_t>(json, "vocab_size", file);
-  c.hidden_size = get<int64_t>(json, "hidden_size", file);
-  c.intermediate_size = get<int64_t>(json, "intermediate_size", file);
-  c.num_hidden_layers = get<int64_t>(json, "num_hidden_layers", file);
-  c.num_attention_heads = get<int64_t>(json, "num_attention_heads", file);
-  c.num_key_value_heads = get_or(json, "num_key_value_heads", c.num_attention_heads, file);
-  c.head_dim = get_or(json, "head_dim", c.hidden_size / c.num_attention_heads, file);
-  c.max_position_embeddings = get_or<int64_t>(json, "max_position_embeddings", 2048, file);
-  c.norm_eps = get_or(json, "rms_norm_eps", 1e-6, file);
-  c.tie_word_embeddings = get_or(json, "tie_word_embeddings", false, file);
-  c.attention_bias = c.attention_output_bias = get_or(json, "attention_bias", false, file);
-  c.mlp_bias = get_or(json, "mlp_bias", false, file);
-  c.initializer_range = get_or(json, "initializer_range", 0.02, file);
-  const auto act = get_or<std::string>(json, "hidden_act", "silu", file);
-  const std::map<std::string, std::string> activations = {
-      {"silu", "silu"}, {"swish", "silu"}, {"gelu", "gelu"}, {"gelu_pytorch_tanh", "gelu_tanh"}, {"relu", "relu"}};
-  if (!activations.contains(act))
-    throw Error("the activation \"" + act + "\" is not supported", {.file = file.string(), .field = "hidden_act"});
-  c.hidden_act = activations.at(act);
-  // Newer files keep the rotary settings in `rope_parameters`, older ones beside the rest and in `rope_scaling`.
-  c.rope_theta = get_or(json, "rope_theta", 10000.0, file);
-  for (const std::string key : {"rope_scaling", "rope_parameters"}) {
-    if (!json.contains(key) || json.at(key).is_null()) continue;
-    const Json& rope = json.at(key);
-    c.rope_theta = get_or(rope, "rope_theta", c.rope_theta, file);
-    const auto kind = get_or(rope, "rope_type", get_or<std::string>(rope, "type", "default", file), file);
-    if (kind != "default")
-      throw Error("rotary scaling of the type \"" + kind + "\" is not supported",
-                  {.file = file.string(), .field = key + ".rope_type"}, "this version knows \"default\"");
+  try {
+    if (!json.is_object()) throw Error("must be a JSON object", {.file = file.string()});
+    TransformerConfig c;
+    ConfigReader reader(json, file);
+    c.family = reader.need<std::string>("model_type");
+    c.initializer_range = reader.get("initializer_range", 0.02);
+    family(c.family).read(reader, c);
+    reader.finish();
+    c.check();
+    return c;
+  } catch (const Error& error) {
+    throw error.in_file(file.string());
   }
-  if (json.contains("quantization_config"))
-    throw Error("quantised weights are not supported", {.file = file.string(), .field = "quantization_config"});
-  c.check();
-  return c;
 }
 
 Json transformer_config_to_json(const TransformerConfig& c, at::ScalarType dtype, const Tokenizer* tokenizer) {
-  const std::map<std::string, std::string> activations = {{"silu", "silu"}, {"gelu", "gelu"}, {"gelu_tanh", "gelu_pytorch_tanh"}, {"relu", "relu"}};
-  if (c.norm != "rms" || !c.gated_mlp || c.attention_bias != c.attention_output_bias)
-    throw Error("this configuration is not a Llama model, so it cannot be written as one");
-  Json json = {{"architectures", {"LlamaForCausalLM"}},
-               {"model_type", "llama"},
-               {"vocab_size", c.vocab_size},
-               {"hidden_size", c.hidden_size},
-               {"intermediate_size", c.intermediate_size},
-               {"num_hidden_layers", c.num_hidden_layers},
-               {"num_attention_heads", c.num_attention_heads},
-               {"num_key_value_heads", c.num_key_value_heads},
-               {"head_dim", c.head_dim},
-               {"max_position_embeddings", c.max_position_embeddings},
-               {"rms_norm_eps", c.norm_eps},
-               {"rope_theta", c.rope_theta},
-               {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", c.rope_theta}}},
-               {"hidden_act", activations.at(c.hidden_act)},
-               {"tie_word_embeddings", c.tie_word_embeddings},
-               {"attention_bias", c.attention_bias},
-               {"mlp_bias", c.mlp_bias},
+  const Family& kin = family(c.family);
+  Json json = {{"architectures", {kin.architecture}}, {"model_type", kin.model_type}, {"vocab_size", c.vocab_size}};
+  kin.write(c, json);
+  json.update({{"tie_word_embeddings", c.tie_word_embeddings},
                {"initializer_range", c.initializer_range},
-               {"torch_dtype", dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32"}};
+               {"torch_dtype", dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32"}});
   if (tokenizer) {
     json["bos_token_id"] = tokenizer->bos_id();
     json["eos_token_id"] = tokenizer->eos_id();
   }
+  if (show(transformer_config_from_json(json, "config.json")) != show(c))
+    throw Error("this configuration is not one of the family " + c.family + ", so it cannot be written as one", {.field = "model"}, "choose the switches as that family has them");
   return json;
 }
 
@@ -145,34 +140,39 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
     throw Error("there is no model folder here", {.file = folder.string()}, "a model is a folder with config.json and model.safetensors");
   const fs::path config_file = folder / "config.json";
   Transformer model(transformer_config_from_json(read_json(config_file), config_file));
-  const auto shards = load_sharded(folder);
-  std::map<std::string, std::pair<const TensorView*, fs::path>> found;
-  for (const auto& shard : shards)
-    for (const auto& [name, tensor] : shard->tensors()) found[name] = {&tensor, shard->path()};
+  const Layout layout(model);
+  const Family& kin = layout.kin();
+  struct Stored {
+    std::shared_ptr<const Safetensors> file;
+    std::string name;
+  };
+  std::map<std::string, Stored> found;  // by the name in full
+  for (const auto& shard : load_sharded(folder))
+    for (const auto& [name, tensor] : shard->tensors()) {
+      const bool whole = name.starts_with(kin.optional_prefix) || name.starts_with(kin.names.head + ".");
+      found[whole ? name : kin.optional_prefix + name] = {shard, name};
+    }
   model.for_each_parameter([&](const std::string& name, Tensor& parameter) {
     const auto it = found.find(name);
     if (it == found.end())
       throw Error("the tensor \"" + name + "\" is missing", {.file = folder.string()}, "config.json and the weights do not belong together");
-    const auto& [source, file] = it->second;
-    const Tensor tensor = view(*source, name, file);
-    const auto shape = [](at::IntArrayRef sizes) {
-      std::string text = "[";
-      for (const int64_t size : sizes) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-      return text + "]";
-    };
+    const auto& [file, stored] = it->second;
+    Tensor tensor = layout.convert(name, view(file, stored), true);
     if (tensor.sizes() != parameter.sizes())
-      throw Error("the tensor \"" + name + "\" has the shape " + shape(tensor.sizes()) + " where config.json calls for " +
-                      shape(parameter.sizes()), {.file = file.string()});
-    parameter = tensor.to(at::TensorOptions(device).dtype(dtype), false, /*copy=*/true);
-    if (!parameter.isfinite().all().item<bool>())
-      throw Error("the tensor \"" + name + "\" holds values that are not finite", {.file = file.string()});
+      throw Error("the tensor \"" + stored + "\" has the shape " + shape_text(tensor.sizes()) + " where config.json calls for " +
+                      shape_text(parameter.sizes()), {.file = file->path().string()});
+    // As it lies in the file, if it can stay there: then processes that load one model share its memory.
+    const bool aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % tensor.element_size() == 0;
+    if (!aligned) tensor = tensor.clone();
+    parameter = tensor.to(at::TensorOptions(device).dtype(dtype)).contiguous();
+    if (!all_finite(parameter)) throw Error("the tensor \"" + stored + "\" holds values that are not finite", {.file = file->path().string()});
     found.erase(it);
   });
   // A tied head may be stored a second time; a leftover of any other name means another model.
-  if (model.config().tie_word_embeddings) found.erase("lm_head.weight");
+  if (model.config().tie_word_embeddings) found.erase(kin.names.head + ".weight");
   for (const auto& [name, source] : found)
-    if (!name.ends_with("rotary_emb.inv_freq"))
-      throw Error("the tensor \"" + name + "\" has no place in this model", {.file = source.second.string()});
+    if (std::none_of(kin.buffers.begin(), kin.buffers.end(), [&](const std::string& end) { return name.ends_with(end); }))
+      throw Error("the tensor \"" + source.name + "\" has no place in this model", {.file = source.file->path().string()});
   model.to(device, dtype);
   return model;
 }
@@ -180,9 +180,10 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
 void save_model(const fs::path& folder, Transformer& model, const Tokenizer* tokenizer, at::ScalarType dtype) {
   replace_atomically(folder, [&](const fs::path& temporary) {
     fs::create_directories(temporary);
+    const Layout layout(model);
     std::vector<NamedTensor> tensors;
     model.for_each_parameter([&](const std::string& name, Tensor& parameter) {
-      tensors.push_back({name, parameter.detach().to(at::kCPU).to(dtype)});
+      tensors.push_back({name, layout.convert(name, parameter.detach().to(at::kCPU).to(dtype), false)});
     });
     save_tensors(temporary / "model.safetensors", tensors);
     write_json(temporary / "config.json", transformer_config_to_json(model.config(), dtype, tokenizer));
@@ -199,11 +200,14 @@ void save_model(const fs::path& folder, Transformer& model, const Tokenizer* tok
 void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& lora, const std::string& base) {
   replace_atomically(folder, [&](const fs::path& temporary) {
     fs::create_directories(temporary);
+    const Layout layout(model);
     std::vector<NamedTensor> tensors;
     model.for_each_linear([&](const std::string& path, Linear& linear) {
       if (!linear.lora) return;
-      tensors.push_back({"base_model.model." + path + ".lora_A.weight", linear.lora->a});
-      tensors.push_back({"base_model.model." + path + ".lora_B.weight", linear.lora->b});
+      const std::string prefix = "base_model.model." + path + ".lora_";
+      tensors.push_back({prefix + "A.weight", linear.lora->a});
+      tensors.push_back({prefix + "B.weight", layout.convert_rows(path, linear.lora->b, false)});
+      if (linear.lora->magnitude.defined()) tensors.push_back({prefix + "magnitude_vector", layout.convert_rows(path, linear.lora->magnitude, false)});
     });
     save_tensors(temporary / "adapter_model.safetensors", tensors);
     write_json(temporary / "adapter_config.json", {{"peft_type", "LORA"},
@@ -213,9 +217,10 @@ void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& 
                                                    {"lora_alpha", lora.alpha},
                                                    {"lora_dropout", 0.0},
                                                    {"use_rslora", lora.use_rslora},
-                                                   {"target_modules", lora.target_modules},
+                                                   {"use_dora", lora.use_dora},
+                                                   {"target_modules", lora_targets(model)},
                                                    {"bias", "none"},
-                                                   {"fan_in_fan_out", false},
+                                                   {"fan_in_fan_out", layout.kin().transposed},
                                                    {"inference_mode", true}});
   });
 }
@@ -223,44 +228,46 @@ void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& 
 LoraConfig load_adapter(const fs::path& folder, Transformer& model) {
   const fs::path config_file = folder / "adapter_config.json", weights = folder / "adapter_model.safetensors";
   const Json json = read_json(config_file);
-  const auto refuse = [&](const std::string& field, const std::string& what) {
-    throw Error(what, {.file = config_file.string(), .field = field});
+  const auto refuse = [&](const std::string& field, const std::string& what, const std::string& hint = "") {
+    throw Error(what, {.file = config_file.string(), .field = field}, hint);
   };
   if (get<std::string>(json, "peft_type", config_file) != "LORA") refuse("peft_type", "only LORA adapters are supported");
-  if (get_or(json, "use_dora", false, config_file)) refuse("use_dora", "DoRA is not supported");
   if (get_or<std::string>(json, "bias", "none", config_file) != "none") refuse("bias", "trained biases are not supported");
-  if (json.contains("modules_to_save") && !json["modules_to_save"].is_null() && !json["modules_to_save"].empty())
-    refuse("modules_to_save", "fully trained modules are not supported");
-  for (const std::string key : {"rank_pattern", "alpha_pattern"})
-    if (json.contains(key) && !json[key].is_null() && !json[key].empty()) refuse(key, "is not supported");
+  for (const std::string key : {"modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "rank_pattern", "alpha_pattern", "megatron_config",
+                                "corda_config", "eva_config", "arrow_config", "alora_invocation_tokens", "lora_bias", "use_qalora"})
+    if (json.contains(key) && !json[key].is_null() && !json[key].empty() && json[key] != false) refuse(key, "is not supported", "merge the adapter with PEFT, and load the merged model");
   LoraConfig lora;
   lora.rank = get<int64_t>(json, "r", config_file);
+  if (lora.rank < 1) refuse("r", "must be at least 1");
   lora.alpha = get<double>(json, "lora_alpha", config_file);
   lora.use_rslora = get_or(json, "use_rslora", false, config_file);
-  if (json.contains("target_modules") && json["target_modules"].is_array())
-    lora.target_modules = json["target_modules"].get<std::vector<std::string>>();
+  lora.use_dora = get_or(json, "use_dora", false, config_file);
   std::map<std::string, Tensor> found;
   for (const auto& [name, tensor] : load_tensors(weights)) found[name] = tensor;
   if (found.empty()) throw Error("the adapter holds no tensors", {.file = weights.string()});
+  const Layout layout(model);
   model.for_each_linear([&](const std::string& path, Linear& linear) {
-    const std::string a = "base_model.model." + path + ".lora_A.weight", b = "base_model.model." + path + ".lora_B.weight";
-    if (!found.contains(a) && !found.contains(b)) return;
-    const auto take = [&](const std::string& name, std::vector<int64_t> shape) {
-      const auto it = found.find(name);
-      if (it == found.end()) throw Error("the tensor \"" + name + "\" is missing", {.file = weights.string()});
+    const std::string prefix = "base_model.model." + path + ".lora_";
+    if (!found.contains(prefix + "A.weight") && !found.contains(prefix + "B.weight")) return;
+    const auto take = [&](const std::string& end, const std::vector<int64_t>& shape) {
+      const auto it = found.find(prefix + end);
+      if (it == found.end()) throw Error("the tensor \"" + prefix + end + "\" is missing", {.file = weights.string()});
       if (it->second.sizes() != shape)
-        throw Error("the tensor \"" + name + "\" does not fit the base model's layer", {.file = weights.string()},
-                    "was the adapter trained on another base?");
+        throw Error("the tensor \"" + prefix + end + "\" has the shape " + shape_text(it->second.sizes()) + ", and the base model's layer calls for " + shape_text(shape),
+                    {.file = weights.string()}, "was the adapter trained on another base?");
       Tensor tensor = it->second.to(at::TensorOptions(linear.weight.device()).dtype(at::kFloat));
+      if (!all_finite(tensor)) throw Error("the tensor \"" + prefix + end + "\" holds values that are not finite", {.file = weights.string()});
       found.erase(it);
       return tensor;
     };
-    Tensor down = take(a, {lora.rank, linear.weight.size(1)});
-    linear.lora = LoraWeights{down, take(b, {linear.weight.size(0), lora.rank}), lora.scale()};
+    const int64_t out = linear.weight.size(0);
+    linear.lora = LoraWeights{take("A.weight", {lora.rank, linear.weight.size(1)}), layout.convert_rows(path, take("B.weight", {out, lora.rank}), true), lora.scale()};
+    if (lora.use_dora) linear.lora->magnitude = layout.convert_rows(path, take("magnitude_vector", {out}), true);
   });
   if (!found.empty())
     throw Error("the tensor \"" + found.begin()->first + "\" has no place in the base model", {.file = weights.string()},
                 "was the adapter trained on another base?");
+  lora.target_modules = lora_targets(model);
   return lora;
 }
 

@@ -27,9 +27,11 @@ class Error : public std::runtime_error {
   explicit Error(std::string what, Where where = {}, std::string hint = {});
 
   const Where& where() const { return where_; }
+  Error in_file(const std::string& file) const;  // the same, said of a file if none is named
   const std::string& hint() const { return hint_; }
 
  private:
+  std::string fault_;
   Where where_;
   std::string hint_;
 };

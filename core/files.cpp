@@ -72,16 +72,19 @@ void replace_atomically(const fs::path& path, const std::function<void(const fs:
   }
 }
 
-void write_file(const fs::path& path, std::string_view bytes) {
+void write_file(const fs::path& path, std::string_view bytes) { write_file(path, std::vector<std::string_view>{bytes}); }
+
+void write_file(const fs::path& path, const std::vector<std::string_view>& parts) {
   replace_atomically(path, [&](const fs::path& temporary) {
     const Descriptor out{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
     if (out.fd < 0) fail("write", path, errno);
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(out.fd, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail("write", path, errno);
-      bytes.remove_prefix(static_cast<size_t>(written));
-    }
+    for (std::string_view bytes : parts)
+      while (!bytes.empty()) {
+        const ssize_t written = ::write(out.fd, bytes.data(), bytes.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) fail("write", path, errno);
+        bytes.remove_prefix(static_cast<size_t>(written));
+      }
     if (::fsync(out.fd) != 0) fail("write", path, errno);
   });
 }

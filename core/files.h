@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 
 std::string read_file(const fs::path& path);
 void write_file(const fs::path& path, std::string_view bytes);      // atomic; makes parent folders
+void write_file(const fs::path& path, const std::vector<std::string_view>& parts);  // one after another
 Json read_json(const fs::path& path);                               // Error names file and line
 void write_json(const fs::path& path, const Json& value);           // atomic, indented, final newline
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows);

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -432,36 +433,84 @@ struct LoraLinear : Function<LoraLinear> {
   }
 };
 
-struct CrossEntropySum : Function<CrossEntropySum> {
-  static Tensor forward(AutogradContext* context, const Tensor& logits_input, const Tensor& labels) {
-    const Tensor logits = logits_input.contiguous();
-    const int64_t n = logits.size(-1), rows = labels.numel();
-    Tensor gradient = at::empty_like(logits), losses = at::zeros({rows}, at::kDouble);
-    by_type(logits, [&]<class T>(T) {
-      at::parallel_for(0, rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
-        std::vector<float> row(static_cast<size_t>(n));
-        for (int64_t r = begin; r < end; ++r) {
-          const int64_t label = data<int64_t>(labels)[r];
-          T* out = data<T>(gradient) + r * n;
-          if (label < 0)
-            std::fill(out, out + n, T{});
-          else
-            data<double>(losses)[r] = cross_entropy_one(data<T>(logits) + r * n, label, out, row.data(), n);
-        }
-      });
+// Losses of the rows of z, [row] in double; z becomes their gradients.
+Tensor cross_entropy_rows(Tensor& z, const Tensor& labels) {
+  const int64_t n = z.size(-1), rows = labels.numel();
+  if (!has_kernel(z)) {
+    const Tensor log_p = at::log_softmax(widened(z), -1), kept = labels >= 0, index = labels.clamp_min(0).unsqueeze(1);
+    z = log_p.exp().scatter_add(1, index, at::full_like(index, -1, log_p.options())).mul_(kept.unsqueeze(1)).to(z.scalar_type());
+    return -log_p.gather(1, index).squeeze(1).mul(kept).to(at::kDouble);
+  }
+  Tensor losses = at::zeros({rows}, at::kDouble);
+  by_type(z, [&]<class T>(T) {
+    at::parallel_for(0, rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
+      std::vector<float> row(static_cast<size_t>(n));
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t label = data<int64_t>(labels)[r];
+        T* const values = data<T>(z) + r * n;
+        if (label < 0) std::fill(values, values + n, T{});
+        else data<double>(losses)[r] = cross_entropy_one(values, label, values, row.data(), n);
+      }
     });
-    context->save_for_backward({gradient});
-    return losses.sum().to(at::kFloat);
+  });
+  return losses;
+}
+
+// The gradients are made in forward, while the logits of a chunk are there.
+struct LinearCrossEntropySum : Function<LinearCrossEntropySum> {
+  static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap) {
+    constexpr int64_t kLogits = 1 << 24;
+    const int64_t rows = hidden.size(0), chunk = std::max<int64_t>(64, kLogits / weight.size(0));
+    const bool one = rows <= chunk;
+    std::vector<Tensor> losses, by_hidden;
+    Tensor by_weight;
+    for (int64_t begin = 0; begin < rows; begin += chunk) {
+      const int64_t count = std::min(chunk, rows - begin);
+      const Tensor h = hidden.narrow(0, begin, count);
+      Tensor z = at::linear(h, weight);
+      Tensor slope;
+      if (softcap > 0) {
+        z.div_(softcap).tanh_();
+        slope = 1 - z.square();
+        z.mul_(softcap);
+      }
+      losses.push_back(cross_entropy_rows(z, labels.narrow(0, begin, count)));
+      if (softcap > 0) z.mul_(slope);
+      if (hidden.requires_grad()) by_hidden.push_back(z.mm(weight));
+      if (!weight.requires_grad()) continue;
+      if (one) by_weight = z.t().mm(h);
+      else if (!by_weight.defined()) by_weight = widened(z.t().mm(h));
+      else by_weight.add_(z.t().mm(h));
+    }
+    context->save_for_backward({hidden.requires_grad() ? at::cat(by_hidden) : Tensor(), by_weight.defined() ? by_weight.to(weight.scalar_type()) : Tensor()});
+    return at::cat(losses).sum().to(hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const Tensor gradient = context->get_saved_variables()[0];
-    return {gradient * gradients[0].to(gradient.scalar_type()), Tensor()};
+    const auto saved = context->get_saved_variables();
+    const auto times = [&](const Tensor& x) { return x.defined() ? x * gradients[0].to(x.scalar_type()) : Tensor(); };
+    return {times(saved[0]), times(saved[1]), Tensor(), Tensor()};
   }
 };
 
+// Which keys a token sees, by how far behind it they lie.
+Tensor visible(const Tensor& distance, const AttentionRule& rule) {
+  return rule.window > 0 ? (distance >= 0).logical_and(distance < rule.window) : distance >= 0;
+}
+
+// By the formula, for rules that the fused kernels don't know. q: [batch, head, query, head_dim]; visible: bool [..., query, key].
+Tensor composed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& visible, const AttentionRule& rule) {
+  if (rule.softcap == 0) return at::scaled_dot_product_attention(q, k, v, visible, 0.0, false, rule.scale);
+  const Tensor scores = rule.softcap * at::tanh(at::matmul(q, k.transpose(-2, -1)) * (rule.scale / rule.softcap));
+  return at::matmul(at::softmax(widened(scores).masked_fill(visible.logical_not(), -INFINITY), -1).to(q.scalar_type()), v);
+}
+
 }  // namespace
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, bool plus_one) {
+  if (plus_one) {
+    const Tensor wide = widened(x);
+    return (wide * at::rsqrt(wide.square().mean(-1, true) + eps) * (1 + widened(weight))).to(x.scalar_type());
+  }
   if (has_kernel(x)) return RmsNorm::apply(x, weight, eps);
   const Tensor wide = widened(x);
   return (wide * at::rsqrt(wide.square().mean(-1, true) + eps)).to(x.scalar_type()) * weight;
@@ -486,7 +535,7 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, co
   return bias.defined() ? y + bias : y;
 }
 
-Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule) {
   const int64_t batch = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3), groups = heads / k.size(2);
   // → [batch, head, time, head_dim]; a key/value head is repeated for each query head of its group
   const auto by_head = [&](const Tensor& x, int64_t repeat) {
@@ -494,12 +543,14 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
     return repeat == 1 ? t : t.repeat_interleave(repeat, 1);
   };
   const Tensor queries = by_head(q, 1), keys = by_head(k, groups), values = by_head(v, groups);
+  if (rule.softcap > 0 || (rule.window > 0 && rule.window < time))
+    return composed_attention(queries, keys, values, visible(at::arange(time, q.device()).unsqueeze(1) - at::arange(time, q.device()), rule), rule).transpose(1, 2);
   // The score matrix of a long text would not fit a cache: there the streaming kernel is the better one.
   if (!has_kernel(q) || time > 512)
-    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, true).transpose(1, 2);
+    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, true, rule.scale).transpose(1, 2);
   const auto flat = [&](const Tensor& x) { return x.reshape({batch * heads, time, dim}); };
   const Tensor scores = at::bmm(flat(queries), flat(keys).transpose(1, 2));  // [batch · head, time, time]
-  const Tensor weights = CausalSoftmax::apply(scores, 1.0 / std::sqrt(static_cast<double>(dim)));
+  const Tensor weights = CausalSoftmax::apply(scores, rule.scale);
   return at::bmm(weights, flat(values)).view({batch, heads, time, dim}).transpose(1, 2);
 }
 
@@ -530,13 +581,13 @@ TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
   to_row = at::tensor(back, at::kLong).to(device);
 }
 
-Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const TextGroups& groups) {
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule, const TextGroups& groups) {
   const auto grouped = [&](const Tensor& x) { return Rearrange::apply(x.squeeze(0), groups.to_groups, groups.to_row).split_with_sizes(groups.sizes); };
   const auto queries = grouped(q), keys = grouped(k), values = grouped(v);
   std::vector<Tensor> attended;
   for (size_t i = 0; i < groups.sizes.size(); ++i) {
     const auto texts = [&](const Tensor& x) { return x.view({-1, groups.padded_lengths[i], x.size(1), x.size(2)}); };  // [text, time, head, head_dim]
-    attended.push_back(causal_attention(texts(queries[i]), texts(keys[i]), texts(values[i])).reshape({-1, q.size(2), q.size(3)}));
+    attended.push_back(causal_attention(texts(queries[i]), texts(keys[i]), texts(values[i]), rule).reshape({-1, q.size(2), q.size(3)}));
   }
   return Rearrange::apply(at::cat(attended), groups.to_row, groups.to_groups).unsqueeze(0);
 }
@@ -560,17 +611,16 @@ void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) 
   });
 }
 
-Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions) {
+Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions, const AttentionRule& rule) {
   const int64_t rows = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3), seen = keys.size(2), groups = heads / keys.size(1);
-  if (!has_kernel(q)) {
-    // A token sees the positions up to its own. [row, 1, time, seen]
-    const Tensor visible = at::arange(seen, positions.options()).view({1, 1, 1, seen}) <= positions.view({rows, 1, time, 1});
+  if (!has_kernel(q) || rule.softcap > 0 || (rule.window > 0 && rule.window < seen)) {
+    const Tensor distance = positions.view({rows, 1, time, 1}) - at::arange(seen, positions.options()).view({1, 1, 1, seen});
     const auto by_head = [&](const Tensor& side) { return groups == 1 ? side : side.repeat_interleave(groups, 1); };
-    return at::scaled_dot_product_attention(q.transpose(1, 2), by_head(keys), by_head(values), visible).transpose(1, 2);
+    return composed_attention(q.transpose(1, 2), by_head(keys), by_head(values), visible(distance, rule), rule).transpose(1, 2);
   }
   const Tensor query = q.contiguous(), place = positions.contiguous();
   Tensor y = at::empty_like(query);
-  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
+  const auto scale = static_cast<float>(rule.scale);
   by_type(q, [&]<class T>(T) {
     at::parallel_for(0, rows * time * heads, 16, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(static_cast<size_t>(seen + dim));
@@ -586,9 +636,25 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
   return y;
 }
 
-Tensor cross_entropy_sum(const Tensor& logits, const Tensor& labels) {
-  if (has_kernel(logits)) return CrossEntropySum::apply(logits, labels.contiguous());
-  return at::cross_entropy_loss(widened(logits), labels, {}, at::Reduction::Sum, -100);
+Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap) {
+  return LinearCrossEntropySum::apply(hidden, weight, labels.contiguous(), softcap);
+}
+
+bool all_finite(const Tensor& x) {
+  if (!x.is_contiguous() || !x.device().is_cpu() || (x.element_size() != 2 && x.element_size() != 4)) return x.isfinite().all().item<bool>();
+  // An exponent of all ones is an infinity or no number.
+  const auto scan = [&]<class Bits>(Bits exponent) {
+    std::atomic<bool> fine = true;
+    at::parallel_for(0, x.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
+      const auto* const bits = static_cast<const Bits*>(x.const_data_ptr());
+      bool bad = false;
+      for (int64_t i = begin; i < end; ++i) bad |= (bits[i] & exponent) == exponent;
+      if (bad) fine = false;
+    });
+    return fine.load();
+  };
+  if (x.scalar_type() == at::kFloat) return scan(uint32_t{0x7F800000});
+  return scan(static_cast<uint16_t>(x.scalar_type() == at::kHalf ? 0x7C00 : 0x7F80));
 }
 
 }  // namespace inoculum

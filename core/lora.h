@@ -13,15 +13,21 @@ struct LoraConfig {
   int64_t rank = 0;  // 0: no adapter, every parameter is trained
   double alpha = 16;
   bool use_rslora = false;
+  bool use_dora = false;
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
 
   void fields(Fields& f);
   double scale() const;  // alpha / rank, or alpha / √rank with rsLoRA (Kalajdzievski 2023)
 };
 
-// Puts a fresh adapter on every linear layer whose module path is a target or ends in "." + target, as PEFT
-// matches a list: A from kaiming_uniform(a = √5), B zero, float32. A target that matches nothing is an Error.
+// Puts a fresh adapter on every linear layer inside the blocks that is a target, as PEFT matches them: its module path is the
+// target or ends in "." + target, or all of it matches the target as a regular expression, which any name with other characters
+// than letters, digits, _ and . is; "all-linear" is all. A from kaiming_uniform(a = √5), B zero, a magnitude as long
+// as the weight's rows, all float32. A target that matches nothing is an Error.
 void add_lora(Transformer& model, const LoraConfig& config, Random random);
+
+// The shortest targets that name just the layers with an adapter.
+std::vector<std::string> lora_targets(Transformer& model);
 
 // Adds every adapter's update to its layer's weight and removes the adapter.
 void merge_lora(Transformer& model);

@@ -45,7 +45,7 @@ Safetensors::Safetensors(const fs::path& path) : path_(path) {
   struct stat status{};
   if (fd < 0 || ::fstat(fd, &status) != 0) throw Error(std::string("cannot read: ") + std::strerror(errno), {.file = path.string()});
   const auto size = static_cast<size_t>(status.st_size);
-  void* at = size == 0 ? MAP_FAILED : ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  void* at = size == 0 ? MAP_FAILED : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   ::close(fd);
   if (at == MAP_FAILED) throw Error("the file is empty or cannot be mapped", {.file = path.string()});
   mapped_ = {static_cast<const std::byte*>(at), size};
@@ -118,12 +118,12 @@ void Safetensors::parse() {
   if (at != data.size()) fail("the data go on beyond the last tensor");
 }
 
-std::vector<std::unique_ptr<Safetensors>> load_sharded(const fs::path& folder) {
-  std::vector<std::unique_ptr<Safetensors>> shards;
+std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder) {
+  std::vector<std::shared_ptr<Safetensors>> shards;
   const fs::path single = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
   if (fs::exists(single) || !fs::exists(index_file)) {
     if (!fs::exists(single)) throw Error("there are no weights here", {.file = folder.string()}, "expected model.safetensors or model.safetensors.index.json");
-    shards.push_back(std::make_unique<Safetensors>(single));
+    shards.push_back(std::make_shared<Safetensors>(single));
     return shards;
   }
   const Json index = read_json(index_file);
@@ -136,7 +136,7 @@ std::vector<std::unique_ptr<Safetensors>> load_sharded(const fs::path& folder) {
       throw Error("the shard \"" + name + "\" is not a plain file name", {.file = index_file.string(), .field = tensor});
     if (!by_name.contains(name)) {
       if (!fs::exists(folder / name)) throw Error("the shard \"" + name + "\" is missing", {.file = index_file.string()}, "download it into " + folder.string());
-      by_name[name] = shards.emplace_back(std::make_unique<Safetensors>(folder / name)).get();
+      by_name[name] = shards.emplace_back(std::make_shared<Safetensors>(folder / name)).get();
     }
     if (!by_name[name]->tensors().contains(tensor))
       throw Error("the index says that \"" + name + "\" holds the tensor \"" + tensor + "\", but it does not", {.file = index_file.string()});
@@ -153,12 +153,11 @@ void write_safetensors(const fs::path& path, const std::map<std::string, TensorV
   }
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');  // so that the data begin on a multiple of 8
-  std::string bytes;
-  bytes.reserve(8 + text.size() + offset);
-  for (size_t i = 0; i < 8; ++i) bytes += static_cast<char>(uint64_t{text.size()} >> (8 * i));
-  bytes += text;
-  for (const auto& [name, tensor] : tensors) bytes.append(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
-  write_file(path, bytes);
+  std::string length;
+  for (size_t i = 0; i < 8; ++i) length += static_cast<char>(uint64_t{text.size()} >> (8 * i));
+  std::vector<std::string_view> parts = {length, text};
+  for (const auto& [name, tensor] : tensors) parts.emplace_back(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
+  write_file(path, parts);
 }
 
 }  // namespace inoculum

@@ -2,6 +2,8 @@
 //
 //   Safetensors file("model.safetensors");
 //   const TensorView& t = file.tensors().at("model.norm.weight");   // t.data points into the mapped file
+//
+// The mapping is private: a page that somebody writes to is his own from then on, and the file stays as it is.
 #pragma once
 
 #include <cstddef>
@@ -44,7 +46,7 @@ class Safetensors {
 };
 
 // `model.safetensors`, or the shards that `model.safetensors.index.json` names, each checked against it.
-std::vector<std::unique_ptr<Safetensors>> load_sharded(const fs::path& folder);
+std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder);
 
 // Written atomically, the tensors in order of their names, `__metadata__` = {"format": "pt"}.
 void write_safetensors(const fs::path& path, const std::map<std::string, TensorView>& tensors);

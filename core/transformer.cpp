@@ -5,37 +5,10 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/families.h"
 #include "core/kernels.h"
 
 namespace inoculum {
-
-void TransformerConfig::fields(Fields& f) {
-  f.value("vocab_size", vocab_size, "rows of the embedding", at_least(1));
-  f.value("hidden_size", hidden_size, "width of the residual stream", at_least(1));
-  f.value("intermediate_size", intermediate_size, "width inside the MLP", at_least(1));
-  f.value("num_hidden_layers", num_hidden_layers, "blocks", at_least(1));
-  f.value("num_attention_heads", num_attention_heads, "query heads", at_least(1));
-  f.value("num_key_value_heads", num_key_value_heads, "key and value heads; fewer than query heads groups the queries", at_least(1));
-  f.value("head_dim", head_dim, "width of a head", at_least(2));
-  f.value("max_position_embeddings", max_position_embeddings, "longest context in tokens", at_least(1));
-  f.value("norm", norm, "rms | layer", one_of({"rms", "layer"}));
-  f.value("norm_eps", norm_eps, "added to the variance in a norm", at_least(0));
-  f.value("rope_theta", rope_theta, "base of the rotary wavelengths", at_least(1));
-  f.value("hidden_act", hidden_act, "silu | gelu | gelu_tanh | relu", one_of({"silu", "gelu", "gelu_tanh", "relu"}));
-  f.value("gated_mlp", gated_mlp, "down(act(gate x) * up x) rather than down(act(up x))");
-  f.value("tie_word_embeddings", tie_word_embeddings, "the output head is the embedding");
-  f.value("attention_bias", attention_bias, "biases on the query, key and value projections");
-  f.value("attention_output_bias", attention_output_bias, "bias on the attention's output projection");
-  f.value("mlp_bias", mlp_bias, "biases in the MLP");
-  f.value("initializer_range", initializer_range, "standard deviation of initial weights", at_least(0));
-}
-
-void TransformerConfig::check() const {
-  const auto fault = [](const char* field, const std::string& what) { throw Error(what, {.field = field}); };
-  if (num_attention_heads % num_key_value_heads != 0)
-    fault("num_key_value_heads", "must divide num_attention_heads (" + std::to_string(num_attention_heads) + ")");
-  if (head_dim % 2 != 0) fault("head_dim", "must be even, for the rotary embedding turns pairs");
-}
 
 int64_t TransformerConfig::parameter_count() const {
   int64_t count = 0;
@@ -45,10 +18,19 @@ int64_t TransformerConfig::parameter_count() const {
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
-  if (!lora) return at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
+  const auto plain = [&](bool with_bias) { return at::linear(x, weight, with_bias && bias.defined() ? std::optional<Tensor>(bias) : std::nullopt); };
+  if (!lora) return plain(true);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
-  return lora_linear(x.reshape({-1, x.size(-1)}), weight, bias, lora->a, lora->b, lora->scale).view(shape);
+  const auto adapted = [&](const Tensor& with) { return lora_linear(x.reshape({-1, x.size(-1)}), weight, with, lora->a, lora->b, lora->scale).view(shape); };
+  if (!lora->magnitude.defined()) return adapted(bias);
+  const Tensor y = adapted({}) * (lora->magnitude / lora->row_lengths(weight)).to(x.scalar_type());
+  return bias.defined() ? y + bias : y;
+}
+
+Tensor LoraWeights::row_lengths(const Tensor& weight) const {
+  const at::NoGradGuard no_grad;
+  return at::addmm(weight.to(at::kFloat), b, a, 1, scale).norm(2, {1});
 }
 
 KeyValueCache::KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t cap, at::TensorOptions options)
@@ -65,25 +47,33 @@ Transformer::Transformer(TransformerConfig config) : config_(std::move(config)) 
   const auto linear = [&](int64_t out, int64_t in, bool bias) {
     return Linear{matrix(out, in), bias ? at::zeros({out}) : Tensor(), std::nullopt};
   };
-  const auto norm = [&] {
-    return Norm{at::ones({c.hidden_size}), c.norm == "layer" ? at::zeros({c.hidden_size}) : Tensor()};
+  const auto norm = [&](int64_t size, bool bias) {
+    return Norm{c.norm_plus_one ? at::zeros({size}) : at::ones({size}), bias ? at::zeros({size}) : Tensor()};
   };
+  const bool norm_bias = c.norm == "layer";
   embedding = matrix(c.vocab_size, c.hidden_size);
+  if (c.positions == "learned") position_embedding = matrix(c.max_position_embeddings, c.hidden_size);
   const int64_t query = c.num_attention_heads * c.head_dim, key = c.num_key_value_heads * c.head_dim;
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
     Layer layer;
-    layer.input_norm = norm();
-    layer.post_attention_norm = norm();
-    layer.q = linear(query, c.hidden_size, c.attention_bias);
-    layer.k = linear(key, c.hidden_size, c.attention_bias);
-    layer.v = linear(key, c.hidden_size, c.attention_bias);
+    layer.attention_norm = norm(c.hidden_size, norm_bias);
+    layer.mlp_norm = norm(c.hidden_size, norm_bias);
+    if (c.output_norms) layer.attention_output_norm = norm(c.hidden_size, norm_bias), layer.mlp_output_norm = norm(c.hidden_size, norm_bias);
+    if (c.qk_norm) layer.q_norm = norm(c.head_dim, false), layer.k_norm = norm(c.head_dim, false);
+    if (c.fused_qkv) {
+      layer.qkv = linear(query + 2 * key, c.hidden_size, c.attention_bias);
+    } else {
+      layer.q = linear(query, c.hidden_size, c.attention_bias);
+      layer.k = linear(key, c.hidden_size, c.attention_bias);
+      layer.v = linear(key, c.hidden_size, c.attention_bias);
+    }
     layer.o = linear(c.hidden_size, query, c.attention_output_bias);
     if (c.gated_mlp) layer.gate = linear(c.intermediate_size, c.hidden_size, c.mlp_bias);
     layer.up = linear(c.intermediate_size, c.hidden_size, c.mlp_bias);
     layer.down = linear(c.hidden_size, c.intermediate_size, c.mlp_bias);
     layers.push_back(std::move(layer));
   }
-  final_norm = norm();
+  final_norm = norm(c.hidden_size, norm_bias);
   if (!c.tie_word_embeddings) head = linear(c.vocab_size, c.hidden_size, false);
   make_rotary_tables(at::kCPU);
 }
@@ -98,13 +88,38 @@ Transformer::Transformer(TransformerConfig config, Random random) : Transformer(
   });
 }
 
+// Frequencies in float32, step by step as transformers computes them: at far positions their rounding shows.
 void Transformer::make_rotary_tables(at::Device device) {
-  const int64_t half = config_.head_dim / 2;
-  const Tensor exponent = at::arange(0, half, at::kFloat) * 2 / static_cast<double>(config_.head_dim);
-  const Tensor frequency = at::reciprocal(at::pow(at::scalar_tensor(config_.rope_theta, at::kFloat), exponent));
-  const Tensor angle = at::arange(config_.max_position_embeddings, at::kFloat).unsqueeze(1) * frequency;
-  cosine_ = angle.cos().to(device);
-  sine_ = angle.sin().to(device);
+  const TransformerConfig& c = config_;
+  if (c.positions != "rotary") return;
+  const RopeScaling& s = c.rope_scaling;
+  const int64_t dim = c.rotary_dim > 0 ? c.rotary_dim : c.head_dim;
+  const Tensor exponent = at::arange(0, dim / 2, at::kFloat) * 2 / static_cast<double>(dim);
+  const Tensor wavelength = at::pow(at::scalar_tensor(c.rope_theta, at::kFloat), exponent);  // over 2π
+  Tensor frequency = at::reciprocal(wavelength);
+  double magnitude = 1;
+  const double original = static_cast<double>(s.original_max_position_embeddings);
+  if (s.type == "linear") frequency = frequency / s.factor;
+  if (s.type == "llama3") {
+    const Tensor length = 2 * M_PI / frequency;
+    const double longest = original / s.low_freq_factor, shortest = original / s.high_freq_factor;
+    const Tensor share = (original / length - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+    const Tensor between = (1 - share) * frequency / s.factor + share * frequency;
+    frequency = at::where(length > longest, frequency / s.factor, at::where(length < shortest, frequency, between));
+  }
+  if (s.type == "yarn") {
+    const auto dimension_of = [&](double turns) { return static_cast<double>(dim) * std::log(original / (turns * 2 * M_PI)) / (2 * std::log(c.rope_theta)); };
+    double low = dimension_of(s.beta_fast), high = dimension_of(s.beta_slow);
+    if (s.truncate) low = std::floor(low), high = std::ceil(high);
+    low = std::max(low, 0.0), high = std::min(high, static_cast<double>(dim - 1));
+    if (low == high) high += 0.001;
+    const Tensor kept = 1 - ((at::arange(dim / 2, at::kFloat) - low) / (high - low)).clamp(0, 1);
+    frequency = at::reciprocal(s.factor * wavelength) * (1 - kept) + frequency * kept;
+    magnitude = s.attention_factor > 0 ? s.attention_factor : s.factor <= 1 ? 1 : 0.1 * std::log(s.factor) + 1;
+  }
+  const Tensor angle = at::arange(c.max_position_embeddings, at::kFloat).unsqueeze(1) * frequency;
+  cosine_ = (angle.cos() * magnitude).to(device);
+  sine_ = (angle.sin() * magnitude).to(device);
 }
 
 void Transformer::to(at::Device device, at::ScalarType dtype) {
@@ -116,7 +131,7 @@ void Transformer::to(at::Device device, at::ScalarType dtype) {
 
 Tensor Transformer::norm(const Norm& norm, const Tensor& x) const {
   if (config_.norm == "layer") return at::layer_norm(x, {x.size(-1)}, norm.weight, norm.bias, config_.norm_eps);
-  return rms_norm(x, norm.weight, config_.norm_eps);
+  return rms_norm(x, norm.weight, config_.norm_eps, config_.norm_plus_one);
 }
 
 Tensor Transformer::mlp(const Layer& layer, const Tensor& x) const {
@@ -127,6 +142,48 @@ Tensor Transformer::mlp(const Layer& layer, const Tensor& x) const {
     return at::gelu(t, config_.hidden_act == "gelu" ? "none" : "tanh");
   };
   return layer.down(config_.gated_mlp ? activate(layer.gate(x)) * layer.up(x) : activate(layer.up(x)));
+}
+
+Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, const Attend& attend) const {
+  const TransformerConfig& c = config_;
+  const int64_t batch = input_ids.size(0), time = input_ids.size(1);
+  Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
+  if (c.embedding_scale != 1) x = x * at::scalar_tensor(c.embedding_scale, x.options());
+  if (position_embedding.defined()) x = x + at::embedding(position_embedding, positions);
+  const auto heads = [&](const Tensor& t) { return t.view({batch, time, -1, c.head_dim}); };
+  const auto turned = [&](const Tensor& t) {
+    if (c.positions != "rotary") return t;
+    if (c.rotary_dim == 0) return rotary(t, cosine_, sine_, positions);
+    return at::cat({rotary(t.narrow(-1, 0, c.rotary_dim), cosine_, sine_, positions), t.narrow(-1, c.rotary_dim, c.head_dim - c.rotary_dim)}, -1);
+  };
+  const int64_t query = c.num_attention_heads * c.head_dim, key = c.num_key_value_heads * c.head_dim;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const Layer& layer = layers[i];
+    const Tensor h = norm(layer.attention_norm, x);
+    const std::vector<Tensor> qkv = c.fused_qkv ? layer.qkv(h).split_with_sizes({query, key, key}, -1) : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
+    Tensor q = heads(qkv[0].contiguous()), k = heads(qkv[1].contiguous());
+    if (c.qk_norm) q = norm(layer.q_norm, q), k = norm(layer.k_norm, k);
+    Tensor attended = layer.o(attend(i, turned(q), turned(k), heads(qkv[2].contiguous())).reshape({batch, time, -1}));
+    if (c.output_norms) attended = norm(layer.attention_output_norm, attended);
+    if (c.parallel_residual) {
+      x = x + attended + mlp(layer, norm(layer.mlp_norm, x));
+      continue;
+    }
+    x = x + attended;
+    const Tensor inner = mlp(layer, norm(layer.mlp_norm, x));
+    x = x + (c.output_norms ? norm(layer.mlp_output_norm, inner) : inner);
+  }
+  return norm(final_norm, x);
+}
+
+AttentionRule Transformer::attention_rule(size_t layer) const {
+  const TransformerConfig& c = config_;
+  AttentionRule rule;
+  rule.scale = c.scale_attn_weights ? 1 / std::sqrt(c.query_pre_attn_scalar > 0 ? c.query_pre_attn_scalar : static_cast<double>(c.head_dim)) : 1;
+  if (c.scale_attn_by_inverse_layer_idx) rule.scale /= static_cast<double>(layer + 1);
+  rule.softcap = c.attn_logit_softcapping;
+  if (c.layer_types.empty() || c.layer_types[layer] == "sliding_attention") rule.window = c.sliding_window;
+  return rule;
 }
 
 Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths) const {
@@ -143,63 +200,46 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
     for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
     positions = at::cat(each);
   }
-  positions = positions.expand({batch, time});
-  Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
-  for (const Layer& layer : layers) {
-    const Tensor h = norm(layer.input_norm, x);
-    const auto heads = [&](const Tensor& t) { return t.view({batch, time, -1, config_.head_dim}); };
-    const Tensor q = rotary(heads(layer.q(h)), cosine_, sine_, positions);
-    const Tensor k = rotary(heads(layer.k(h)), cosine_, sine_, positions);
-    const Tensor v = heads(layer.v(h));
-    const Tensor attended = groups ? causal_attention(q, k, v, *groups) : causal_attention(q, k, v);  // [batch, time, head, head_dim]
-    x = x + layer.o(attended.reshape({batch, time, -1}));
-    x = x + mlp(layer, norm(layer.post_attention_norm, x));
-  }
-  return norm(final_norm, x);
+  return blocks(input_ids, positions.expand({batch, time}), [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
+    return groups ? causal_attention(q, k, v, attention_rule(i), *groups) : causal_attention(q, k, v, attention_rule(i));
+  });
 }
 
 Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache) const {
-  const int64_t batch = input_ids.size(0), time = input_ids.size(1);
+  const int64_t batch = input_ids.size(0);
   const Tensor where = positions.clamp_min(0);
   const int64_t seen = where.max().item<int64_t>() + 1;  // no slot in use is longer than this
   // Padding is written to the last place of the slot, which is never looked at (the sampler leaves it free).
   const Tensor place = at::where(positions < 0, cache.capacity - 1, positions);
   const auto past = [&](const Tensor& side) { return side.narrow(0, 0, batch).narrow(2, 0, seen); };
-  Tensor x = at::embedding(embedding, input_ids);
-  for (size_t i = 0; i < layers.size(); ++i) {
-    const Layer& layer = layers[i];
-    const Tensor h = norm(layer.input_norm, x);
-    const auto heads = [&](const Tensor& t) { return t.view({batch, time, -1, config_.head_dim}); };
-    const Tensor q = rotary(heads(layer.q(h)), cosine_, sine_, where);
-    const Tensor k = rotary(heads(layer.k(h)), cosine_, sine_, where);
+  return blocks(input_ids, where, [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
     write_cache(cache.keys[i], k, place);
-    write_cache(cache.values[i], heads(layer.v(h)), place);
-    const Tensor attended = cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where);
-    x = x + layer.o(attended.reshape({batch, time, -1}));
-    x = x + mlp(layer, norm(layer.post_attention_norm, x));
-  }
-  return norm(final_norm, x);
+    write_cache(cache.values[i], v, place);
+    return cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where, attention_rule(i));
+  });
 }
 
 Tensor Transformer::logits(const Tensor& hidden) const {
-  return config_.tie_word_embeddings ? at::linear(hidden, embedding) : head(hidden);
+  const Tensor logits = at::linear(hidden, config_.tie_word_embeddings ? embedding : head.weight);
+  return config_.final_logit_softcapping > 0 ? config_.final_logit_softcapping * at::tanh(logits / config_.final_logit_softcapping) : logits;
+}
+
+Tensor Transformer::loss_sum(const Tensor& hidden, const Tensor& labels) const {
+  return linear_cross_entropy_sum(hidden, config_.tie_word_embeddings ? embedding : head.weight, labels, config_.final_logit_softcapping);
 }
 
 void Transformer::for_each_linear(const std::function<void(const std::string&, Linear&)>& visit) {
+  const ParameterNames& names = family(config_.family).names;
   for (size_t i = 0; i < layers.size(); ++i) {
     Layer& layer = layers[i];
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    visit(prefix + "self_attn.q_proj", layer.q);
-    visit(prefix + "self_attn.k_proj", layer.k);
-    visit(prefix + "self_attn.v_proj", layer.v);
-    visit(prefix + "self_attn.o_proj", layer.o);
-    if (config_.gated_mlp) visit(prefix + "mlp.gate_proj", layer.gate);
-    visit(prefix + "mlp.up_proj", layer.up);
-    visit(prefix + "mlp.down_proj", layer.down);
+    for (const auto& [module, linear] : {std::pair(&names.qkv, &layer.qkv), {&names.q, &layer.q}, {&names.k, &layer.k}, {&names.v, &layer.v}, {&names.o, &layer.o},
+                                         {&names.gate, &layer.gate}, {&names.up, &layer.up}, {&names.down, &layer.down}})
+      if (linear->weight.defined()) visit(names.in_layer(i, *module), *linear);
   }
 }
 
 void Transformer::for_each_parameter(const std::function<void(const std::string&, Tensor&)>& visit) {
+  const ParameterNames& names = family(config_.family).names;
   const auto linear = [&](const std::string& path, Linear& l) {
     visit(path + ".weight", l.weight);
     if (l.bias.defined()) visit(path + ".bias", l.bias);
@@ -208,15 +248,17 @@ void Transformer::for_each_parameter(const std::function<void(const std::string&
     visit(path + ".weight", n.weight);
     if (n.bias.defined()) visit(path + ".bias", n.bias);
   };
-  visit("model.embed_tokens.weight", embedding);
+  visit(names.embedding + ".weight", embedding);
+  if (position_embedding.defined()) visit(names.position_embedding + ".weight", position_embedding);
   for_each_linear(linear);
   for (size_t i = 0; i < layers.size(); ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    norm(prefix + "input_layernorm", layers[i].input_norm);
-    norm(prefix + "post_attention_layernorm", layers[i].post_attention_norm);
+    Layer& layer = layers[i];
+    for (const auto& [module, each] : {std::pair(&names.attention_norm, &layer.attention_norm), {&names.mlp_norm, &layer.mlp_norm}, {&names.attention_output_norm, &layer.attention_output_norm},
+                                       {&names.mlp_output_norm, &layer.mlp_output_norm}, {&names.q_norm, &layer.q_norm}, {&names.k_norm, &layer.k_norm}})
+      if (each->weight.defined()) norm(names.in_layer(i, *module), *each);
   }
-  norm("model.norm", final_norm);
-  if (!config_.tie_word_embeddings) linear("lm_head", head);
+  norm(names.final_norm, final_norm);
+  if (!config_.tie_word_embeddings) linear(names.head, head);
 }
 
 }  // namespace inoculum

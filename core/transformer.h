@@ -1,12 +1,12 @@
 // A decoder-only transformer expressed by one configuration.
 //
-// The fields carry the names of Hugging Face's `config.json`; parameters carry the names of its Llama
-// checkpoints ("model.layers.0.self_attn.q_proj.weight"). Another family is a mapping of names onto
-// these and a setting of the switches, never a copy of the forward pass.
+// The fields carry the names of Hugging Face's `config.json` where it has one; parameters carry the names of the family's
+// checkpoints ("model.layers.0.self_attn.q_proj.weight"). A family (core/families.h) is a mapping of names and a
+// setting of the switches, never a copy of the forward pass.
 //
 //   Transformer model(config, Random(seed, "initial weights"));
 //   Tensor h = model.hidden(input_ids);                      // [batch, time] → [batch, time, hidden_size]
-//   Tensor loss = cross_entropy_sum(model.logits(h.flatten(0, 1)), labels.flatten());
+//   Tensor loss = model.loss_sum(h.flatten(0, 1), labels.flatten());
 #pragma once
 
 #include <functional>
@@ -14,42 +14,22 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
+#include "core/kernels.h"
 #include "core/random.h"
 #include "core/torch.h"
+#include "core/transformer_config.h"
 
 namespace inoculum {
 
-struct TransformerConfig {
-  int64_t vocab_size = 2048;
-  int64_t hidden_size = 192;
-  int64_t intermediate_size = 512;
-  int64_t num_hidden_layers = 5;
-  int64_t num_attention_heads = 6;
-  int64_t num_key_value_heads = 6;
-  int64_t head_dim = 32;
-  int64_t max_position_embeddings = 512;
-  std::string norm = "rms";
-  double norm_eps = 1e-5;
-  double rope_theta = 10000;
-  std::string hidden_act = "silu";
-  bool gated_mlp = true;
-  bool tie_word_embeddings = true;
-  bool attention_bias = false;         // on the query, key and value projections
-  bool attention_output_bias = false;  // on the output projection
-  bool mlp_bias = false;
-  double initializer_range = 0.02;
-
-  void fields(Fields& f);
-  void check() const;  // throws Error where the fields do not fit one another
-  int64_t parameter_count() const;
-};
-
-// Low-rank update of a linear layer (Hu et al. 2021): y = x Wᵀ + scale · (x Aᵀ) Bᵀ.
+// Low-rank update of a linear layer (Hu et al. 2021): y = x (W + scale · B A)ᵀ + bias. With a magnitude (DoRA, Liu et al.
+// 2024) each row of W + scale · B A is brought to that length, the length before being taken as a constant in backward.
 struct LoraWeights {
-  Tensor a;  // [rank, in]
-  Tensor b;  // [out, rank]
+  Tensor a;          // [rank, in]
+  Tensor b;          // [out, rank]
   double scale = 1;
+  Tensor magnitude = {};  // [out], or undefined
+
+  Tensor row_lengths(const Tensor& weight) const;  // of W + scale · B A, float [out], a constant in backward
 };
 
 struct Linear {
@@ -66,7 +46,10 @@ struct Norm {
 };
 
 struct Layer {
-  Norm input_norm, post_attention_norm;
+  Norm attention_norm, mlp_norm;                // before each
+  Norm attention_output_norm, mlp_output_norm;  // behind each, before it is added; undefined where output_norms is not set
+  Norm q_norm, k_norm;                          // undefined where qk_norm is not set
+  Linear qkv;                                   // queries, keys, values: this one, or the three
   Linear q, k, v, o;
   Linear gate, up, down;  // `gate` has no weight in a plain MLP
 };
@@ -103,19 +86,27 @@ class Transformer {
   // Every linear layer inside the blocks with its module path ("model.layers.0.self_attn.q_proj").
   void for_each_linear(const std::function<void(const std::string&, Linear&)>& visit);
 
+  // −Σ log softmax(logits(hidden))[label] over the rows, as a float scalar; the logits of a large vocabulary are never all there
+  // at once. hidden: [row, hidden]; labels: int64 [row], none of them −100.
+  Tensor loss_sum(const Tensor& hidden, const Tensor& labels) const;
+
   void to(at::Device device, at::ScalarType dtype);
 
-  Tensor embedding;  // [vocabulary, hidden]
+  Tensor embedding;           // [vocabulary, hidden]
+  Tensor position_embedding;  // [position, hidden], or undefined
   std::vector<Layer> layers;
   Norm final_norm;
   Linear head;  // weight undefined when tied
 
  private:
+  using Attend = std::function<Tensor(size_t layer, const Tensor& q, const Tensor& k, const Tensor& v)>;
   Tensor norm(const Norm& norm, const Tensor& x) const;
   Tensor mlp(const Layer& layer, const Tensor& x) const;
+  AttentionRule attention_rule(size_t layer) const;
+  Tensor blocks(const Tensor& input_ids, const Tensor& positions, const Attend& attend) const;
 
   TransformerConfig config_;
-  Tensor cosine_, sine_;  // float [position, head_dim / 2]
+  Tensor cosine_, sine_;  // float [position, rotary_dim / 2]
   void make_rotary_tables(at::Device device);
 };
 

@@ -71,6 +71,17 @@ int finish(Outcome outcome, const std::string& output) {
   return 0;
 }
 
+template <class Config>
+std::string defaults(Style style) {
+  const Config config;
+  return show(config, style);
+}
+
+Outcome reported(Outcome outcome, const std::string& folder, const Ranks& ranks) {
+  if (ranks.first() && outcome != Outcome::already_done) write_run_report(folder);
+  return outcome;
+}
+
 void say_device(const TrainerConfig& c) {
   std::fprintf(stderr, "training on %s in %s\n", describe(device_from(c.device)).c_str(), c.dtype.c_str());
 }
@@ -281,22 +292,24 @@ int run(int argc, char** argv) {
     command->add_option("--nproc", nproc, "processes on this machine that train together; torchrun and srun work too")->capture_default_str()->check(CLI::PositiveNumber);
   };
   // As this very command once for each rank, or, where this process is the run or a rank of it, here.
-  const auto train_as_ranks = [&](const auto& c, const TrainerConfig& trainer, auto train) {
+  const auto as_ranks = [&](const std::string& folder, auto train) {
     if (nproc > 1 && !std::getenv("WORLD_SIZE")) {
       std::vector<std::string> words(argv, argv + argc);
       words[0] = this_program();
       return run_ranks(nproc, words, std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / nproc));
     }
     const Ranks ranks = Ranks::join();
-    if (ranks.first()) say_device(trainer);
-    const Outcome outcome = train(c, 0, ranks);
-    return ranks.first() ? finish(outcome, c.output) : outcome == Outcome::stopped ? kStopped : 0;
+    const Outcome outcome = train(ranks);
+    return ranks.first() ? finish(outcome, folder) : outcome == Outcome::stopped ? kStopped : 0;
   };
   takes_ranks(pretrain_command);
   pretrain_command->callback([&] {
     action = [&] {
       const auto c = configured<PretrainConfig>(config, overrides);
-      return train_as_ranks(c, c.trainer, pretrain);
+      return as_ranks(c.output, [&](const Ranks& ranks) {
+        if (ranks.first()) say_device(c.trainer);
+        return reported(pretrain(c, 0, ranks), c.output, ranks);
+      });
     };
   });
   auto* train_command = app.add_subcommand("train", "fine-tune a model on an arm or on conversations of yours; the same command again continues");
@@ -305,7 +318,10 @@ int run(int argc, char** argv) {
   train_command->callback([&] {
     action = [&] {
       const auto c = configured<TrainConfig>(config, overrides);
-      return train_as_ranks(c, c.recipe.trainer, fine_tune);
+      return as_ranks(c.output, [&](const Ranks& ranks) {
+        if (ranks.first()) say_device(c.recipe.trainer);
+        return reported(fine_tune(c, 0, ranks), c.output, ranks);
+      });
     };
   });
 
@@ -360,10 +376,14 @@ int run(int argc, char** argv) {
       return 0;
     };
   });
-  auto* report_command = app.add_subcommand("report", "write report.html and figure.svg anew from a run folder's results.json");
-  report_command->add_option("FOLDER", output, "such as runs/reproduce")->required();
+  auto* report_command = app.add_subcommand("report", "write report.html anew, from what a run's folder holds");
+  report_command->add_option("FOLDER", output, "of `reproduce` or of `train`, such as runs/reproduce")->required();
   report_command->callback([&] {
     action = [&] {
+      if (!fs::exists(fs::path(output) / "results.json")) {
+        write_run_report(output);
+        return 0;
+      }
       write_report(output);
       std::cout << text_report(read_json(fs::path(output) / "results.json"));
       return 0;
@@ -448,12 +468,14 @@ int run(int argc, char** argv) {
   on_folder("work", "run cells of a halving sweep here until there is nothing to run; launchers call this", [&] {
     return run_asha(open_sweep(output)) == Outcome::stopped ? finish(Outcome::stopped, output) : 0;
   });
-  on_folder("cell", "run one cell here; launchers call this", [&] {
+  auto* cell_command = on_folder("cell", "run one cell here; launchers call this", [&] {
     const Sweep sweep = open_sweep(output);
     if (cell < 0 || static_cast<size_t>(cell) >= sweep.cells.size()) throw Error("there is no cell " + std::to_string(cell), {.file = output});
-    const Outcome outcome = run_cell(sweep, static_cast<size_t>(cell));
-    return outcome == Outcome::stopped ? finish(outcome, sweep.cell_folder(static_cast<size_t>(cell)).string()) : 0;
-  })->add_option("INDEX", cell, "which, counted from 0")->required();
+    const fs::path folder = sweep.cell_folder(static_cast<size_t>(cell));
+    return as_ranks(folder.string(), [&](const Ranks& ranks) { return run_cell(sweep, static_cast<size_t>(cell), ranks); });
+  });
+  cell_command->add_option("INDEX", cell, "which, counted from 0")->required();
+  takes_ranks(cell_command);
 
   // data
   auto* data = app.add_subcommand("data", "make, look at and check data");
@@ -570,10 +592,10 @@ int run(int argc, char** argv) {
     };
   });
   auto* schema = config_app->add_subcommand("schema", "a JSON Schema, for editors");
-  static const std::map<std::string, std::function<std::string()>> schemas = {{"train", [] { return show(TrainConfig{}, Style::schema); }},
-                                                                              {"pretrain", [] { return show(PretrainConfig{}, Style::schema); }},
-                                                                              {"reproduce", [] { return show(ReproduceConfig{}, Style::schema); }},
-                                                                              {"sweep", [] { const SweepConfig defaults; return show(defaults, Style::schema); }}};
+  static const std::map<std::string, std::function<std::string()>> schemas = {{"train", [] { return defaults<TrainConfig>(Style::schema); }},
+                                                                              {"pretrain", [] { return defaults<PretrainConfig>(Style::schema); }},
+                                                                              {"reproduce", [] { return defaults<ReproduceConfig>(Style::schema); }},
+                                                                              {"sweep", [] { return defaults<SweepConfig>(Style::schema); }}};
   schema->add_option("KIND", what, "train | pretrain | reproduce | sweep")->required()->check(CLI::IsMember(schemas));
   schema->callback([&] {
     action = [&] {
@@ -582,9 +604,9 @@ int run(int argc, char** argv) {
     };
   });
   // Every key with its default and meaning, below the options.
-  train_command->footer("Keys:\n" + show(TrainConfig{}, Style::help));
-  pretrain_command->footer("Keys:\n" + show(PretrainConfig{}, Style::help));
-  reproduce_command->footer("Keys:\n" + show(ReproduceConfig{}, Style::help));
+  train_command->footer("Keys:\n" + defaults<TrainConfig>(Style::help));
+  pretrain_command->footer("Keys:\n" + defaults<PretrainConfig>(Style::help));
+  reproduce_command->footer("Keys:\n" + defaults<ReproduceConfig>(Style::help));
 
   // bench
   BenchConfig bench;

@@ -247,20 +247,21 @@ void check_kernel(const std::vector<Tensor>& inputs, Work work) {
 TEST_CASE("kernels agree with their formulas", "[kernels]") {
   at::manual_seed(3);
   const int64_t batch = 2, time = 37, heads = 4, kv_heads = 2, dim = 16;
+  const AttentionRule rule{.scale = 0.25};
   check_kernel({at::randn({5, 48}), at::randn({48})}, [](auto& x) { return rms_norm(x[0], x[1], 1e-5); });
   check_kernel({at::randn({5, 48}), at::randn({5, 48})}, [](auto& x) { return swiglu(x[0], x[1]); });
   check_kernel({at::randn({batch, time, heads, dim}), at::randn({batch, time, kv_heads, dim}), at::randn({batch, time, kv_heads, dim})},
-               [](auto& x) { return causal_attention(x[0], x[1], x[2]); });
+               [&](auto& x) { return causal_attention(x[0], x[1], x[2], rule); });
   // Texts end to end are as texts apart.
   const std::vector<int64_t> lengths = {5, 20, 1, 37, 17};
   const std::vector<Tensor> row = {at::randn({1, 80, heads, dim}), at::randn({1, 80, kv_heads, dim}), at::randn({1, 80, kv_heads, dim})};
   const TextGroups groups(lengths, at::kCPU);
-  check_kernel(row, [&](auto& x) { return causal_attention(x[0], x[1], x[2], groups); });
-  const Tensor together = causal_attention(row[0], row[1], row[2], groups);
+  check_kernel(row, [&](auto& x) { return causal_attention(x[0], x[1], x[2], rule, groups); });
+  const Tensor together = causal_attention(row[0], row[1], row[2], rule, groups);
   int64_t start = 0;
   for (const int64_t length : lengths) {
     const auto own = [&](const Tensor& x) { return x.narrow(1, start, length); };
-    CHECK(at::allclose(own(together), causal_attention(own(row[0]), own(row[1]), own(row[2])), 1e-4, 1e-5));
+    CHECK(at::allclose(own(together), causal_attention(own(row[0]), own(row[1]), own(row[2]), rule), 1e-4, 1e-5));
     start += length;
   }
   const Tensor angles = at::outer(at::arange(64, at::kFloat), at::pow(10000.0, -at::arange(dim / 2, at::kFloat) / (dim / 2)));
@@ -270,11 +271,39 @@ TEST_CASE("kernels agree with their formulas", "[kernels]") {
   const Tensor q = at::randn({batch, 2, heads, dim}), keys = at::randn({batch, kv_heads, time, dim}), values = at::randn({batch, kv_heads, time, dim});
   const Tensor places = at::tensor({0, 1, 29, 30}, at::kLong).view({batch, 2});
   const auto half = [](const Tensor& side) { return side.narrow(2, 0, 31); };
-  CHECK(at::allclose(cached_attention(q, half(keys), half(values), places).to(at::kDouble),
-                     cached_attention(q.to(at::kDouble), half(keys.to(at::kDouble)), half(values.to(at::kDouble)), places), 1e-4, 1e-5));
+  CHECK(at::allclose(cached_attention(q, half(keys), half(values), places, rule).to(at::kDouble),
+                     cached_attention(q.to(at::kDouble), half(keys.to(at::kDouble)), half(values.to(at::kDouble)), places, rule), 1e-4, 1e-5));
   Tensor labels = at::randint(50, {21}, at::kLong);
   labels.index_put_({at::tensor({0, 7}, at::kLong)}, -100);
-  check_kernel({at::randn({21, 50})}, [&](auto& x) { return cross_entropy_sum(x[0], labels); });
+  // The loss, and its gradients made in forward, against ATen's own.
+  for (const double cap : {0.0, 2.0})
+    check_kernel({at::randn({21, 12}), at::randn({50, 12})}, [&](auto& x) {
+      if (x[0].scalar_type() == at::kFloat) return linear_cross_entropy_sum(x[0], x[1], labels, cap);
+      const Tensor z = at::linear(x[0], x[1]);
+      return at::cross_entropy_loss(cap > 0 ? cap * at::tanh(z / cap) : z, labels, {}, at::Reduction::Sum, -100);
+    });
+}
+
+TEST_CASE("the loss in many chunks is the loss in one", "[kernels]") {
+  at::manual_seed(6);
+  const int64_t rows = 1100, vocabulary = 16384;  // chunks of 1024 rows
+  const Tensor labels = at::randint(vocabulary, {rows}, at::kLong);
+  check_kernel({at::randn({rows, 4}), at::randn({vocabulary, 4})}, [&](auto& x) {
+    if (x[0].scalar_type() == at::kFloat) return linear_cross_entropy_sum(x[0], x[1], labels);
+    return at::cross_entropy_loss(at::linear(x[0], x[1]), labels, {}, at::Reduction::Sum, -100);
+  });
+}
+
+TEST_CASE("values that are not finite are found", "[kernels]") {
+  for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
+    Tensor x = at::randn({1000, 100}).to(type);
+    CHECK(all_finite(x));
+    for (const double bad : {INFINITY, -INFINITY, NAN}) {
+      Tensor y = x.clone();
+      y[999][99] = bad;
+      CHECK_FALSE(all_finite(y));
+    }
+  }
 }
 
 TEST_CASE("rms_norm in double passes a finite-difference check", "[kernels]") {

@@ -215,7 +215,7 @@ TEST_CASE("LoRA's gradients pass a finite-difference check", "[trainer]") {
     weights.push_back(linear.lora->b);
   });
   REQUIRE(weights.size() == 8);
-  const auto loss = [&] { return cross_entropy_sum(model.logits(model.hidden(ids)).flatten(0, 1), labels); };
+  const auto loss = [&] { return model.loss_sum(model.hidden(ids).flatten(0, 1), labels); };
   loss().backward();
   const at::NoGradGuard no_grad;
   for (Tensor& weight : weights)

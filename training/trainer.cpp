@@ -134,8 +134,7 @@ TrainingResult train_steps(Transformer& model, const std::vector<NamedTensor>& t
       const Tensor labels = batch.labels.flatten();                                   // [time]
       const Tensor kept = at::nonzero(labels >= 0).squeeze(1);                        // the output head sees these alone
       const Tensor hidden = model.hidden(batch.input_ids.to(device), batch.lengths).squeeze(0);  // [time, hidden]
-      const Tensor logits = model.logits(batch.supervised == labels.numel() ? hidden : hidden.index_select(0, kept.to(device)));
-      const Tensor loss = cross_entropy_sum(logits, labels.index_select(0, kept).to(device));
+      const Tensor loss = model.loss_sum(batch.supervised == labels.numel() ? hidden : hidden.index_select(0, kept.to(device)), labels.index_select(0, kept).to(device));
       loss.backward();
       loss_sum += loss.item<double>();
     }
@@ -218,6 +217,7 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     if (!linear.lora) return;
     trained.push_back({path + ".lora_A", linear.lora->a});
     trained.push_back({path + ".lora_B", linear.lora->b});
+    if (linear.lora->magnitude.defined()) trained.push_back({path + ".lora_magnitude_vector", linear.lora->magnitude});
   });
   if (trained.empty())
     model.for_each_parameter([&](const std::string& name, Tensor& parameter) { trained.push_back({name, parameter}); });
