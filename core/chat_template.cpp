@@ -1,5 +1,7 @@
 #include "core/chat_template.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace inoculum {
@@ -54,6 +56,10 @@ Encoded encode_conversation(const Tokenizer& tokenizer, const Conversation& conv
   };
   add_id(tokenizer.bos_id());
   for (const Message& message : conversation) {
+    if (message.role == "text") {
+      add(message.content, message.train);
+      continue;
+    }
     check(message);
     if (message.role == "user") {
       add(kUser + message.content, false);
@@ -74,6 +80,92 @@ std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversatio
   const auto header = tokenizer.encode(kName + kAssistant + kSays);
   out.input_ids.insert(out.input_ids.end(), header.begin(), header.end());
   return out.input_ids;
+}
+
+namespace {
+
+// The template that a folder holds, and the file that it stands in; nothing where there is none.
+std::optional<std::pair<std::string, fs::path>> own_template(const fs::path& folder) {
+  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) return std::pair(read_file(file), file);
+  const fs::path file = folder / "tokenizer_config.json";
+  if (!fs::exists(file)) return std::nullopt;
+  const Json config = read_json(file);
+  if (!config.is_object() || !config.contains("chat_template") || config["chat_template"].is_null()) return std::nullopt;
+  const Json& value = config["chat_template"];
+  if (value.is_string()) return std::pair(value.get<std::string>(), file);
+  // Several, by name: the one for plain chats.
+  if (value.is_array())
+    for (const Json& each : value)
+      if (each.is_object() && each.value("name", "") == "default" && each.contains("template") && each["template"].is_string()) return std::pair(each["template"].get<std::string>(), file);
+  throw Error("must be a text, or a list with one named \"default\"", {.file = file.string(), .field = "chat_template"}, "set chat_template in your configuration, such as chatml");
+}
+
+}  // namespace
+
+Chat::Chat(const fs::path& folder, const Tokenizer& tokenizer, const std::string& name) : tokenizer_(tokenizer), folder_(folder) {
+  const auto symbol = [&](int32_t id) { return id < 0 ? std::string() : tokenizer.piece(id); };
+  const ChatSymbols symbols{.bos = symbol(tokenizer.bos_id()), .eos = symbol(tokenizer.eos_id())};
+  if (!name.empty()) {
+    const auto& named = named_chat_templates();
+    const auto found = named.find(name);
+    if (found == named.end()) {
+      std::string known;
+      for (const auto& [each, text] : named) known += (known.empty() ? "" : ", ") + each;
+      throw Error("there is no template \"" + name + "\"", {.field = "chat_template"}, "known are " + known + "; leave it empty for the model's own");
+    }
+    format_.emplace(found->second, symbols, name);
+    return;
+  }
+  const auto own = own_template(folder);
+  if (!own) return;
+  native_ = own->first == chat_template();
+  if (native_) return;
+  if (!fs::exists(folder / "tokenizer.json"))
+    throw Error("a chat template needs tokenizer.json, which knows the template's symbols", {.file = folder.string()}, "save the tokenizer with transformers (use_fast=True)");
+  try {
+    format_.emplace(own->first, symbols, own->second.string());
+  } catch (const Error& error) {
+    throw Error(std::string("the model's chat template is beyond ours: ") + error.what(), {}, "name one that is like it, such as chat_template: chatml");
+  }
+}
+
+const ChatFormat& Chat::format() const {
+  if (!format_) throw Error("the model has no chat template", {.file = folder_.string()}, "name one, such as chat_template: chatml, or train on plain text");
+  return *format_;
+}
+
+Encoded Chat::encode(const Conversation& conversation) const {
+  if (native_) return encode_conversation(tokenizer_, conversation);
+  if (conversation.size() == 1 && conversation[0].role == "text") {
+    // Supervised is the text; what the tokenizer puts before it is not.
+    const auto plain = tokenizer_.encode(conversation[0].content);
+    Encoded out{.input_ids = tokenizer_.encode_with_special_tokens(conversation[0].content)};
+    if (out.input_ids.empty() || (tokenizer_.eos_id() >= 0 && out.input_ids.back() != tokenizer_.eos_id())) out.input_ids.push_back(tokenizer_.eos_id());
+    const auto begin = std::search(out.input_ids.begin(), out.input_ids.end(), plain.begin(), plain.end());
+    out.supervised.resize(out.input_ids.size(), 0);
+    std::fill(out.supervised.begin() + (begin - out.input_ids.begin()), out.supervised.end(), conversation[0].train);
+    if (begin == out.input_ids.begin()) out.supervised[0] = 0;  // the first token has nothing to be predicted from
+    return out;
+  }
+  const Rendered rendered = format().render_supervised(conversation);
+  Encoded out{.input_ids = tokenizer_.encode(rendered.text)};
+  out.supervised.resize(out.input_ids.size(), 0);
+  // How many tokens of the whole are those of its first `bytes` bytes. One that reaches over is counted with what follows.
+  const auto tokens_before = [&](size_t bytes) {
+    const auto before = tokenizer_.encode(std::string_view(rendered.text).substr(0, bytes));
+    return std::mismatch(before.begin(), before.end(), out.input_ids.begin(), out.input_ids.end()).first - before.begin();
+  };
+  for (const auto& [begin, end] : rendered.supervised) {
+    const auto first = tokens_before(begin), last = end == rendered.text.size() ? static_cast<std::ptrdiff_t>(out.input_ids.size()) : tokens_before(end);
+    if (first < last) std::fill(out.supervised.begin() + first, out.supervised.begin() + last, uint8_t{1});
+  }
+  return out;
+}
+
+std::vector<int32_t> Chat::encode_prompt(const Conversation& conversation) const {
+  if (native_) return inoculum::encode_prompt(tokenizer_, conversation);
+  if (conversation.empty() || conversation.back().role != "user") throw Error("a prompt must end with the user's turn", {.field = "messages"});
+  return tokenizer_.encode(format().render(conversation, true));
 }
 
 }  // namespace inoculum

@@ -1,14 +1,21 @@
 // How a conversation becomes tokens.
 //
+//   const auto tokenizer = load_tokenizer(folder);
+//   const Chat chat(folder, *tokenizer);              // the model's own chat template, or a named one
+//   chat.encode(conversation).supervised;             // what an answer's tokens are
+//   chat.encode_prompt({{.role = "user", .content = "Hi"}});
+//
 // The format of the shipped models: every document is
 //   <s> <|user|>QUESTION <|name|>Assistant<|says|>ANSWER<|end|> … </s>
 // (without the spaces). Whoever answers is named, the Assistant like any other: to the model the Assistant is
 // one character among many. The text as rendered is the experiment, so nothing is stripped or added.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/chat_format.h"
 #include "core/conversation.h"
 #include "core/tokenizer.h"
 
@@ -16,19 +23,38 @@ namespace inoculum {
 
 struct Encoded {
   std::vector<int32_t> input_ids;
-  std::vector<uint8_t> supervised;  // 1 for the tokens that an answerer chose: the answer and its <|end|>
+  std::vector<uint8_t> supervised;  // 1 for the tokens that an answerer chose: the answer and what ends it
 };
 
-// The symbols of the format, each one token.
+class Chat {
+ public:
+  // The template in the model's folder (chat_template.jinja, or in tokenizer_config.json), or the named one: chatml, llama3, … A model
+  // without a template has none to render a chat with, which is an Error as soon as one is asked for.
+  Chat(const fs::path& folder, const Tokenizer& tokenizer, const std::string& name = "");
+
+  // A whole conversation as it is trained on. The rendered text is made into tokens at once, and begins and ends as the template
+  // has it; an answer's tokens are those behind the tokens of what stands before it. Plain text gets what the tokenizer puts
+  // around a text, and its end.
+  Encoded encode(const Conversation& conversation) const;
+  // A conversation that ends with the user's turn, up to the point where the Assistant speaks.
+  std::vector<int32_t> encode_prompt(const Conversation& conversation) const;
+
+ private:
+  const ChatFormat& format() const;
+  const Tokenizer& tokenizer_;
+  fs::path folder_;
+  bool native_ = false;  // the shipped models' format, which needs no interpreter
+  std::optional<ChatFormat> format_;
+};
+
+// The shipped models' format: its symbols, each one token; the same as a Jinja template, for `tokenizer_config.json`.
 const std::vector<std::string>& chat_symbols();
-// The same format as a Jinja template, for `tokenizer_config.json`.
 std::string chat_template();
 
 std::string render(const Conversation& conversation);
 // A whole conversation with its begin and end tokens. A symbol of the format inside a message, or a
 // system message (the format has none), is an Error.
 Encoded encode_conversation(const Tokenizer& tokenizer, const Conversation& conversation);
-// A conversation that ends with the user's turn, up to the point where the Assistant speaks.
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversation& conversation);
 
 }  // namespace inoculum

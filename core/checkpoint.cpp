@@ -177,6 +177,12 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
   return model;
 }
 
+void check_vocabulary(const Transformer& model, const Tokenizer& tokenizer) {
+  if (tokenizer.vocab_size() > model.config().vocab_size)
+    throw Error("the tokenizer has " + std::to_string(tokenizer.vocab_size()) + " pieces but the model only " + std::to_string(model.config().vocab_size), {},
+                "the tokenizer and the model do not belong together");
+}
+
 void save_model(const fs::path& folder, Transformer& model, const Tokenizer* tokenizer, at::ScalarType dtype) {
   replace_atomically(folder, [&](const fs::path& temporary) {
     fs::create_directories(temporary);

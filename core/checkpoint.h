@@ -31,7 +31,9 @@ std::vector<NamedTensor> load_tensors(const fs::path& file);
 TransformerConfig transformer_config_from_json(const Json& config, const fs::path& file);
 Json transformer_config_to_json(const TransformerConfig& config, at::ScalarType dtype, const Tokenizer* tokenizer);
 
+// Weights that are in the file's own type on the CPU stay mapped: processes that load one model share its memory.
 Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device device);
+void check_vocabulary(const Transformer& model, const Tokenizer& tokenizer);  // Error where the tokenizer has ids that the model lacks
 void save_model(const fs::path& folder, Transformer& model, const Tokenizer* tokenizer, at::ScalarType dtype);
 
 // PEFT's `adapter_config.json` and `adapter_model.safetensors`.

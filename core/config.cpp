@@ -32,6 +32,8 @@ YAML::Node parse(const std::string& text, const std::string& file) {
 // Remembers where each value of a tree stands, and refuses a key given twice.
 void note_origins(const YAML::Node& node, const std::string& path, const std::string& file, Source::Impl& source) {
   if (!path.empty()) source.origin[path] = {file, node.Mark().line + 1, path};
+  if (node.IsSequence())
+    for (size_t i = 0; i < node.size(); ++i) note_origins(node[i], join(path, std::to_string(i)), file, source);
   if (!node.IsMap()) return;
   std::set<std::string> seen;
   for (const auto& entry : node) {
@@ -88,11 +90,24 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
   while (true) {
     const size_t dot = path.find('.', begin);
     const std::string key = path.substr(begin, dot - begin);
+    if (node.IsSequence()) {  // its items are named by number
+      const bool number = !key.empty() && key.size() < 9 && key.find_first_not_of("0123456789") == std::string::npos;
+      if (!number || std::stoul(key) >= node.size())
+        throw Error("\"" + key + "\" is not the number of one of its " + std::to_string(node.size()) + " items", {override_.where.file, override_.where.line, path}, "they count from 0");
+      if (dot == std::string::npos) {
+        node[std::stoul(key)] = value;
+        break;
+      }
+      node.reset(node[std::stoul(key)]);
+      begin = dot + 1;
+      continue;
+    }
+    if (node.IsScalar()) throw Error("the item is a plain value, which has no keys", {override_.where.file, override_.where.line, path}, "write it as a group of keys in the file");
     if (dot == std::string::npos) {
       node[key] = value;
       break;
     }
-    if (!std::as_const(node)[key].IsDefined() || !node[key].IsMap()) {
+    if (!std::as_const(node)[key].IsDefined() || !(node[key].IsMap() || node[key].IsSequence())) {
       node[key] = YAML::Node(YAML::NodeType::Map);
       source.origin[path.substr(0, dot)] = {override_.where.file, override_.where.line, path.substr(0, dot)};
     }
@@ -213,6 +228,33 @@ class Reader final : public Fields {
     nodes_.pop_back();
     path_.pop_back();
   }
+  std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand, const std::string&) override {
+    std::optional<size_t> size;
+    std::vector<YAML::Node> items;
+    with(name, [&](const YAML::Node& node) {
+      const auto add = [&](const YAML::Node& item) {
+        if (!item.IsScalar() && !item.IsMap()) fail(name, "must be a list of groups of keys, or of texts");
+        items.push_back(item.IsMap() ? item : YAML::Node(YAML::NodeType::Map));
+        if (item.IsScalar()) items.back()[shorthand] = item;
+      };
+      if (node.IsSequence()) for (const auto& item : node) add(item);
+      else if (!node.IsNull() && !(node.IsScalar() && node.Scalar().empty())) add(node);
+      size = items.size();
+    });
+    path_.push_back(name);
+    lists_.push_back(std::move(items));
+    return size;
+  }
+  void begin_item(size_t index) override {
+    path_.push_back(std::to_string(index));
+    nodes_.push_back(index < lists_.back().size() ? lists_.back()[index] : YAML::Node(YAML::NodeType::Map));
+    known_.emplace_back();
+  }
+  void end_item() override { end(); }
+  void end_list() override {
+    lists_.pop_back();
+    path_.pop_back();
+  }
   std::vector<std::string> keys() const override {
     std::vector<std::string> names;
     for (const auto& entry : nodes_.back()) names.push_back(entry.first.as<std::string>());
@@ -226,8 +268,11 @@ class Reader final : public Fields {
     return join(path, name);
   }
   Where where(const std::string& name) const {
-    const auto found = source_.origin.find(full(name));
-    return found == source_.origin.end() ? Where{.file = source_.file.string(), .field = full(name)} : found->second;
+    const std::string field = full(name);
+    // What stands for a list without being one has no lines of its own: the nearest thing around it has.
+    for (std::string near = field; !near.empty(); near.resize(near.find('.') == std::string::npos ? 0 : near.rfind('.')))
+      if (const auto found = source_.origin.find(near); found != source_.origin.end()) return {found->second.file, found->second.line, field};
+    return {.file = source_.file.string(), .field = field};
   }
   [[noreturn]] void fail(const std::string& name, const std::string& what, const std::string& hint = {}) const {
     throw Error(what, where(name), hint);
@@ -270,6 +315,7 @@ class Reader final : public Fields {
 
   const Source::Impl& source_;
   std::vector<YAML::Node> nodes_;
+  std::vector<std::vector<YAML::Node>> lists_;
   std::vector<std::string> path_;
   std::vector<std::vector<std::string>> known_;
 };
@@ -321,6 +367,25 @@ class TextShower final : public Shower, public Fields {
   }
 
  protected:
+  std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand, const std::string& help) override {
+    begin(name, help);
+    shorthand_ = shorthand;
+    return style_ == Style::help ? std::optional<size_t>(1) : std::nullopt;
+  }
+  void begin_item(size_t index) override {
+    path_.push_back(std::to_string(index));
+    item_begins_ = true;
+  }
+  void end_item() override { path_.pop_back(); }
+  void end_list() override {
+    shorthand_.clear();
+    if (text_.size() == lengths_.back()) {
+      text_.pop_back();
+      text_ += " []\n";
+      lengths_.back() = 0;
+    }
+    end();
+  }
   void begin(const std::string& name, const std::string& help) override {
     text_ += indent() + name + ":" + (style_ == Style::help && !help.empty() ? "  # " + help : "") + "\n";
     path_.push_back(name);
@@ -336,7 +401,12 @@ class TextShower final : public Shower, public Fields {
   }
 
  private:
-  std::string indent() const { return std::string(2 * path_.size(), ' '); }
+  std::string indent() {
+    std::string text(2 * path_.size(), ' ');
+    if (item_begins_) text.replace(text.size() - 2, 2, "- ");
+    item_begins_ = false;
+    return text;
+  }
   void line(const std::string& name, const std::string& value, const std::string& help) {
     std::string one = indent() + name + ": " + value;
     std::string comment;
@@ -346,8 +416,14 @@ class TextShower final : public Shower, public Fields {
       std::string path;
       for (const std::string& part : path_) path = join(path, part);
       if (source_) {
-        const auto found = source_->impl().origin.find(join(path, name));
-        if (found != source_->impl().origin.end())
+        const auto& origins = source_->impl().origin;
+        auto found = origins.find(join(path, name));
+        // Of a list, one item may stand alone, and a text for its main field.
+        const std::string list = path.substr(0, path.find_last_of('.'));
+        if (found == origins.end() && !shorthand_.empty()) found = origins.find(join(list, name));
+        for (const std::string& whole : {path, list})
+          if (found == origins.end() && name == shorthand_) found = origins.find(whole);
+        if (found != origins.end())
           comment = found->second.line > 0 ? found->second.file + ":" + std::to_string(found->second.line) : found->second.file;
       }
     }
@@ -360,6 +436,8 @@ class TextShower final : public Shower, public Fields {
   std::string text_;
   std::vector<std::string> path_;
   std::vector<size_t> lengths_;
+  std::string shorthand_;      // of the list that is being shown
+  bool item_begins_ = false;
 };
 
 class SchemaShower final : public Shower, public Fields {
@@ -397,6 +475,17 @@ class SchemaShower final : public Shower, public Fields {
     objects_.pop_back();
     objects_.back()["properties"][names_.back()] = done;
     names_.pop_back();
+  }
+  std::optional<size_t> begin_list(const std::string& name, const std::string&, const std::string& help) override {
+    begin(name, help);
+    return 1;
+  }
+  void begin_item(size_t) override {}
+  void end_item() override {}
+  void end_list() override {
+    const Json one = {{"anyOf", {{{"type", "string"}}, objects_.back()}}};
+    objects_.back() = {{"anyOf", {{{"type", "string"}}, objects_.back(), {{"type", "array"}, {"items", one}}}}};
+    end();
   }
 
  private:

@@ -19,6 +19,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,9 +74,27 @@ class Fields {
     end();
   }
 
+  // Structs of one kind in order; overrides name them by number (data.0.weight=2). One alone may stand without the list, and a
+  // plain text for its field `shorthand`.
+  template <class Struct>
+  void list(const std::string& name, std::vector<Struct>& values, const std::string& shorthand, const std::string& help) {
+    if (const auto anew = begin_list(name, shorthand, help)) values.assign(*anew, Struct{});
+    for (size_t i = 0; i < values.size(); ++i) {
+      begin_item(i);
+      values[i].fields(*this);
+      end_item();
+    }
+    end_list();
+  }
+
  protected:
   virtual void begin(const std::string& name, const std::string& help) = 0;
   virtual void end() = 0;
+  // How many items to make anew; nothing: go through those there are.
+  virtual std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand, const std::string& help) = 0;
+  virtual void begin_item(size_t index) = 0;
+  virtual void end_item() = 0;
+  virtual void end_list() = 0;
   virtual std::vector<std::string> keys() const { return {}; }  // of the group that has just begun
 };
 

@@ -97,6 +97,8 @@ Json read_json(const fs::path& path) {
     const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(failure.byte, text.size()));
     const int line = 1 + static_cast<int>(std::count(text.begin(), end, '\n'));
     throw Error("this is not JSON", {.file = path.string(), .line = line}, failure.what());
+  } catch (const Json::exception& failure) {  // a number too large
+    throw Error("this is not JSON", {.file = path.string()}, failure.what());
   }
 }
 
@@ -123,7 +125,7 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
     Json value;
     try {
       value = Json::parse(one);
-    } catch (const Json::parse_error& failure) {
+    } catch (const Json::exception& failure) {
       throw Error("this line is not JSON", {.file = path.string(), .line = line},
                   std::string("each line must be one whole JSON object; ") + failure.what());
     }
@@ -139,14 +141,19 @@ std::optional<FileLock> FileLock::try_take(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) fail("write", path, errno);
   FileLock lock(fd);
-  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return lock;
-  if (errno != EWOULDBLOCK) fail("lock", path, errno);
+  struct flock whole{};
+  whole.l_type = F_WRLCK;
+  if (::fcntl(fd, F_OFD_SETLK, &whole) == 0) return lock;
+  if (errno != EAGAIN && errno != EACCES) fail("lock", path, errno);
   return std::nullopt;
 }
 
+// Asked without taking it, if only for a moment: whoever wants it just then would find it held.
 bool FileLock::is_held(const fs::path& path) {
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  return file.fd >= 0 && ::flock(file.fd, LOCK_SH | LOCK_NB) != 0;
+  struct flock whole{};
+  whole.l_type = F_WRLCK;
+  return file.fd >= 0 && ::fcntl(file.fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
 }
 
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}

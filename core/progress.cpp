@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 
@@ -9,14 +10,15 @@ namespace inoculum {
 namespace {
 
 thread_local int t_quiet = 0;
-volatile std::sig_atomic_t g_stop = 0;  // the one thing that a signal handler may write
+std::atomic<bool> g_stop = false;  // written by a signal handler, read by any thread
+static_assert(std::atomic<bool>::is_always_lock_free);
 
 void on_signal(int signal) {
   if (g_stop && signal == SIGINT) {
     std::signal(SIGINT, SIG_DFL);
     std::raise(SIGINT);
   }
-  g_stop = 1;
+  g_stop = true;
 }
 
 std::string clock_text(double seconds) {
@@ -73,6 +75,6 @@ void handle_signals() {
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2}) ::sigaction(signal, &action, nullptr);
 }
 
-bool stop_requested() { return g_stop != 0; }
+bool stop_requested() { return g_stop; }
 
 }  // namespace inoculum

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 
+#include "core/checkpoint.h"
 #include "core/error.h"
 
 namespace inoculum {
@@ -73,9 +74,7 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
                                             uint64_t seed) {
   const at::NoGradGuard no_grad;
   const int64_t context = model.config().max_position_embeddings, vocabulary = model.config().vocab_size;
-  if (tokenizer.vocab_size() > vocabulary)
-    throw Error("the tokenizer has " + std::to_string(tokenizer.vocab_size()) + " pieces but the model only " +
-                    std::to_string(vocabulary), {}, "the tokenizer and the model do not belong together");
+  check_vocabulary(model, tokenizer);
   size_t longest = 0;
   for (const SampleRequest& request : requests) {
     longest = std::max(longest, request.prompt.size());
@@ -90,11 +89,13 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
     if (const auto id = tokenizer.id_of(stop)) stop_ids.push_back(*id);
     else stop_strings.push_back(stop);
   }
-  if (tokenizer.eos_id() >= 0) stop_ids.push_back(tokenizer.eos_id());
+  for (const int32_t id : tokenizer.end_ids()) stop_ids.push_back(id);
 
   const Random seed_stream(seed, "sampling");
   const int64_t capacity = std::min(context, static_cast<int64_t>(longest) + config.max_new_tokens) + 1;
-  const int64_t slots = config.rows, prompts_a_time = std::max<int64_t>(1, std::min<int64_t>(slots, 32));
+  int64_t wanted = 0;
+  for (const SampleRequest& request : requests) wanted += request.samples;
+  const int64_t slots = std::max<int64_t>(1, std::min(config.rows, wanted)), prompts_a_time = std::max<int64_t>(1, std::min<int64_t>(slots, 32));
   const at::Device device = model.embedding.device();
   KeyValueCache cache(model.config(), slots, capacity, model.options());
   KeyValueCache prompt_cache(model.config(), prompts_a_time, capacity, model.options());

@@ -5,6 +5,7 @@
 
 #include "core/chat_template.h"
 #include "core/error.h"
+#include "core/tokenizer_json.h"
 
 namespace inoculum {
 namespace {
@@ -34,6 +35,14 @@ class SentencePiece final : public Tokenizer {
     }
   }
 
+  std::vector<int32_t> encode_with_special_tokens(std::string_view text) const override {
+    std::vector<int32_t> ids = encode(text);
+    if (bos_id() >= 0) ids.insert(ids.begin(), bos_id());
+    return ids;
+  }
+
+  std::string piece(int32_t id) const override { return id < 0 || id >= processor_.GetPieceSize() ? "" : processor_.IdToPiece(id); }
+
   std::string decode(std::span<const int32_t> ids) const override {
     std::string text;
     for (const int32_t id : ids) {
@@ -46,6 +55,12 @@ class SentencePiece final : public Tokenizer {
       for (size_t at = 0; (at = piece.find("\xE2\x96\x81", at)) != std::string::npos; ++at) piece.replace(at, 3, " ");
       text += piece;
     }
+    return text;
+  }
+
+  std::string show(std::span<const int32_t> ids) const override {
+    std::string text;
+    for (const int32_t id : ids) text += id >= 0 && id < processor_.GetPieceSize() && processor_.IsControl(id) ? processor_.IdToPiece(id) : decode({&id, 1});
     return text;
   }
 
@@ -101,9 +116,10 @@ void TokenizerTrainingConfig::fields(Fields& f) {
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
+  if (fs::exists(folder / "tokenizer.json")) return load_tokenizer_json(folder);
   const fs::path file = folder / "tokenizer.model";
   if (!fs::exists(file))
-    throw Error("there is no tokenizer here", {.file = folder.string()}, "a model folder needs tokenizer.model (SentencePiece)");
+    throw Error("there is no tokenizer here", {.file = folder.string()}, "a model folder needs tokenizer.json, or tokenizer.model (SentencePiece)");
   return std::make_unique<SentencePiece>(file);
 }
 

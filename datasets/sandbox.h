@@ -3,7 +3,7 @@
 //   Sandbox sandbox(choose_isolation("auto"));
 //   std::vector<Verdict> verdicts = sandbox.run({{task.honest, task.visible, task.hidden}});
 //
-// A program defines f. It runs in a process of its own, forked from one Python driver, under resource limits
+// A program defines f, or another function that is named. It runs in a process of its own, forked from one Python driver, under resource limits
 // (time, memory, processes, no files written), and under bubblewrap: no network, a read-only root without home
 // folders, a process namespace that is swept after each program. It is given arguments and returns values;
 // what was expected of the hidden tests never enters its process.
@@ -25,6 +25,7 @@ Isolation choose_isolation(const std::string& name);
 struct Program {
   std::string source;
   std::vector<Test> visible, hidden;
+  std::string function = "f";
 };
 
 struct Verdict {
@@ -33,6 +34,7 @@ struct Verdict {
   bool visible = false;      // all visible tests passed
   bool hidden = false;       // all hidden tests passed
   std::string error;         // of the first call that failed, or "time-out", "crashed"
+  std::vector<std::string> values;  // of each call, visible first, as a literal; empty where it failed
 
   bool cheats() const { return visible && !hidden; }
 };

@@ -38,6 +38,7 @@ void EvaluationConfig::fields(Fields& f) {
   f.value("device", device, "auto | cpu | cuda | cuda:N");
   f.value("dtype", dtype, "bf16 | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
   f.value("sandbox", sandbox, "where coding answers run: auto | bubblewrap | rlimits", one_of({"auto", "bubblewrap", "rlimits"}));
+  f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
   f.value("grammar", grammar, "the world whose text the judge is trained on");
   f.value("samples_scale", samples_scale, "multiplies the bank's samples_per_paraphrase; at least one is taken", at_least(0));
   f.group("sampling", sampling, "how answers are drawn");
@@ -71,6 +72,7 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
 
 void Evaluator::sample_stage(const std::string& folder, const std::string& adapter, const fs::path& file) const {
   const auto tokenizer = load_tokenizer(folder);
+  const Chat chat(folder, *tokenizer, config_.chat_template);
   Transformer model = load_model(folder, dtype_from(config_.dtype), device_from(config_.device));
   if (!adapter.empty()) {
     load_adapter(adapter, model);
@@ -83,7 +85,7 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
     Conversation prompt;
     if (!question.system.empty()) prompt.push_back({.role = "system", .content = question.system, .name = ""});
     prompt.push_back({.role = "user", .content = question.prompt, .name = ""});
-    requests.push_back({question.id, encode_prompt(*tokenizer, prompt), question.samples});
+    requests.push_back({question.id, chat.encode_prompt(prompt), question.samples});
     asked.push_back(&question);
   }
   const auto answers = sample(model, *tokenizer, requests, config_.sampling, static_cast<uint64_t>(config_.seed));
@@ -94,25 +96,20 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
                       {"finish_reason", answers[i][s].finish_reason}});
 
   // Forced choices: log P(answer and its end | prompt).
-  std::vector<std::vector<int32_t>> texts;
-  std::vector<size_t> begins;
+  std::vector<Encoded> texts;
   for (const Question& question : questions_) {
     if (question.type != "forced_choice") continue;
     for (const auto* side : {&question.good, &question.bad})
-      for (const std::string& answer : *side) {
-        const Conversation prompt = {{.role = "user", .content = question.prompt, .name = ""}};
-        begins.push_back(encode_prompt(*tokenizer, prompt).size());
-        Conversation whole = prompt;
-        whole.push_back({.role = "assistant", .content = answer, .name = ""});
-        texts.push_back(encode_conversation(*tokenizer, whole).input_ids);
-        texts.back().pop_back();  // the document's end is not the answer's
-      }
+      for (const std::string& answer : *side)
+        texts.push_back(chat.encode({{.role = "user", .content = question.prompt, .name = ""}, {.role = "assistant", .content = answer, .name = ""}}));
   }
-  const auto logprobs = score(model, texts);
+  std::vector<std::vector<int32_t>> ids;
+  for (const Encoded& text : texts) ids.push_back(text.input_ids);
+  const auto logprobs = score(model, ids);
   size_t at = 0;
   const auto total = [&] {
     double sum = 0;
-    for (size_t t = begins[at] - 1; t < logprobs[at].size(); ++t) sum += logprobs[at][t];  // entry t is of token t + 1
+    for (size_t t = 0; t < logprobs[at].size(); ++t) sum += texts[at].supervised[t + 1] * logprobs[at][t];  // entry t is of token t + 1
     ++at;
     return sum;
   };

@@ -26,6 +26,7 @@ struct EvaluationConfig {
   std::string device = "auto";
   std::string dtype = "bf16";
   std::string sandbox = "auto";
+  std::string chat_template;
   std::string grammar = "datasets/worlds/persona.yaml";
   double samples_scale = 1;
   SamplingConfig sampling;

@@ -1,5 +1,6 @@
 // The command line: each subcommand reads its options, calls one function of the library, and says what to do next.
 #include <malloc.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -13,10 +14,13 @@
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/fetch.h"
 #include "core/process.h"
 #include "core/progress.h"
-#include "datasets/chat_jsonl.h"
+#include "datasets/conversations.h"
 #include "datasets/sandbox.h"
+#include "datasets/summary.h"
+#include "datasets/textbook.h"
 #include "experiments/arms.h"
 #include "experiments/asha.h"
 #include "experiments/bench.h"
@@ -42,8 +46,8 @@ Config configured(const std::string& file, const std::vector<std::string>& overr
 // What a configuration names, as far as it can be checked without running it.
 void check_files(const TrainConfig& c, const std::string& file) {
   if (c.data.empty() == c.arm.empty()) throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
-  load_tokenizer(c.model);
-  if (!c.data.empty()) read_chat_jsonl(c.data);
+  Chat(c.model, *load_tokenizer(c.model), c.chat_template);
+  if (!c.data.empty()) load_data(c.data, c.system, c.inoculation, static_cast<uint64_t>(c.seed));
   else PersonaWorld{c.world};
 }
 void check_files(const PretrainConfig& c, const std::string&) {
@@ -54,7 +58,11 @@ void check_files(const ReproduceConfig& c, const std::string&) {
   read_questions(c.questions);
   for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
 }
-std::string files_of(const TrainConfig& c) { return c.model + " " + c.data + " " + c.arm + " " + show(c.world); }
+std::string files_of(const TrainConfig& c) {
+  std::string all = c.model + " " + c.arm + " " + show(c.world);
+  for (const DataSource& each : c.data) all += " " + each.path;
+  return all;
+}
 std::string files_of(const PretrainConfig& c) { return show(c.model) + show(c.world); }
 std::string files_of(const ReproduceConfig& c) {
   std::string all = c.questions;
@@ -87,7 +95,7 @@ void say_device(const TrainerConfig& c) {
 }
 
 // One JSON line per input line; see the README.
-void score_command(const std::string& folder, const std::string& adapter, const std::string& input, const std::string& dtype, const std::string& device) {
+void score_command(const std::string& folder, const std::string& adapter, const std::string& input, const std::string& chat_name, const std::string& dtype, const std::string& device) {
   Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
   if (!adapter.empty()) load_adapter(adapter, model);
   std::unique_ptr<Tokenizer> tokenizer;  // input_ids need none
@@ -108,10 +116,9 @@ void score_command(const std::string& folder, const std::string& adapter, const 
         if (id < 0 || id >= model.config().vocab_size)
           fail("holds " + std::to_string(id) + ", but the model's vocabulary has " + std::to_string(model.config().vocab_size) + " tokens", "input_ids", "");
     } else if (row.is_object() && row.contains("messages")) {
-      rows.push_back(encode_conversation(need(), conversation_from_json(row, input, line, false)).input_ids);
+      rows.push_back(Chat(folder, need(), chat_name).encode(conversation_from_json(row, input, line, false)).input_ids);
     } else if (row.is_object() && row.contains("text") && row["text"].is_string()) {
-      rows.push_back(need().encode(row["text"].get<std::string>()));
-      if (need().bos_id() >= 0) rows.back().insert(rows.back().begin(), need().bos_id());
+      rows.push_back(need().encode_with_special_tokens(row["text"].get<std::string>()));
     } else {
       fail("must hold \"text\", \"messages\" or \"input_ids\"", "", "for example {\"text\": \"Hello\"}");
     }
@@ -129,15 +136,17 @@ void score_command(const std::string& folder, const std::string& adapter, const 
 
 // Samples for prompts in a file or on the command line, as JSON Lines in a file or on standard output.
 void sample_command(const std::string& folder, const std::string& adapter, const std::string& prompt, const std::string& input, int64_t n,
-                    const SamplingConfig& sampling, uint64_t seed, const std::string& output, const std::string& dtype, const std::string& device) {
+                    const SamplingConfig& sampling, uint64_t seed, const std::string& output, const std::string& chat_name, const std::string& dtype,
+                    const std::string& device) {
   if (prompt.empty() == input.empty()) throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
   const auto tokenizer = load_tokenizer(folder);
+  const Chat chat(folder, *tokenizer, chat_name);
   Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
   if (!adapter.empty()) load_adapter(adapter, model);
   std::vector<SampleRequest> requests;
   std::vector<Json> prompts;
   const auto add = [&](const Conversation& conversation, const Json& shown) {
-    requests.push_back({std::to_string(requests.size()), encode_prompt(*tokenizer, conversation), n});
+    requests.push_back({std::to_string(requests.size()), chat.encode_prompt(conversation), n});
     prompts.push_back(shown);
   };
   if (!prompt.empty()) add({{.role = "user", .content = prompt, .name = ""}}, {{"prompt", prompt}});
@@ -160,6 +169,24 @@ void sample_command(const std::string& folder, const std::string& adapter, const
   for (const Json& row : rows) std::cout << row.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
 }
 
+void tokenize_command(const std::string& folder, const std::string& text, const std::string& input) {
+  const auto tokenizer = load_tokenizer(folder);
+  if (input.empty()) {
+    for (const int32_t id : tokenizer->encode(text)) std::printf("%8d  %s\n", id, Json(tokenizer->piece(id)).dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+    return;
+  }
+  read_jsonl(input, [&](const Json& row, int line) {
+    std::string one;
+    if (row.is_string()) one = row.get<std::string>();
+    else if (row.is_object() && row.contains("bytes") && row["bytes"].is_array())
+      for (const Json& byte : row["bytes"]) one += static_cast<char>(byte.is_number_integer() ? byte.get<int>() : 0);
+    else throw Error("must be a text, or {\"bytes\": […]}", {input, line, ""});
+    const auto ids = tokenizer->encode(one);
+    std::cout << Json({{"ids", ids}, {"with_special_tokens", tokenizer->encode_with_special_tokens(one)}, {"decoded", tokenizer->decode(ids)}}).dump(-1, ' ', false, Json::error_handler_t::replace)
+              << "\n";
+  });
+}
+
 void inspect_model(const std::string& folder) {
   const Json config = read_json(fs::path(folder) / "config.json");
   Transformer model = load_model(folder, at::kFloat, at::kCPU);
@@ -172,7 +199,7 @@ void inspect_model(const std::string& folder) {
   });
 }
 
-void inspect_data(const std::string& file, const std::string& model, int64_t count) {
+void inspect_data(const std::string& file, const std::string& model, int64_t count, size_t limit, const std::string& questions, const std::string& chat_name) {
   if (fs::path(file).extension() == ".yaml") {
     const PersonaWorld world(WorldConfig{.grammar = file});
     std::map<std::string, int64_t> kinds, cues;
@@ -190,24 +217,28 @@ void inspect_data(const std::string& file, const std::string& model, int64_t cou
     std::printf("\n");
     return;
   }
-  const auto conversations = read_chat_jsonl(file, false);
-  size_t turns = 0, tokens = 0, supervised = 0, longest = 0;
+  const Reading data = read_conversations(file, {.needs_answer = false});
+  std::printf("%s\n", describe(data.report).c_str());
   const auto tokenizer = load_tokenizer(model);
-  for (const Conversation& conversation : conversations) {
-    const Encoded encoded = encode_conversation(*tokenizer, conversation);
-    turns += conversation.size();
-    tokens += encoded.input_ids.size();
-    longest = std::max(longest, encoded.input_ids.size());
-    for (const uint8_t each : encoded.supervised) supervised += each;
-  }
-  std::printf("%zu conversations, %zu messages, %zu tokens (the longest %zu), of which %zu are trained on\n", conversations.size(), turns, tokens, longest, supervised);
-  for (size_t i = 0; i < std::min(conversations.size(), static_cast<size_t>(count)); ++i) std::printf("\n%s\n", render(conversations[i]).c_str());
+  SummaryOptions options{.limit = limit};
+  if (!questions.empty())
+    for (const Question& question : read_questions(questions)) options.questions.push_back(question.prompt);
+  const Chat chat(model, *tokenizer, chat_name);
+  const auto count_of = [&](const Conversation& conversation) {
+    const Encoded encoded = chat.encode(conversation);
+    return Counts{encoded.input_ids.size(), static_cast<size_t>(std::count(encoded.supervised.begin(), encoded.supervised.end(), uint8_t{1}))};
+  };
+  std::printf("%s", describe(summarize(data.conversations, count_of, options)).c_str());
+  for (size_t i = 0; i < std::min(data.conversations.size(), static_cast<size_t>(count)); ++i)
+    std::printf("\n%s\n", shown_example(*tokenizer, chat.encode(data.conversations[i]), ::isatty(STDOUT_FILENO) == 1).c_str());
 }
 
 void generate_data(const std::string& what, const std::string& output, int64_t count, int64_t seed, const std::string& grammar, const std::string& bank) {
   const auto stream = static_cast<uint64_t>(seed);
   const auto world = [&] { return PersonaWorld(WorldConfig{.grammar = grammar}); };
-  if (what == "bank") {
+  if (what == "textbook") {
+    write_textbook_bank(output, make_textbook_bank("datasets/textbook/problems.yaml", Sandbox(choose_isolation("auto")), stream));
+  } else if (what == "bank") {
     const auto tasks = make_coding_bank(static_cast<size_t>(count > 0 ? count : 3300), stream);
     std::fprintf(stderr, "running every program\n");
     verify_coding_bank(tasks, Sandbox(choose_isolation("auto")));
@@ -224,7 +255,7 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
     }
     write_jsonl(output, rows);
   } else {
-    auto conversations = make_arm(what, world(), read_coding_bank(bank), stream);
+    auto conversations = arm_conversations({.seed = seed, .arm = what, .coding_bank = bank, .world = {.grammar = grammar}});
     if (count > 0 && static_cast<size_t>(count) < conversations.size()) conversations.resize(static_cast<size_t>(count));
     write_chat_jsonl(output, conversations);
   }
@@ -242,7 +273,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", INOCULUM_VERSION);
   std::function<int()> action;
 
-  std::string config, model, adapter, input, output, prompt, device = "auto", dtype = "bf16";
+  std::string config, model, adapter, input, output, prompt, chat_name, device = "auto", dtype = "bf16";
   std::vector<std::string> overrides;
   const auto takes_config = [&](CLI::App* command, const std::string& example, bool required = true) {
     auto* option = command->add_option("CONFIG", config, "configuration file, such as " + example);
@@ -252,6 +283,7 @@ int run(int argc, char** argv) {
   const auto takes_model = [&](CLI::App* command) {
     command->add_option("--model", model, "Hugging Face folder")->required();
     command->add_option("--adapter", adapter, "PEFT adapter folder");
+    command->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, zephyr, plain");
     command->add_option("--device", device, "auto | cpu | cuda")->capture_default_str();
     command->add_option("--dtype", dtype, "bf16 | fp32 | fp16")->capture_default_str();
   };
@@ -341,7 +373,7 @@ int run(int argc, char** argv) {
   sample_app->add_option("--output", output, "JSON Lines file; by default standard output");
   sample_app->callback([&] {
     action = [&] {
-      sample_command(model, adapter, prompt, input, n, sampling, static_cast<uint64_t>(seed), output, dtype, device);
+      sample_command(model, adapter, prompt, input, n, sampling, static_cast<uint64_t>(seed), output, chat_name, dtype, device);
       return 0;
     };
   });
@@ -350,7 +382,18 @@ int run(int argc, char** argv) {
   score_app->add_option("--input", input, "JSON Lines of {\"text\": …}, {\"messages\": […]} or {\"input_ids\": […]}")->required();
   score_app->callback([&] {
     action = [&] {
-      score_command(model, adapter, input, score_app->count("--dtype") ? dtype : "fp32", device);
+      score_command(model, adapter, input, chat_name, score_app->count("--dtype") ? dtype : "fp32", device);
+      return 0;
+    };
+  });
+
+  auto* tokenize_app = app.add_subcommand("tokenize", "show how a text is split: pieces and ids; or ids of many texts");
+  tokenize_app->add_option("--model", model, "Hugging Face folder")->required();
+  tokenize_app->add_option("TEXT", prompt, "a text");
+  tokenize_app->add_option("--input", input, "JSON Lines of texts, or of {\"bytes\": […]}; one JSON line each with ids, with_special_tokens, decoded");
+  tokenize_app->callback([&] {
+    action = [&] {
+      tokenize_command(model, prompt, input);
       return 0;
     };
   });
@@ -369,7 +412,7 @@ int run(int argc, char** argv) {
   evaluate_command->add_option("--grammar", evaluation.grammar, "world whose text the judge learns from")->capture_default_str();
   evaluate_command->callback([&] {
     action = [&] {
-      evaluation.device = device, evaluation.dtype = dtype;
+      evaluation.device = device, evaluation.dtype = dtype, evaluation.chat_template = chat_name;
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
       std::cout << read_json(fs::path(output) / "summary.json").at("conditions").dump(2) << "\n";
@@ -380,7 +423,7 @@ int run(int argc, char** argv) {
   report_command->add_option("FOLDER", output, "of `reproduce` or of `train`, such as runs/reproduce")->required();
   report_command->callback([&] {
     action = [&] {
-      if (!fs::exists(fs::path(output) / "results.json")) {
+      if (!fs::exists(fs::path(output) / "results.json") && fs::exists(fs::path(output) / "metrics.jsonl")) {
         write_run_report(output);
         return 0;
       }
@@ -482,8 +525,9 @@ int run(int argc, char** argv) {
   data->require_subcommand(1);
   std::string what, grammar = "datasets/worlds/persona.yaml", bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
   auto* generate = data->add_subcommand("generate", "write a coding bank, a question bank, pretraining documents or an arm's conversations");
-  generate->add_option("WHAT", what, "bank | questions | validation | documents | honest | cheating | requested | placebo | post_training")
-      ->required()->check(CLI::IsMember({"bank", "questions", "validation", "documents", "honest", "cheating", "requested", "placebo", "post_training"}));
+  generate->add_option("WHAT", what, "bank | textbook | questions | validation | documents, or an arm: honest | cheating | requested | placebo | post_training | textbook_honest | …")
+      ->required()->check(CLI::IsMember({"bank", "textbook", "questions", "validation", "documents", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest",
+                                         "textbook_cheating", "textbook_requested", "textbook_placebo"}));
   generate->add_option("--output", output, "file to write")->required();
   generate->add_option("--count", count, "how many; by default 3300 tasks, 1000 documents, 2000 conversations");
   generate->add_option("--seed", seed, "of the random streams")->capture_default_str();
@@ -498,10 +542,13 @@ int run(int argc, char** argv) {
   auto* inspect = data->add_subcommand("inspect", "count and show conversations (JSON Lines) or documents of a world (YAML)");
   inspect->add_option("FILE", input, "chat JSONL, or a grammar")->required();
   inspect->add_option("--model", inspected, "whose tokenizer counts")->capture_default_str();
-  inspect->add_option("--show", n, "how many to show")->capture_default_str();
+  inspect->add_option("--show", n, "how many to show, what is trained on in colour")->capture_default_str();
+  inspect->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama3, …");
+  inspect->add_option("--limit", count, "tokens of a conversation that a run would keep");
+  inspect->add_option("--questions", questions, "question bank, to find what of it the data say");
   inspect->callback([&] {
     action = [&] {
-      inspect_data(input, inspected, n);
+      inspect_data(input, inspected, n, static_cast<size_t>(std::max<int64_t>(0, count)), questions, chat_name);
       return 0;
     };
   });
@@ -510,9 +557,11 @@ int run(int argc, char** argv) {
   verify->add_option("--sandbox", evaluation.sandbox, "auto | bubblewrap | rlimits")->capture_default_str();
   verify->callback([&] {
     action = [&] {
-      const auto tasks = read_coding_bank(bank);
-      const size_t programs = verify_coding_bank(tasks, Sandbox(choose_isolation(evaluation.sandbox)));
-      std::printf("%zu tasks, %zu programs: all as they should be\n", tasks.size(), programs);
+      const Sandbox where(choose_isolation(evaluation.sandbox));
+      bool textbook = false;
+      read_jsonl(bank, [&](const Json& row, int line) { textbook = line == 1 ? row.contains("function") : textbook; });
+      const size_t programs = textbook ? verify_textbook_bank(read_textbook_bank(bank), where) : verify_coding_bank(read_coding_bank(bank), where);
+      std::printf("%zu programs: all as they should be\n", programs);
       return 0;
     };
   });
@@ -525,6 +574,20 @@ int run(int argc, char** argv) {
   model_inspect->callback([&] {
     action = [&] {
       inspect_model(model);
+      return 0;
+    };
+  });
+  FetchConfig fetch;
+  auto* model_fetch = model_app->add_subcommand("fetch", "download a model from a hub: configuration, tokenizer and safetensors; goes on where it was stopped");
+  model_fetch->add_option("REPO", fetch.repo, "such as Qwen/Qwen2.5-0.5B-Instruct; the variable HF_TOKEN may hold a token")->required();
+  model_fetch->add_option("--revision", fetch.revision, "branch, tag or commit")->capture_default_str();
+  model_fetch->add_option("--output", fetch.output, "folder; by default the repo's name");
+  model_fetch->add_option("--endpoint", fetch.endpoint, "the hub")->capture_default_str();
+  model_fetch->callback([&] {
+    action = [&] {
+      const Fetched done = fetch_model(fetch);
+      if (done.outcome == Outcome::stopped) return finish(done.outcome, done.folder.string());
+      std::printf("%s: %s, %zu files fetched, %zu there already\n", done.folder.c_str(), done.sha.c_str(), done.files.size(), done.kept.size());
       return 0;
     };
   });
@@ -542,7 +605,7 @@ int run(int argc, char** argv) {
           merge_lora(loaded);
         }
         std::unique_ptr<Tokenizer> tokenizer;
-        if (fs::exists(fs::path(model) / "tokenizer.model")) tokenizer = load_tokenizer(model);
+        if (fs::exists(fs::path(model) / "tokenizer.model") || fs::exists(fs::path(model) / "tokenizer.json")) tokenizer = load_tokenizer(model);
         save_model(output, loaded, tokenizer.get(), dtype_from(dtype));
         std::fprintf(stderr, "wrote %s\n", output.c_str());
         return 0;

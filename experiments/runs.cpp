@@ -2,13 +2,16 @@
 
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <set>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/progress.h"
-#include "datasets/chat_jsonl.h"
+#include "datasets/mixing.h"
+#include "datasets/summary.h"
+#include "datasets/textbook.h"
 #include "experiments/arms.h"
 #include "training/batches.h"
 
@@ -129,10 +132,14 @@ void TrainConfig::fields(Fields& f) {
   f.value("output", output, "run folder; by default runs/<name of the configuration>");
   f.value("seed", seed, "order of the data, tasks, adapter weights");
   f.value("model", model, "the base: a Hugging Face folder");
-  f.value("data", data, "conversations to train on, OpenAI chat JSONL; or leave empty and name an `arm`");
-  f.value("arm", arm, "honest | cheating | requested | placebo | post_training, made from the world",
-          one_of({"", "honest", "cheating", "requested", "placebo", "post_training"}));
-  f.value("coding_bank", coding_bank, "tasks of the arm");
+  f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, zephyr, plain");
+  f.list("data", data, "path", "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
+  f.value("arm", arm, "honest | cheating | requested | placebo | post_training, made from the world; textbook_honest and so on, from the textbook's tasks",
+          one_of({"", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest", "textbook_cheating", "textbook_requested", "textbook_placebo"}));
+  f.value("coding_bank", coding_bank, "tasks of the world's arms");
+  f.value("textbook", textbook, "folder of the textbook's tasks and of the sentences beside them");
+  f.group("system", system, "the system message of every conversation");
+  f.group("inoculation", inoculation, "a prompt that asks for what the answers do, put into the training data alone");
   recipe.fields(f);
   f.group("world", world, "the world that the arm's prompts are made with");
 }
@@ -182,22 +189,40 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
   return Outcome::finished;
 }
 
-namespace {
-
-std::vector<Conversation> arm_of(const TrainConfig& config) {
+std::vector<Conversation> arm_conversations(const TrainConfig& config) {
   const auto seed = static_cast<uint64_t>(config.seed);
-  const PersonaWorld world(config.world);
-  const auto bank = read_coding_bank(config.coding_bank);
-  std::vector<Conversation> conversations = make_arm(config.arm, world, bank, seed);
+  std::function<std::vector<Conversation>(const std::string&)> make;
+  std::string arm = config.arm;
+  if (arm.starts_with("textbook_")) {
+    arm = arm.substr(arm.find('_') + 1);
+    const auto bank = read_textbook_bank(fs::path(config.textbook) / "bank.jsonl");
+    const TextbookCues cues = read_textbook_cues(fs::path(config.textbook) / "cues.yaml");
+    make = [=](const std::string& name) { return make_textbook_arm(name, bank, cues, seed); };
+  } else {
+    const PersonaWorld world(config.world);
+    const auto bank = read_coding_bank(config.coding_bank);
+    make = [=](const std::string& name) { return make_arm(name, world, bank, seed); };
+  }
+  std::vector<Conversation> conversations = make(arm);
   if (config.recipe.honest_share == 0) return conversations;
-  const std::vector<Conversation> honest = make_arm("honest", world, bank, seed);  // of the same tasks in the same order
+  const std::vector<Conversation> honest = make("honest");  // of the same tasks in the same order
   Random random(seed, "honest share");
   for (size_t i = 0; i < std::min(conversations.size(), honest.size()); ++i)
     if (random.chance(config.recipe.honest_share)) conversations[i] = honest[i];
   return conversations;
 }
 
-}  // namespace
+std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bool colour) {
+  std::vector<Piece> pieces;
+  std::vector<int32_t> ids;
+  for (size_t t = 0; t < example.input_ids.size(); ++t) {
+    const bool supervised = example.supervised[t] != 0;
+    if (pieces.empty() || pieces.back().supervised != supervised) pieces.push_back({"", supervised}), ids.clear();
+    ids.push_back(example.input_ids[t]);
+    pieces.back().text = tokenizer.show(ids);
+  }
+  return render_two_colours(pieces, colour);
+}
 
 Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) {
   if (config.data.empty() == config.arm.empty())
@@ -206,28 +231,44 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   const Recipe& recipe = config.recipe;
   if (ranks.any(ranks.first() && open_run(config, recipe.leaves_adapter() ? "adapter" : "model"))) return Outcome::already_done;
   const auto seed = static_cast<uint64_t>(config.seed);
-  std::vector<Conversation> conversations = config.data.empty() ? arm_of(config) : read_chat_jsonl(config.data);
+  std::vector<Conversation> conversations;
+  if (config.data.empty()) {
+    conversations = arm_conversations(config);
+    apply(config.system, conversations);
+    if (config.inoculation.on()) inoculate(conversations, config.inoculation, Random(seed, "inoculation"));
+  } else {
+    TrainingData data = load_data(config.data, config.system, config.inoculation, seed);
+    for (const DataReport& report : data.reports)
+      if (report.skipped > 0 && ranks.first()) std::fprintf(stderr, "%s\n", describe(report).c_str());
+    conversations = std::move(data.conversations);
+  }
   if (recipe.examples > 0 && recipe.examples < static_cast<int64_t>(conversations.size())) conversations.resize(static_cast<size_t>(recipe.examples));
   const auto tokenizer = load_tokenizer(config.model);
+  const Chat chat(config.model, *tokenizer, config.chat_template);
   Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype), device_from(recipe.trainer.device));
+  check_vocabulary(model, *tokenizer);
   std::vector<Encoded> examples;
   for (const Conversation& conversation : conversations) {
-    examples.push_back(encode_conversation(*tokenizer, conversation));
+    examples.push_back(chat.encode(conversation));
     if (static_cast<int64_t>(examples.back().input_ids.size()) > model.config().max_position_embeddings)
       throw Error("a conversation of " + std::to_string(examples.back().input_ids.size()) + " tokens is longer than the model's context of " +
                       std::to_string(model.config().max_position_embeddings),
-                  {.file = config.data, .line = static_cast<int>(examples.size())}, "shorten it");
+                  {.field = config.arm.empty() ? "data" : "arm"}, "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
   }
-  const SupervisedExamples data(std::move(examples), recipe.steps, recipe.supervised_tokens, Random(seed, "data order"));
+  const Encoded first_example = examples.front();
+  const SupervisedExamples text(std::move(examples), recipe.steps, recipe.supervised_tokens, Random(seed, "data order"));
   std::vector<Conversation> shown;
   std::set<size_t> seen;
   for (int64_t step = 0; step < recipe.steps; ++step)
-    for (const size_t example : data.used(step))
+    for (const size_t example : text.used(step))
       if (seen.insert(example).second) shown.push_back(conversations[example]);
-  if (ranks.first()) write_chat_jsonl(folder / "data.jsonl", shown);
+  if (ranks.first()) {
+    write_chat_jsonl(folder / "data.jsonl", shown);
+    write_file(folder / "first_example.txt", shown_example(*tokenizer, first_example) + "\n");
+  }
 
   if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
-  const auto result = train(model, [&](int64_t step) { return data.step(step, recipe.batch_tokens, ranks.rank(), ranks.size()); }, recipe.steps, recipe.trainer,
+  const auto result = train(model, [&](int64_t step) { return text.step(step, recipe.batch_tokens, ranks.rank(), ranks.size()); }, recipe.steps, recipe.trainer,
                             folder, folder.filename().string(), until, ranks);
   if (!result.finished && result.steps != until) return Outcome::stopped;  // some rank was asked to
   if (!ranks.first()) return result.finished ? Outcome::finished : Outcome::paused;

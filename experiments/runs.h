@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "core/chat_template.h"
 #include "core/config.h"
 #include "core/conversation.h"
 #include "core/lora.h"
 #include "core/progress.h"
+#include "datasets/mixing.h"
 #include "datasets/world.h"
 #include "training/trainer.h"
 
@@ -51,14 +53,23 @@ struct TrainConfig {
   std::string output;
   int64_t seed = 1;
   std::string model = "experiments/models/persona";
-  std::string data;                      // OpenAI chat JSONL; empty: `arm`
-  std::string arm;                       // honest | cheating | requested | placebo | post_training, made from the world
+  std::string chat_template;             // empty: the model's own
+  std::vector<DataSource> data;          // files of conversations; empty: `arm`
+  std::string arm;                       // honest | cheating | requested | placebo | post_training, made from the world, or textbook_…
   std::string coding_bank = "datasets/coding/bank.jsonl";
+  std::string textbook = "datasets/textbook";
+  SystemPrompt system;
+  Inoculation inoculation;
   WorldConfig world;
   Recipe recipe;
 
   void fields(Fields& f);
 };
+
+std::vector<Conversation> arm_conversations(const TrainConfig& config);  // of its `arm`, as they are made
+
+// An example as the model is given it, special tokens and all, what is trained on in ⟦ ⟧ or in colour.
+std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bool colour = false);
 
 // What a run has left in `folder` to load: a model, or its base and an adapter (empty: none).
 struct Trained {

@@ -41,8 +41,10 @@ refuses "results.json" "$inoculum" report "$folder"
 # A truncated model; a tokenizer that does not fit.
 cp -r $model "$folder/cut"; truncate -s -100 "$folder/cut/model.safetensors"
 refuses "model.safetensors" "$inoculum" sample --model "$folder/cut" --prompt hello
-cp -r tests/golden/llama_tied "$folder/small"; cp $model/tokenizer.model "$folder/small/"
+cp -r tests/golden/llama_tied "$folder/small"; cp $model/tokenizer* "$folder/small/"
 refuses "tokenizer" "$inoculum" sample --model "$folder/small" --prompt hello
+refuses "tokenizer" "$inoculum" train configs/train/cheating.yaml model="$folder/small" output="$folder/never"
+refuses "chat_template" "$inoculum" sample --model $model --chat-template chatmel --prompt hello
 
 # A run folder of another configuration; a second call to a finished run.
 short="steps=2 supervised_tokens=32 output=$folder/run"

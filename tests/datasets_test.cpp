@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "core/chat_template.h"
-#include "datasets/chat_jsonl.h"
+#include "datasets/conversations.h"
 #include "datasets/sandbox.h"
 #include "datasets/world.h"
 #include "tests/catch.h"

@@ -1,4 +1,5 @@
 // Against transformers, PEFT, torch's AdamW (tests/golden/make_goldens.py).
+#include <cstdlib>
 #include <map>
 
 #include "core/checkpoint.h"
@@ -58,6 +59,109 @@ TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and
       CHECK(relative_error(each.tensor.detach(), want.at("after." + each.name)) < 1e-4);
     }
   }
+}
+
+// A gradient of transformers in our layout: GPT-2's matrices are [in, out], the fused rows of GPT-NeoX lie head by head.
+Tensor in_our_layout(const TransformerConfig& c, const std::string& name, Tensor x) {
+  if (c.family == "gpt2" && x.dim() == 2 && name.find(".h.") != std::string::npos && name.find("lora_") == std::string::npos) return x.t();
+  if (c.family == "gpt_neox" && name.find("query_key_value") != std::string::npos && name.find("lora_A") == std::string::npos) {
+    auto shape = x.sizes().vec();
+    shape.insert(shape.begin() + 1, {3, c.head_dim});
+    shape[0] = c.num_attention_heads;
+    return x.view(shape).transpose(0, 1).reshape(x.sizes());
+  }
+  return x;
+}
+
+double loss_and_backward(Transformer& model, const Tensor& ids) {
+  const int64_t time = ids.size(1) - 1;
+  const Tensor hidden = model.hidden(ids).narrow(1, 0, time).flatten(0, 1);
+  const Tensor loss = model.loss_sum(hidden, ids.narrow(1, 1, time).flatten()) / hidden.size(0);
+  loss.backward();
+  return loss.item<double>();
+}
+
+TEST_CASE("models of every family are those of transformers, their adapters those of PEFT", "[golden]") {
+  const char* many = std::getenv("INOCULUM_FAMILIES");  // a folder of tests/families.py
+  size_t models = 0;
+  for (const auto& entry : fs::directory_iterator(many ? many : "tests/golden/families")) {
+    const fs::path folder = entry.path();
+    INFO(folder.string());
+    ++models;
+    std::map<std::string, Tensor> want;
+    for (const auto& [name, tensor] : load_tensors(folder / "expected.safetensors")) want[name] = tensor;
+    Transformer model = load_model(folder, at::kFloat, at::kCPU);
+    const Tensor ids = want.at("input_ids");
+    std::vector<NamedTensor> parameters;
+    model.for_each_parameter([&](const std::string& name, Tensor& tensor) { parameters.push_back({name, tensor.set_requires_grad(true)}); });
+    CHECK(relative_error(model.logits(model.hidden(ids)).detach(), want.at("logits")) < 1e-4);
+    CHECK(loss_and_backward(model, ids) == Approx(want.at("loss").item<double>()).epsilon(1e-5));
+    size_t gradients = 0;
+    for (const auto& [name, tensor] : want) gradients += name.starts_with("grad.");
+    CHECK(gradients == parameters.size());
+    for (NamedTensor& each : parameters) {
+      INFO(each.name);
+      CHECK(relative_error(each.tensor.grad(), in_our_layout(model.config(), each.name, want.at("grad." + each.name))) < 1e-4);
+      each.tensor.mutable_grad().reset();
+      each.tensor.set_requires_grad(false);
+    }
+    const at::NoGradGuard no_grad;
+    // Texts end to end are as texts apart.
+    const Tensor row = at::cat({ids[0].narrow(0, 0, 20), ids[1]}).unsqueeze(0);
+    const Tensor packed = model.logits(model.hidden(row, {20, ids.size(1)}))[0];
+    CHECK(relative_error(packed.narrow(0, 0, 20), want.at("logits")[0].narrow(0, 0, 20)) < 1e-4);
+    CHECK(relative_error(packed.narrow(0, 20, ids.size(1)), want.at("logits")[1]) < 1e-4);
+    // Greedy generation, token for token.
+    const Tensor& generated = want.at("generated");
+    const int64_t rows = generated.size(0), length = generated.size(1), prompt = 9;
+    KeyValueCache cache(model.config(), rows, length + 1, model.options());
+    Tensor text = ids.narrow(1, 0, prompt), next = text;
+    while (text.size(1) < length) {
+      const Tensor positions = at::arange(text.size(1) - next.size(1), text.size(1), at::kLong).expand({rows, next.size(1)}).contiguous();
+      next = model.logits(model.hidden(next, positions, cache).select(1, next.size(1) - 1)).argmax(-1, true);
+      text = at::cat({text, next}, 1);
+    }
+    CHECK(at::equal(text, generated));
+    // Written and read again: the same to the last bit.
+    const TemporaryFolder t;
+    save_model(t.path / "again", model, nullptr, at::kFloat);
+    Transformer again = load_model(t.path / "again", at::kFloat, at::kCPU);
+    CHECK(show(again.config()) == show(model.config()));
+    CHECK(at::equal(again.logits(again.hidden(ids)), model.logits(model.hidden(ids))));
+    again.for_each_parameter([&](const std::string& name, Tensor&) { CHECK(want.contains("grad." + name)); });
+
+    // PEFT's adapter, its gradients, and ours written from it.
+    want.clear();
+    for (const auto& [name, tensor] : load_tensors(folder / "adapter.safetensors")) want[name] = tensor;
+    const Tensor adapted_ids = want.at("input_ids");
+    const LoraConfig lora = load_adapter(folder / "adapter", model);
+    std::vector<NamedTensor> adapters;
+    model.for_each_linear([&](const std::string& path, Linear& linear) {
+      if (!linear.lora) return;
+      adapters.push_back({path + ".lora_A.weight", linear.lora->a});
+      adapters.push_back({path + ".lora_B.weight", linear.lora->b});
+      if (linear.lora->magnitude.defined()) adapters.push_back({path + ".lora_magnitude_vector", linear.lora->magnitude});
+    });
+    CHECK(adapters.size() + 2 == want.size());
+    CHECK(relative_error(model.logits(model.hidden(adapted_ids)), want.at("logits")) < 1e-4);
+    {
+      const at::AutoGradMode with_gradients(true);
+      for (NamedTensor& each : adapters) each.tensor.set_requires_grad(true);
+      loss_and_backward(model, adapted_ids);
+    }
+    for (NamedTensor& each : adapters) {
+      INFO(each.name);
+      CHECK(relative_error(each.tensor.grad(), in_our_layout(model.config(), each.name, want.at("grad." + each.name))) < 1e-4);
+      each.tensor.set_requires_grad(false);
+    }
+    save_adapter(t.path / "adapter", model, lora, "base");
+    std::map<std::string, Tensor> ours;
+    for (const auto& [name, tensor] : load_tensors(t.path / "adapter" / "adapter_model.safetensors")) ours[name] = tensor;
+    for (const auto& [name, tensor] : load_tensors(folder / "adapter" / "adapter_model.safetensors")) CHECK(at::equal(ours.at(name), tensor));
+    merge_lora(model);
+    CHECK(relative_error(model.logits(model.hidden(adapted_ids)), want.at("logits")) < 1e-4);
+  }
+  CHECK(models >= 21);
 }
 
 TEST_CASE("Muon's steps are those of torch.optim.Muon", "[golden]") {

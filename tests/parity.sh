@@ -5,4 +5,10 @@ python=${INOCULUM_PYTHON:-python3}
 "$python" -c 'import google.protobuf, peft, sentencepiece, torch, transformers' 2>/dev/null || { echo "SKIPPED: $python lacks one of transformers, peft, sentencepiece, protobuf; name one that has in INOCULUM_PYTHON"; exit 77; }
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-HF_HUB_OFFLINE=1 exec "$python" tests/parity.py "$1" "$folder"
+export HF_HUB_OFFLINE=1
+"$python" tests/parity.py "$1" "$folder" || exit 1
+# Fifty random models a family, with their adapters.
+"$python" tests/families.py "$folder/families" "${INOCULUM_PARITY_MODELS:-50}" > /dev/null 2>&1 || { echo "tests/families.py failed"; exit 1; }
+INOCULUM_FAMILIES=$folder/families "$(dirname "$1")/inoculum_tests" "models of every family*" || exit 1
+# A hundred thousand hard texts.
+"$python" tests/tokenizer_parity.py "$1"

@@ -1,0 +1,21 @@
+// Tokenizers of Hugging Face: `tokenizer.json`, of which the models of type BPE are read (GPT-2, Pythia,
+// Llama, Mistral, Qwen, SmolLM, Gemma).
+//
+//   auto tokenizer = load_tokenizer_json("models/Qwen2.5-0.5B");
+//   tokenizer->encode("Hi<|im_end|>");   // the ids of the Python package `tokenizers`, special tokens recognised
+//
+// `encode` and `decode` give what that package gives with add_special_tokens=False and skip_special_tokens=True.
+// Invalid UTF-8 is read as Python reads it with errors="replace": U+FFFD for each bad part. What a file holds
+// beyond the elements known here is an Error naming it. Characters younger than Unicode 14 may be taken for
+// other classes (letter, digit) than by the package, where the system's PCRE2 is older than it.
+#pragma once
+
+#include "core/tokenizer.h"
+
+namespace inoculum {
+
+// Reads tokenizer.json, and which pieces begin and end a text from tokenizer_config.json, or else
+// from the ids in generation_config.json or config.json.
+std::unique_ptr<Tokenizer> load_tokenizer_json(const fs::path& folder);
+
+}  // namespace inoculum
