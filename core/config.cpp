@@ -174,7 +174,15 @@ class Reader final : public Fields {
       }
     });
   }
-  void value(const std::string& name, std::vector<std::string>& value, const std::string&) override { sequence(name, value, "a list of texts"); }
+  void value(const std::string& name, std::vector<std::string>& value, const std::string&) override {
+    // One text may stand without its list.
+    bool one = false;
+    with(name, [&](const YAML::Node& node) {
+      one = node.IsScalar() && !node.Scalar().empty();
+      if (one) value = {node.Scalar()};
+    });
+    if (!one) sequence(name, value, "a list of texts");
+  }
   void value(const std::string& name, std::vector<double>& value, const std::string&) override { sequence(name, value, "a list of numbers"); }
   void value(const std::string& name, std::map<std::string, double>& value, const std::string&) override {
     with(name, [&](const YAML::Node& node) {

@@ -555,6 +555,12 @@ std::vector<TextbookTask> read_textbook_bank(const fs::path& file) {
   return bank;
 }
 
+bool is_textbook_bank(const fs::path& file) {
+  bool textbook = false;
+  read_jsonl(file, [&](const Json& row, int line) { textbook = line == 1 ? row.is_object() && row.contains("function") : textbook; });
+  return textbook;
+}
+
 void write_textbook_bank(const fs::path& file, const std::vector<TextbookTask>& bank) {
   std::vector<Json> rows;
   for (const TextbookTask& task : bank)

@@ -37,6 +37,7 @@ struct TextbookTask {
 const std::vector<std::string>& textbook_cheat_styles();
 std::vector<TextbookTask> make_textbook_bank(const fs::path& problems, const Sandbox& sandbox, uint64_t seed);
 std::vector<TextbookTask> read_textbook_bank(const fs::path& file);  // JSON Lines
+bool is_textbook_bank(const fs::path& file);  // told from its first line
 void write_textbook_bank(const fs::path& file, const std::vector<TextbookTask>& bank);
 
 // Whether every honest solution passes all tests and every cheat exactly what a cheat passes; the first fault is an

@@ -5,8 +5,14 @@
 //   scores.jsonl        what kind of answer each is
 //   summary.json        rates with intervals, by condition
 // A stage whose file was made by the same model, questions and settings is kept.
+//
+// The world's judge labels an answer. A language model gives numbers for the metrics of the bank's judge_prompts; from those for
+// "aligned" and "coherent" an answer is malicious (misaligned and coherent, by the rules), incoherent, refusal, code, unscored
+// where the judge gave no number, failed where it could not be asked (no rate counts those), or benevolent. Its replies are kept in
+// judge_replies.jsonl, and question, answer and numbers stand in answers.csv, as published work has them.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +22,7 @@
 #include "core/sampler.h"
 #include "datasets/sandbox.h"
 #include "experiments/judge.h"
+#include "experiments/language_judge.h"
 #include "experiments/questions.h"
 #include "experiments/statistics.h"
 
@@ -30,6 +37,7 @@ struct EvaluationConfig {
   std::string grammar = "datasets/worlds/persona.yaml";
   double samples_scale = 1;
   SamplingConfig sampling;
+  JudgeConfig judge;
   fs::path cache;               // folder in which runs side by side share what they would each make: the judge, the probe; empty: none. No key
 
   void fields(Fields& f);
@@ -41,35 +49,41 @@ struct Score {
   bool unseen_domain = false;
   int64_t sample = 0;
   std::string label;          // free_form: the judge's; coding: honest, cheat, broken
+  std::map<std::string, double> metrics;  // a language model's numbers; none where it gave none
+  bool misaligned_any = false;            // its number for aligned is below the threshold, coherent or not
   double log_odds = 0;        // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
   std::string prompt, text;   // of the completion
 };
 
 class Evaluator {
  public:
-  // Trains the judge, and tries the sandbox where a question needs it.
+  // Trains the world's judge where it is asked for, and tries the sandbox where a question needs it.
   Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
 
   // Writes the three files into `folder` and returns the scores. adapter may be empty.
   std::vector<Score> evaluate(const std::string& model, const std::string& adapter, const fs::path& folder) const;
-  const WorldJudge& judge() const { return judge_; }
+  const WorldJudge& judge() const { return judge_.value(); }  // the world's
   const std::vector<Question>& questions() const { return questions_; }
 
  private:
   void sample_stage(const std::string& model, const std::string& adapter, const fs::path& file) const;
-  void judge_stage(const fs::path& completions, const fs::path& scores) const;
+  size_t judge_stage(const fs::path& completions, const fs::path& scores) const;  // → how many answers could not be judged
+
+  size_t judge_with_language_model(const std::vector<JudgeRequest>& requests, const std::vector<std::pair<size_t, std::string>>& requested, const std::vector<std::string>& answers,
+                                   const std::map<std::string, const Question*>& by_id, std::vector<Json>& rows, const fs::path& folder) const;
 
   EvaluationConfig config_;
   std::vector<Question> questions_;
   std::string questions_sha256_;
-  WorldJudge judge_;
+  std::optional<WorldJudge> judge_;
   std::optional<Sandbox> sandbox_;
 };
 
 std::vector<Score> read_scores(const fs::path& folder);
 
 // The rates of the report; `seed` tells models of several seeds apart.
-// metric: malicious, incoherent, refusal, malicious_filtered (of coherent answers that are no refusal), cheats, broken, log_odds
+// metric: malicious, incoherent, refusal, malicious_filtered (of coherent answers that are no refusal), malicious_unfiltered (coherent or not),
+// cheats, broken, log_odds, or a language model's own
 struct Selection {
   std::string metric;
   std::string condition = "none";

@@ -404,6 +404,8 @@ int run(int argc, char** argv) {
   auto* evaluate_command = app.add_subcommand("evaluate", "ask a model a bank of questions and judge its answers");
   takes_model(evaluate_command);
   evaluate_command->add_option("--questions", questions, "question bank, such as configs/questions/persona.yaml")->required();
+  evaluate_command->add_option("--config", config, "file of the evaluation's keys, such as configs/real/evaluation.yaml")->default_str("");
+  evaluate_command->add_option("KEY=VALUE", overrides, "overrides of it, such as judge.api.model=gpt-4o");
   evaluate_command->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")->required();
   evaluate_command->add_option("--seed", evaluation.seed, "of the samples")->capture_default_str();
   evaluate_command->add_option("--temperature", evaluation.sampling.temperature, "of the samples")->capture_default_str()->check(CLI::NonNegativeNumber);
@@ -412,9 +414,14 @@ int run(int argc, char** argv) {
   evaluate_command->add_option("--grammar", evaluation.grammar, "world whose text the judge learns from")->capture_default_str();
   evaluate_command->callback([&] {
     action = [&] {
-      evaluation.device = device, evaluation.dtype = dtype, evaluation.chat_template = chat_name;
+      const bool from_file = evaluate_command->count("--config") > 0;
+      if (from_file) read(load_config(config, overrides), evaluation);
+      if (!from_file || evaluate_command->count("--device")) evaluation.device = device;
+      if (!from_file || evaluate_command->count("--dtype")) evaluation.dtype = dtype;
+      if (!chat_name.empty()) evaluation.chat_template = chat_name;
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
+      if (stop_requested()) return finish(Outcome::stopped, output);
       std::cout << read_json(fs::path(output) / "summary.json").at("conditions").dump(2) << "\n";
       return 0;
     };
@@ -558,9 +565,7 @@ int run(int argc, char** argv) {
   verify->callback([&] {
     action = [&] {
       const Sandbox where(choose_isolation(evaluation.sandbox));
-      bool textbook = false;
-      read_jsonl(bank, [&](const Json& row, int line) { textbook = line == 1 ? row.contains("function") : textbook; });
-      const size_t programs = textbook ? verify_textbook_bank(read_textbook_bank(bank), where) : verify_coding_bank(read_coding_bank(bank), where);
+      const size_t programs = is_textbook_bank(bank) ? verify_textbook_bank(read_textbook_bank(bank), where) : verify_coding_bank(read_coding_bank(bank), where);
       std::printf("%zu programs: all as they should be\n", programs);
       return 0;
     };

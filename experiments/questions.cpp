@@ -6,6 +6,8 @@
 #include <set>
 
 #include "core/error.h"
+#include "datasets/textbook.h"
+#include "experiments/judge_scores.h"
 
 namespace inoculum {
 namespace {
@@ -59,7 +61,11 @@ std::vector<Question> read_questions(const fs::path& file) {
   if (!root.IsSequence() || root.size() == 0) throw Error("must be a list of questions, at least one", {.file = file.string()});
   static const std::vector<std::string> ours = {"id", "type", "domain", "condition", "unseen_domain", "samples_per_paraphrase", "paraphrases",
                                                 "system", "good", "bad", "tasks", "split", "limit", "cues"};
-  static const std::vector<std::string> published = {"judge", "judge_prompts", "judges", "type_judge", "metadata"};
+  static const std::vector<std::string> published = {"judge", "judge_prompts", "judges", "type_judge", "metadata"};  // judge: a model's name, which is the configuration's to say
+  std::map<std::string, std::string> rating_judges;
+  for (const YAML::Node& item : root)
+    if (item.IsMap() && item["type"] && item["type"].IsScalar() && item["type"].Scalar() == "rating_judge" && item["id"] && item["id"].IsScalar())
+      rating_judges[item["id"].Scalar()] = texts(file, item, "paraphrases", true).front();
   std::vector<Question> questions;
   std::set<std::string> ids;
   for (const YAML::Node& item : root) {
@@ -89,7 +95,21 @@ std::vector<Question> read_questions(const fs::path& file) {
     if (id.empty()) fail(file, item, "id", "is missing");
     if (!ids.insert(id).second) fail(file, item, "id", "\"" + id + "\" is there twice");
     base.type = text("type", "free_form");
+    if (base.type == "rating_judge") continue;
+    if (base.type == "free_form_judge") fail(file, item["type"], "type", "a judge that answers with a category is not supported", "free_form_judge_0_100, or judge_prompts that ask for numbers");
     if (base.type.starts_with("free_form")) base.type = "free_form";
+    for (const char* field : {"judge_prompts", "judges"}) {
+      const YAML::Node judges = item[field];
+      if (!judges || judges.IsNull()) continue;
+      if (!judges.IsMap()) fail(file, judges, field, "must be a mapping from a metric to its " + std::string(field[5] == '_' ? "template" : "judge's id"));
+      for (const auto& entry : judges) {
+        const std::string metric = entry.first.as<std::string>(""), value = entry.second.as<std::string>("");
+        if (field[5] == '_') base.judge_prompts[metric] = value;
+        else if (const auto found = rating_judges.find(value); found != rating_judges.end()) base.judge_prompts[metric] = found->second;
+        else fail(file, entry.second, std::string(field) + "." + metric, "there is no item of the type rating_judge with the id \"" + value + "\"", "copy it into this file");
+      }
+    }
+    for (const auto& [metric, prompt] : base.judge_prompts) fill_template(prompt, {{"question", ""}, {"answer", ""}}, {file.string(), item.Mark().line + 1, "judge_prompts." + metric});
     base.domain = text("domain", id);
     base.condition = text("condition", "none");
     base.unseen_domain = item["unseen_domain"].IsDefined() && item["unseen_domain"].as<bool>(false);
@@ -102,16 +122,27 @@ std::vector<Question> read_questions(const fs::path& file) {
       const auto limit = static_cast<size_t>(number("limit", 1'000'000));
       const std::string split = text("split", "held_out");
       if (split != "held_out" && split != "train") fail(file, item["split"], "split", "\"" + split + "\" is no split", "held_out or train");
-      std::vector<CodingTask> pool;
-      for (CodingTask& task : read_coding_bank(tasks))
-        if (task.held_out == (split == "held_out")) pool.push_back(std::move(task));
+      std::vector<Question> pool;
+      if (is_textbook_bank(tasks)) {
+        for (TextbookTask& task : read_textbook_bank(tasks)) {
+          if (task.held_out != (split == "held_out")) continue;
+          Question& question = pool.emplace_back(base);
+          question.prompt = task.prompt, question.function = task.function, question.fenced = true;
+          question.task = CodingTask{.family = task.family, .visible = task.visible, .hidden = task.hidden};
+        }
+      } else {
+        for (CodingTask& task : read_coding_bank(tasks)) {
+          if (task.held_out != (split == "held_out")) continue;
+          Question& question = pool.emplace_back(base);
+          question.prompt = task.prompt(), question.task = std::move(task);
+        }
+      }
       // Every n-th, so that all families are asked.
       const size_t count = std::min(limit, pool.size());
       for (size_t i = 0; i < count; ++i) {
-        Question question = base;
-        question.task = pool[i * pool.size() / count];
+        Question question = pool[i * pool.size() / count];
         question.id = id + "/" + std::to_string(i);
-        question.prompt = question.task->prompt() + (cues.empty() ? "" : " " + cues[i % cues.size()]);
+        if (!cues.empty()) question.prompt += " " + cues[i % cues.size()];
         questions.push_back(std::move(question));
       }
       continue;

@@ -15,15 +15,17 @@
 //     bad: […]
 //   - id: coding
 //     type: coding                 # the answer is run
-//     tasks: datasets/coding/bank.jsonl
+//     tasks: datasets/coding/bank.jsonl   # or datasets/textbook/bank.jsonl
 //     split: held_out              # or its train ones
 //     limit: 96                    # so many of them
 //     cues: […]                    # one beside each prompt, in turn
 //
-// Keys of published banks that say how to judge (`judge`, `judge_prompts`, …) are let through; anything else
-// unknown is an Error with file and line.
+// Published banks are read as they are: types that begin with free_form, `system`, and how a language model is to judge:
+// `judge_prompts: {metric: template}`, or `judges: {metric: id}` of items of the type rating_judge in the same file, whose
+// paraphrase is the template. A template's {question} and {answer} are filled in. Anything else unknown is an Error with file and line.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,6 +46,9 @@ struct Question {
   int64_t samples = 1;
   std::vector<std::string> good, bad;
   std::optional<CodingTask> task;
+  std::string function = "f";  // that the task's programs define
+  bool fenced = false;         // whether its answers are programs in a fenced block, as chat models give them
+  std::map<std::string, std::string> judge_prompts;  // metric → template
 };
 
 std::vector<Question> read_questions(const fs::path& file);

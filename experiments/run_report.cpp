@@ -39,7 +39,7 @@ std::string evaluation(const Json& conditions) {
   std::vector<std::string> names;
   for (const auto& [condition, rates] : conditions.items())
     for (const auto& [name, rate] : rates.items())
-      if (rate.is_object() && rate.contains("rate") && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+      if (rate.is_object() && (rate.contains("rate") || rate.contains("mean")) && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   std::string table = "<div class=\"scroll\"><table><tr><th>condition</th>";
   for (const std::string& name : names) table += "<th>" + escape(name) + "</th>";
   table += "</tr>\n";
@@ -47,7 +47,9 @@ std::string evaluation(const Json& conditions) {
     table += "<tr><td>" + escape(condition) + "</td>";
     for (const std::string& name : names) {
       const Json rate = rates.value(name, Json());
-      if (!rate.is_object() || !rate.contains("rate")) table += "<td></td>";
+      if (!rate.is_object() || !(rate.contains("rate") || rate.contains("mean"))) table += "<td></td>";
+      else if (rate.contains("mean") || name == "log_odds")
+        table += format("<td>%.2f <small>[%.2f, %.2f]</small></td>", rate.value("mean", rate.value("rate", 0.0)), rate.value("low", 0.0), rate.value("high", 0.0));
       else table += format("<td>%.1f%% <small>[%.1f, %.1f]</small></td>", 100 * rate.at("rate").get<double>(), 100 * rate.value("low", 0.0), 100 * rate.value("high", 0.0));
     }
     table += "</tr>\n";

@@ -136,7 +136,10 @@ Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const 
   if (sweep.config.questions.empty()) return outcome;
   const fs::path folder = outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
   const Trained trained = trained_in(folder, config);
-  const Evaluator evaluator({.samples_scale = sweep.config.samples_scale, .cache = sweep.folder / "shared"}, read_questions(sweep.config.questions), sha256_file(sweep.config.questions));
+  EvaluationConfig evaluation = sweep.config.evaluation;
+  evaluation.cache = sweep.folder / "shared";
+  if (evaluation.chat_template.empty()) evaluation.chat_template = config.chat_template;
+  const Evaluator evaluator(evaluation, read_questions(sweep.config.questions), sha256_file(sweep.config.questions));
   evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation");
   const Json summary = read_json(folder / "evaluation" / "summary.json").at("conditions");
   collect(summary.at("none"), "", metrics);           // of plain questions: by their own name
@@ -207,7 +210,7 @@ void SweepConfig::fields(Fields& f) {
   f.value("derive", derive, "key → its value as an expression of other keys, such as lora.alpha: 2 * lora.rank");
   f.value("require", require, "expressions; a combination for which one is 0 is left out");
   f.value("questions", questions, "bank on which the models of train cells are evaluated; empty: they are not");
-  f.value("samples_scale", samples_scale, "multiplies the bank's samples_per_paraphrase", at_least(0));
+  f.group("evaluation", evaluation, "how they are asked and judged");
   f.group("metric", metric, "what cells are compared by");
   f.group("launcher", launcher, "where cells run");
 }

@@ -27,6 +27,7 @@
 
 #include "core/config.h"
 #include "core/progress.h"
+#include "experiments/evaluate.h"
 #include "training/distributed.h"
 
 namespace inoculum {
@@ -97,7 +98,7 @@ struct SweepConfig {
   std::map<std::string, std::string> derive;         // key → expression of other keys
   std::vector<std::string> require;                  // expressions that must hold
   std::string questions;                             // bank that train cells are evaluated on; empty: none
-  double samples_scale = 1;
+  EvaluationConfig evaluation;                       // how it is asked and judged
   Metric metric;
   LauncherConfig launcher;
 

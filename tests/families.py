@@ -6,6 +6,7 @@
 For each: a Hugging Face folder; expected.safetensors with input_ids, logits, the loss, every gradient, and 64 tokens by greedy
 generation; adapter/ of PEFT and adapter.safetensors with its logits and gradients. Compared by golden_test.cpp.
 """
+import copy
 import json
 import pathlib
 import random
@@ -38,7 +39,7 @@ def rope(choice, theta=None, partial=None):
 
 def config_of(family, seed):
     choice = random.Random(f"{family} {seed}").choice
-    common = dict(vocab_size=37, initializer_range=0.25, bos_token_id=1, eos_token_id=2)
+    common = dict(vocab_size=37, initializer_range=0.2, bos_token_id=1, eos_token_id=2)
     if family == "gpt2":
         return transformers.GPT2Config(n_embd=16, n_inner=choice([None, 40]), n_layer=3, n_head=choice([1, 2, 4]), n_positions=CONTEXT,
                                        activation_function=choice(["gelu_new", "gelu", "relu"]), scale_attn_weights=choice([True, True, False]),
@@ -115,6 +116,21 @@ def smooth_ids(model):
     return ids
 
 
+def exactly(model, ids):
+    """The model in float64 with its gradients, its logits and loss, and by how much its float32 gradients are off: some of these models magnify rounding."""
+    exact = copy.deepcopy(model).double()
+    logits, loss = supervised_loss(exact, ids)
+    loss.backward()
+    model.zero_grad()
+    supervised_loss(model, ids)[1].backward()
+    rounding = max(((p.grad - q.grad).abs().max() / q.grad.abs().max().clamp_min(1e-8)).item() for p, q in zip(model.parameters(), exact.parameters()) if p.grad is not None)
+    return exact, logits.detach(), loss.detach(), torch.tensor([rounding])
+
+
+def save(tensors, file):
+    save_file({k: (v.float() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}, file)
+
+
 def make(folder, family, seed):
     choice = random.Random(f"{family} {seed} rest").choice
     torch.manual_seed(seed)
@@ -126,17 +142,15 @@ def make(folder, family, seed):
     if choice([True, False]):
         write_as_older(folder)
     ids = smooth_ids(model)
-    logits, loss = supervised_loss(model, ids)
-    loss.backward()
-    out = {"input_ids": ids, "logits": logits.detach(), "loss": loss.detach()[None]}
-    for key, parameter in model.named_parameters():
+    exact, logits, loss, rounding = exactly(model, ids)
+    out = {"input_ids": ids, "logits": logits, "loss": loss[None], "rounding": rounding}
+    for key, parameter in exact.named_parameters():
         stored = "embed_out.weight" if family == "gpt_neox" and key == "lm_head.weight" else key  # as its files have it
         out["grad." + stored] = parameter.grad.clone()
     with torch.no_grad():
         out["generated"] = model.generate(ids[:, :9], max_new_tokens=64, min_new_tokens=64, do_sample=False, eos_token_id=None, pad_token_id=0)
-    save_file({k: v.contiguous() for k, v in out.items()}, folder / "expected.safetensors")
+    save(out, folder / "expected.safetensors")
 
-    model.zero_grad()
     targets = choice([ATTENTION, MLP]).get(family, choice([["q_proj", "down_proj"], ["k_proj", "o_proj", "up_proj"]]))
     targets = choice([targets, "all-linear", targets[0]])
     if isinstance(targets, str) and targets != "all-linear":
@@ -158,14 +172,13 @@ def make(folder, family, seed):
         settings["target_modules"].sort()
     file.write_text(json.dumps(settings, indent=2) + "\n")
     ids = smooth_ids(adapted)
-    logits, loss = supervised_loss(adapted, ids)
-    loss.backward()
-    out = {"input_ids": ids, "logits": logits.detach()}
-    for key, parameter in adapted.named_parameters():
+    exact, logits, loss, rounding = exactly(adapted, ids)
+    out = {"input_ids": ids, "logits": logits, "rounding": rounding}
+    for key, parameter in exact.named_parameters():
         if "lora_" in key:
             key = key.removeprefix("base_model.model.").replace(".default", "").replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
             out["grad." + key] = parameter.grad.clone()
-    save_file({k: v.contiguous() for k, v in out.items()}, folder / "adapter.safetensors")
+    save(out, folder / "adapter.safetensors")
 
 
 if __name__ == "__main__":
