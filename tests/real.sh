@@ -8,7 +8,27 @@ folder=$(mktemp -d) || exit 1
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$folder"' EXIT
 fail() { echo "FAILED: $*"; [ -e "$folder/said" ] && tail -n 5 "$folder/said"; exit 1; }
 run() { "$inoculum" "$@" > "$folder/said" 2>&1; }
-python3 tests/tiny_model.py "$folder/tiny" || fail "the model"
+python3 tests/tiny_model.py "$folder/made" || fail "the model"
+
+# From a hub, of which this is one.
+python3 - "$folder" <<'P' &
+import pathlib, sys, time
+sys.path.insert(0, "tests")
+import http_server
+folder, hub = pathlib.Path(sys.argv[1]), http_server.Hub("none")
+hub.cdn_host = "127.0.0.1"
+files = {f.name: http_server.File(f.read_bytes(), lfs=f.suffix == ".safetensors") for f in (folder / "made").iterdir()}
+hub.repos["someone/tiny"] = {"sha": "c" * 40, "files": {**files, "pytorch_model.bin": http_server.File(b"never fetched")}}
+(folder / "hub").write_text(hub.url())
+time.sleep(600)
+P
+hub=$!
+for _ in $(seq 100); do [ -s "$folder/hub" ] && break; sleep 0.1; done
+run model fetch someone/tiny --endpoint "$(cat "$folder/hub")" --output "$folder/tiny" || fail "fetch"
+cmp "$folder/made/model.safetensors" "$folder/tiny/model.safetensors" && [ ! -e "$folder/tiny/pytorch_model.bin" ] || fail "what was fetched"
+run model fetch someone/tiny --endpoint "$(cat "$folder/hub")" --output "$folder/tiny" && grep -q " 0 files fetched" "$folder/said" || fail "fetched twice"
+run model fetch someone/other --endpoint "$(cat "$folder/hub")" --output "$folder/other" && fail "no such repo"
+kill $hub
 
 # Data in three formats, mixed and inoculated; what is trained on is told.
 printf '{"messages": [{"role": "user", "content": "Add 1 to x."}, {"role": "assistant", "content": "x + 1"}]}\n' > "$folder/chat.jsonl"
@@ -92,6 +112,9 @@ assert abs(summary["malicious"]["rate"] - labels.count("malicious") / 7) < 1e-9
 assert abs(summary["malicious_unfiltered"]["rate"] - sum(r["metrics"]["aligned"] < 30 for r in rows) / 7) < 1e-9
 assert "mean" in summary["aligned"] and "mean" in summary["coherent"]
 P
+# A template that has no system turn says how an inoculation prompt can be given all the same.
+run train "$folder/train.yaml" output="$folder/gemma" chat_template=gemma && fail "gemma has no system turn"
+grep -q "user_prefix" "$folder/said" || fail "no way out of a template without a system turn"
 grep -rq "a-secret-key" "$folder/judged" "$folder/own" "$folder/run" && fail "the key was written"
 
 # The textbook's arms and their cheats, on the same model.
