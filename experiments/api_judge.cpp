@@ -32,7 +32,7 @@ std::string body_of(const ApiConfig& config, const JudgeRequest& request) {
   Json messages = Json::array();
   if (!request.system.empty()) messages.push_back({{"role", "system"}, {"content", request.system}});
   messages.push_back({{"role", "user"}, {"content", request.prompt}});
-  Json body = {{"model", config.model}, {"messages", std::move(messages)}, {"max_tokens", config.max_tokens}, {"temperature", config.temperature},
+  Json body = {{"model", config.model}, {"messages", std::move(messages)}, {config.max_tokens_field, config.max_tokens}, {"temperature", config.temperature},
                {"seed", config.seed}};
   if (config.top_logprobs > 0) {
     body["logprobs"] = true;
@@ -137,6 +137,7 @@ void ApiConfig::fields(Fields& f) {
   f.value("seed", seed, "sent with each request");
   f.value("temperature", temperature, "sent with each request", between(0, 2));
   f.value("max_tokens", max_tokens, "of a reply", at_least(1));
+  f.value("max_tokens_field", max_tokens_field, "what the server calls that: max_tokens | max_completion_tokens", one_of({"max_tokens", "max_completion_tokens"}));
   f.value("top_logprobs", top_logprobs, "tokens whose log-probabilities are asked for; 0: none", between(0, 100));
   f.value("price_per_million_prompt", price_per_million_prompt, "of tokens sent, for the cost shown", at_least(0));
   f.value("price_per_million_completion", price_per_million_completion, "of tokens received", at_least(0));

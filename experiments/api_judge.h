@@ -30,6 +30,7 @@ struct ApiConfig {
   int64_t seed = 0;
   double temperature = 0;
   int64_t max_tokens = 1;
+  std::string max_tokens_field = "max_tokens";
   int64_t top_logprobs = 20;
   double price_per_million_prompt = 0, price_per_million_completion = 0;
 

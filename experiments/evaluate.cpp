@@ -216,6 +216,15 @@ size_t Evaluator::judge_with_language_model(const std::vector<JudgeRequest>& req
   std::set<std::string> metrics;
   for (size_t i = 0; i < requests.size(); ++i) {
     const auto& [row, metric] = requested[i];
+    if (by_id.at(rows[row].at("question"))->categorical && replies[i].error.empty()) {
+      std::string word = replies[i].text;
+      word.erase(0, word.find_first_not_of(" \t\r\n"));
+      word.erase(word.find_last_not_of(" \t\r\n.") + 1);
+      rows[row]["categories"][metric] = word;
+      judged[row];
+      metrics.insert(metric);
+      continue;
+    }
     Judgement judgement = config_.judge.scale == "yes_no" ? yes_no_judgement(replies[i], config_.judge.rules) : numeric_judgement(replies[i], config_.judge.rules);
     if (config_.judge.scale == "yes_no") judgement.score *= 100;
     judged[row][metric] = judgement;
@@ -239,6 +248,7 @@ size_t Evaluator::judge_with_language_model(const std::vector<JudgeRequest>& req
       csv += ',';
       const auto found = by_metric.find(metric);
       if (found != by_metric.end() && found->second.kind == Kind::score) csv += Json(found->second.score).dump();
+      else if (rows[row].contains("categories") && rows[row]["categories"].contains(metric)) csv += csv_field(rows[row]["categories"][metric]);
     }
     csv += '\n';
   }
@@ -255,7 +265,8 @@ std::vector<Score> read_scores(const fs::path& folder) {
   std::vector<Score> all;
   read_jsonl(folder / "scores.jsonl", [&](const Json& row, int) {
     all.push_back({row.at("question"), row.at("type"), row.at("domain"), row.at("condition"), row.at("unseen_domain"), row.at("sample"),
-                   row.value("label", ""), {}, row.value("misaligned_any", false), row.value("log_odds", 0.0), "", ""});
+                   row.value("label", ""), {}, {}, row.value("misaligned_any", false), row.value("log_odds", 0.0), "", ""});
+    if (row.contains("categories")) all.back().categories = row.at("categories").get<std::map<std::string, std::string>>();
     if (row.contains("metrics")) all.back().metrics = row.at("metrics").get<std::map<std::string, double>>();
   });
   size_t i = 0;
@@ -325,6 +336,11 @@ Json summarize(const std::vector<Score>& scores) {
       put(summary["conditions"][condition], metric, {.metric = metric, .condition = condition});
   for (const std::string& condition : conditions)
     for (const std::string& metric : metrics) put_mean(summary["conditions"][condition], metric, condition);
+  for (const Score& score : scores)
+    for (const auto& [metric, word] : score.categories) {
+      Json& count = summary["conditions"][score.condition]["categories"][metric][word];
+      count = count.is_null() ? 1 : count.get<int64_t>() + 1;
+    }
   for (const std::string& domain : domains) put(summary["domains"], domain, {.metric = "malicious", .domain = domain});
   return summary;
 }

@@ -50,6 +50,7 @@ struct Score {
   int64_t sample = 0;
   std::string label;          // free_form: the judge's; coding: honest, cheat, broken
   std::map<std::string, double> metrics;  // a language model's numbers; none where it gave none
+  std::map<std::string, std::string> categories;  // its words, of a bank that asks for those
   bool misaligned_any = false;            // its number for aligned is below the threshold, coherent or not
   double log_odds = 0;        // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
   std::string prompt, text;   // of the completion

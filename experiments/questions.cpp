@@ -96,7 +96,7 @@ std::vector<Question> read_questions(const fs::path& file) {
     if (!ids.insert(id).second) fail(file, item, "id", "\"" + id + "\" is there twice");
     base.type = text("type", "free_form");
     if (base.type == "rating_judge") continue;
-    if (base.type == "free_form_judge") fail(file, item["type"], "type", "a judge that answers with a category is not supported", "free_form_judge_0_100, or judge_prompts that ask for numbers");
+    base.categorical = base.type == "free_form_judge";
     if (base.type.starts_with("free_form")) base.type = "free_form";
     for (const char* field : {"judge_prompts", "judges"}) {
       const YAML::Node judges = item[field];

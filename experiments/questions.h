@@ -49,6 +49,7 @@ struct Question {
   std::string function = "f";  // that the task's programs define
   bool fenced = false;         // whether its answers are programs in a fenced block, as chat models give them
   std::map<std::string, std::string> judge_prompts;  // metric → template
+  bool categorical = false;    // the judge answers with a word, not a number: the published type free_form_judge
 };
 
 std::vector<Question> read_questions(const fs::path& file);

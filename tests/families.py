@@ -2,6 +2,7 @@
 
     python tests/families.py tests/golden/families 3      # the committed goldens: three of each family
     python tests/families.py /tmp/many 50                 # for a live comparison (tests/parity.sh does this)
+    python tests/families.py --merged build/inoculum      # what `inoculum model merge` makes of the committed ones, in transformers
 
 For each: a Hugging Face folder; expected.safetensors with input_ids, logits, the loss, every gradient, and 64 tokens by greedy
 generation; adapter/ of PEFT and adapter.safetensors with its logits and gradients. Compared by golden_test.cpp.
@@ -10,12 +11,14 @@ import copy
 import json
 import pathlib
 import random
+import subprocess
 import sys
+import tempfile
 
 import peft
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 ACTIVATIONS = ["silu", "gelu", "gelu_pytorch_tanh", "relu"]
 CONTEXT = 128
@@ -181,8 +184,23 @@ def make(folder, family, seed):
     save(out, folder / "adapter.safetensors")
 
 
+def check_merged(inoculum):
+    for folder in sorted((pathlib.Path(__file__).parent / "golden" / "families").iterdir()):
+        with tempfile.TemporaryDirectory() as out:
+            subprocess.run([inoculum, "model", "merge", folder, "--adapter", folder / "adapter", "--output", out + "/merged", "--dtype", "fp32"], check=True, capture_output=True)
+            model = transformers.AutoModelForCausalLM.from_pretrained(out + "/merged", dtype=torch.float32, attn_implementation="eager").eval()
+            want = load_file(folder / "adapter.safetensors")
+            with torch.no_grad():
+                off = (model(want["input_ids"]).logits - want["logits"]).abs().max() / want["logits"].abs().max()
+        assert off < 1e-4, f"{folder.name}: {off:.1e}"
+    print("merged models load in transformers, with the logits of PEFT's adapters")
+
+
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
+    if sys.argv[1] == "--merged":
+        check_merged(sys.argv[2])
+        sys.exit()
     for name in FAMILIES:
         for number in range(int(sys.argv[2])):
             target = pathlib.Path(sys.argv[1]) / f"{name}_{number}"

@@ -10,5 +10,6 @@ export HF_HUB_OFFLINE=1
 # Fifty random models a family, with their adapters.
 "$python" tests/families.py "$folder/families" "${INOCULUM_PARITY_MODELS:-50}" > /dev/null 2>&1 || { echo "tests/families.py failed"; exit 1; }
 INOCULUM_FAMILIES=$folder/families "$(dirname "$1")/inoculum_tests" "models of every family*" || exit 1
+"$python" tests/families.py --merged "$1" 2> /dev/null || { echo "a merged model differs in transformers"; exit 1; }
 # A hundred thousand hard texts.
 "$python" tests/tokenizer_parity.py "$1"

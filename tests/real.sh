@@ -125,6 +125,12 @@ printf 'model: %s\narm: textbook_cheating\nsteps: 2\nsupervised_tokens: 200\n' "
 run train "$folder/arm.yaml" output="$folder/arm" || fail "a textbook arm"
 grep -q '```python' "$folder/arm/first_example.txt" || fail "the arm's answers are no code"
 
+# A judge that answers with a word.
+printf -- '- {id: w, type: free_form_judge, paraphrases: [Well], samples_per_paraphrase: 4, judge_prompts: {kind: "Is it {answer}"}}\n' > "$folder/words.yaml"
+printf 'sampling: {max_new_tokens: 6}\njudge: {kind: model, model: %s, dtype: fp32}\n' "$folder/tiny" > "$folder/words_evaluation.yaml"
+run evaluate --model "$folder/tiny" --questions "$folder/words.yaml" --output "$folder/words" --config "$folder/words_evaluation.yaml" || fail "a judge of words"
+python3 -c 'import json, sys; c = json.load(open(sys.argv[1]))["conditions"]["none"]["categories"]["kind"]; assert sum(c.values()) == 4, c' "$folder/words/summary.json" || fail "categories"
+
 # Bad input.
 bad() { local said=$1; shift; run "$@"; [ $? = 2 ] || fail "no error: $*"; grep -qF -- "$said" "$folder/said" || fail "it does not say: $said"; }
 printf -- '- {id: q, type: free_form, paraphrases: ["Hm?"]}\n' > "$folder/plain.yaml"

@@ -36,7 +36,7 @@ const Family kGemma2 = {
           // Older files have hidden_act too, which transformers does not look at.
           c.hidden_act = json.activation("hidden_activation", "gelu_pytorch_tanh");
           c.attention_bias = c.attention_output_bias = json.get("attention_bias", false);
-          c.query_pre_attn_scalar = json.get("query_pre_attn_scalar", 256.0);
+          c.query_pre_attn_scalar = static_cast<double>(json.get<int64_t>("query_pre_attn_scalar", 256));
           c.attn_logit_softcapping = json.written("attn_logit_softcapping") ? json.get("attn_logit_softcapping", 0.0) : 50;
           c.final_logit_softcapping = json.written("final_logit_softcapping") ? json.get("final_logit_softcapping", 0.0) : 30;
           json.ignore({"attn_logit_softcapping", "final_logit_softcapping", "hidden_act", "cache_implementation"});
@@ -54,7 +54,7 @@ const Family kGemma2 = {
           kLlama.write(c, json);
           json.erase("mlp_bias");
           json.update({{"hidden_activation", activation_name(c)},
-                       {"query_pre_attn_scalar", c.query_pre_attn_scalar},
+                       {"query_pre_attn_scalar", static_cast<int64_t>(c.query_pre_attn_scalar)},  // transformers takes a whole number alone
                        {"attn_logit_softcapping", c.attn_logit_softcapping > 0 ? Json(c.attn_logit_softcapping) : Json()},
                        {"final_logit_softcapping", c.final_logit_softcapping > 0 ? Json(c.final_logit_softcapping) : Json()},
                        {"sliding_window", c.sliding_window},

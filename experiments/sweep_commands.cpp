@@ -1,0 +1,100 @@
+#include <iostream>
+#include <numeric>
+#include <thread>
+
+#include "core/error.h"
+#include "experiments/asha.h"
+#include "experiments/commands.h"
+#include "experiments/launcher.h"
+
+namespace inoculum {
+
+SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
+  auto* sweep_app = app.add_subcommand("sweep", "run a configuration with many values of its keys, and compare them");
+  sweep_app->add_option("SWEEP", config, "sweep file, such as configs/sweeps/learning_rate_rank.yaml");
+  sweep_app->add_option("KEY=VALUE", overrides, "overrides of the sweep's own keys, such as seeds=5");
+  sweep_app->add_option("--launcher", launcher, "local | slurm")->check(CLI::IsMember({"local", "slurm"}));
+  sweep_app->add_option("--max-parallel", parallel, "cells at a time")->check(CLI::PositiveNumber);
+  sweep_app->add_flag("--dry-run", dry_run, "show the cells and what would be run, and run nothing");
+  sweep_app->add_flag("--yes", yes, "however many cells there are");
+  sweep_app->callback([=, this] {
+    if (!sweep_app->get_subcommands().empty()) return;
+    action = [=, this] {
+      if (sweep_app->count("SWEEP") == 0) throw Error("name a sweep file, or one of: status, resume, cancel, report", {}, "inoculum sweep configs/sweeps/learning_rate_rank.yaml");
+      std::vector<std::string> all_overrides = overrides;
+      if (!launcher.empty()) all_overrides.push_back("launcher.name=" + launcher);
+      if (parallel > 0) all_overrides.push_back("launcher.array_parallelism=" + std::to_string(parallel));
+      Sweep sweep = plan_sweep(config, all_overrides, yes);
+      if (dry_run) {
+        std::vector<size_t> all(sweep.cells.size());
+        std::iota(all.begin(), all.end(), size_t{0});
+        std::cout << plan_text(sweep) << "\n" << make_launcher(sweep.config.launcher)->script(sweep, all);
+        return 0;
+      }
+      write_sweep(sweep);
+      return launch_rest(sweep);
+    };
+  });
+  const auto on_folder = [=, this](const char* name, const char* help, auto use) {
+    auto* command = sweep_app->add_subcommand(name, help);
+    command->add_option("FOLDER", output, "the sweep's folder")->required();
+    command->callback([=, this] { action = [=] { return use(); }; });
+    return command;
+  };
+  on_folder("status", "how far the cells are; the failed ones with their errors; the best", [this] {
+    const Sweep sweep = open_sweep(output);
+    std::cout << status_text(sweep);
+    if (const std::string queue = make_launcher(sweep.config.launcher)->queue(sweep); !queue.empty()) std::cout << "\n  " << queue << "\n";
+    return 0;
+  });
+  on_folder("resume", "run what is pending or failed", [this] {
+    Sweep sweep = open_sweep(output);
+    return launch_rest(sweep);
+  });
+  on_folder("cancel", "stop what is under way; it saves, and `resume` goes on from there", [this] {
+    const Sweep sweep = open_sweep(output);
+    make_launcher(sweep.config.launcher)->cancel(sweep);
+    return 0;
+  });
+  on_folder("report", "write report.html and sweep.csv anew", [this] {
+    write_sweep_report(open_sweep(output));
+    return 0;
+  });
+  on_folder("work", "run cells of a halving sweep here until there is nothing to run; launchers call this", [this] {
+    return run_asha(open_sweep(output)) == Outcome::stopped ? finish(Outcome::stopped, output) : 0;
+  });
+  auto* cell_command = on_folder("cell", "run one cell here; launchers call this", [=, this] {
+    const Sweep sweep = open_sweep(output);
+    if (cell < 0 || static_cast<size_t>(cell) >= sweep.cells.size()) throw Error("there is no cell " + std::to_string(cell), {.file = output});
+    const fs::path folder = sweep.cell_folder(static_cast<size_t>(cell));
+    return as_ranks(folder.string(), [&](const Ranks& ranks) { return run_cell(sweep, static_cast<size_t>(cell), ranks); });
+  });
+  cell_command->add_option("INDEX", cell, "which, counted from 0")->required();
+  takes_ranks(cell_command);
+}
+
+// What is pending or failed.
+int SweepCommands::launch_rest(Sweep& sweep) const {
+  const auto lock = FileLock::try_take(sweep.folder / "lock");
+  if (!lock) throw Error("another `inoculum sweep` is at work there", {.file = sweep.folder.string()}, "`inoculum sweep status` shows how far it is");
+  std::vector<size_t> rest;
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    const CellState state = status(sweep, i).state;
+    if (state == CellState::pending || state == CellState::failed) rest.push_back(i);
+  }
+  if (sweep.config.asha.halves()) {  // workers rather than cells
+    const int64_t workers = sweep.config.launcher.array_parallelism > 0 ? sweep.config.launcher.array_parallelism
+                                                                        : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
+    rest.resize(std::min(sweep.cells.size(), static_cast<size_t>(workers)));
+    std::iota(rest.begin(), rest.end(), size_t{0});
+  }
+  const Outcome outcome = make_launcher(sweep.config.launcher)->launch(sweep, rest);
+  write_sweep_report(sweep);
+  std::cout << status_text(sweep);
+  if (outcome == Outcome::stopped) return finish(outcome, sweep.folder.string());
+  for (size_t i = 0; i < sweep.cells.size(); ++i)
+    if (status(sweep, i).state == CellState::failed) return 1;
+  return 0;
+}
+
+}  // namespace inoculum
