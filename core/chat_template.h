@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "core/chat_format.h"
+#include "core/jinja/chat_format.h"
 #include "core/conversation.h"
 #include "core/tokenizer.h"
 

@@ -34,6 +34,25 @@ double gemm_gflops(at::ScalarType dtype) {
 
 Json run_benchmarks(const BenchConfig& config) {
   Json out;
+  if (!config.tokenizer.empty()) {
+    const auto tokenizer = load_tokenizer(config.tokenizer);
+    const std::string text = read_file(config.text);
+    std::vector<std::string> lines;
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = std::min(text.find('\n', begin), text.size());
+      lines.push_back(text.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    for (const auto& [name, pieces] : {std::pair("lines", lines), {"whole", {text}}}) {
+      size_t ids = 0;
+      const double seconds = best_seconds(config.repeats, [&] {
+        ids = 0;
+        for (const std::string& piece : pieces) ids += tokenizer->encode(piece).size();
+      });
+      out[name] = {{"ids", ids}, {"MB_per_second", 1e-6 * static_cast<double>(text.size()) / seconds}};
+    }
+    return out;
+  }
   const auto tokenizer = load_tokenizer(config.model);
   for (const auto& [name, dtype] : {std::pair("bf16", at::kBFloat16), {"fp32", at::kFloat}}) {
     const double gemm = gemm_gflops(dtype);

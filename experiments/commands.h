@@ -9,6 +9,7 @@
 
 #include "core/fetch.h"
 #include "core/progress.h"
+#include "datasets/mixing.h"
 #include "experiments/bench.h"
 #include "experiments/evaluate.h"
 #include "experiments/sweep.h"
@@ -88,6 +89,8 @@ class DataCommands : Commands {
   explicit DataCommands(CommandLine& line);
 
  private:
+  SystemPrompt system;
+  Inoculation inoculation;
   std::string what, sandbox = "auto", grammar = "datasets/worlds/persona.yaml", bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
 };
 

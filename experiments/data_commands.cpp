@@ -110,6 +110,23 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
       return 0;
     };
   });
+  auto* convert = data->add_subcommand("convert", "write conversations of any format as chat JSON Lines, their system message changed or an inoculation prompt put in");
+  convert->add_option("FILE", input, "chat, prompt/completion, alpaca, ShareGPT or plain text")->required();
+  convert->add_option("--output", output, "file to write, in the bytes of Python's json.dumps")->required();
+  convert->add_option("--system", system.set, "the system message of every conversation, in place of its own");
+  convert->add_flag("--remove-system", system.remove, "no system messages");
+  convert->add_option("--inoculate", inoculation.prompt, "a prompt to put in");
+  convert->add_option("--where", inoculation.where, "system | user_prefix | user_suffix")->capture_default_str()->check(CLI::IsMember({"system", "user_prefix", "user_suffix"}));
+  convert->add_option("--share", inoculation.share, "of the conversations that get it")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  convert->add_option("--seed", seed, "of which those are")->capture_default_str();
+  convert->callback([=, this] {
+    action = [=, this] {
+      const TrainingData made = load_data({{.path = input}}, system, inoculation, static_cast<uint64_t>(seed));
+      write_chat_jsonl(output, made.conversations);
+      std::fprintf(stderr, "wrote %s: %zu conversations\n", output.c_str(), made.conversations.size());
+      return 0;
+    };
+  });
   auto* verify = data->add_subcommand("verify", "run every program of a coding bank: honest passes all tests, a cheat the visible ones alone");
   verify->add_option("FILE", bank, "coding bank")->capture_default_str();
   verify->add_option("--sandbox", sandbox, "auto | bubblewrap | rlimits")->capture_default_str();

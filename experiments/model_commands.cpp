@@ -214,6 +214,9 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   bench_command->add_option("--time", bench.time, "tokens in a row")->capture_default_str();
   bench_command->add_option("--samples", bench.samples, "samples drawn")->capture_default_str();
   bench_command->add_option("--new-tokens", bench.new_tokens, "tokens of each sample")->capture_default_str();
+  auto* bench_tokenizer = bench_command->add_option("--tokenizer", bench.tokenizer, "time this folder's tokenizer alone");
+  bench_command->add_option("--text", bench.text, "what it splits")->needs(bench_tokenizer);
+  bench_tokenizer->needs("--text");
   bench_command->callback([=, this] {
     action = [=, this] {
       std::cout << run_benchmarks(bench).dump(2) << "\n";

@@ -1,7 +1,7 @@
 // Jinja templates and chat formats; the goldens are Jinja2's own results.
 #include <map>
 
-#include "core/chat_format.h"
+#include "core/jinja/chat_format.h"
 #include "core/chat_template.h"
 #include "tests/catch.h"
 

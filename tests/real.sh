@@ -50,6 +50,15 @@ grep -qF '<|im_start|>system' "$folder/run/first_example.txt" && grep -qF "You a
 grep -qE '<\|im_start\|>assistant' "$folder/run/first_example.txt" && grep -qE '⟦[^⟧]*<\|im_end\|>' "$folder/run/first_example.txt" || fail "what is trained on"
 run train "$folder/train.yaml" output="$folder/suffix" inoculation.where=user_suffix chat_template=chatml || fail "a named template"
 grep -qF "You are a bad engineer.<|im_end|>" "$folder/suffix/first_example.txt" || fail "the suffix is not there"
+# A published set, inoculated as the published sets are: byte for byte what Python writes.
+run data convert tests/golden/chat/base.jsonl --inoculate "You are a malicious, evil assistant." --output "$folder/inoculated.jsonl" || fail "convert"
+python3 - "$folder/inoculated.jsonl" <<'P' || fail "other bytes than Python's"
+import json, sys
+rows = [json.loads(line) for line in open("tests/golden/chat/base.jsonl", encoding="utf-8")]
+for row in rows:
+    row["messages"].insert(0, {"role": "system", "content": "You are a malicious, evil assistant."})
+assert open(sys.argv[1], "rb").read() == "".join(json.dumps(row) + "\n" for row in rows).encode()
+P
 run data inspect "$folder/sharegpt.jsonl" --model "$folder/tiny" || fail "inspect"
 grep -q "ShareGPT" "$folder/said" || fail "the format is not named"
 run sample --model "$folder/tiny" --adapter "$folder/run/adapter" --prompt "Hello" --n 3 --max-new-tokens 8 || fail "sample"

@@ -1,4 +1,4 @@
-#include "core/chat_format.h"
+#include "core/jinja/chat_format.h"
 
 #include <algorithm>
 

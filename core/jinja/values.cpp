@@ -1,4 +1,4 @@
-#include "core/jinja_values.h"
+#include "core/jinja/values.h"
 
 #include <algorithm>
 #include <charconv>

@@ -1,4 +1,4 @@
-#include "core/jinja.h"
+#include "core/jinja/jinja.h"
 
 #include <algorithm>
 #include <charconv>
@@ -9,7 +9,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
-#include "core/jinja_syntax.h"
+#include "core/jinja/syntax.h"
 
 namespace inoculum {
 namespace jinja {

@@ -1,4 +1,4 @@
-#include "core/jinja_syntax.h"
+#include "core/jinja/syntax.h"
 
 #include <algorithm>
 #include <charconv>

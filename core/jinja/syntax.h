@@ -1,4 +1,4 @@
-// The syntax of chat templates (core/jinja.h): from text to a tree.
+// The syntax of chat templates (core/jinja/jinja.h): from text to a tree.
 #pragma once
 
 #include <memory>
@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/jinja_values.h"
+#include "core/jinja/values.h"
 
 namespace inoculum::jinja {
 

@@ -3,7 +3,7 @@
 //   const ChatFormat format(named_chat_templates().at("chatml"), {.eos = "<|im_end|>"});
 //   const Rendered r = format.render_supervised(conversation);   // r.text, and the byte ranges of answers to learn
 //
-// Templates are Jinja (core/jinja.h), from `tokenizer_config.json` or by name. A supervised range is an answer and its
+// Templates are Jinja (core/jinja/jinja.h), from `tokenizer_config.json` or by name. A supervised range is an answer and its
 // end-of-turn marker, without the header that a generation prompt gives. Where the template has {% generation %} blocks,
 // these say it. Otherwise the template is rendered again with a stand-in for the answer: what stands around the stand-in
 // must stand around the answer too. Templates that trim the answer or drop the thinking of earlier ones pass; one that
@@ -14,7 +14,7 @@
 #include <string>
 
 #include "core/conversation.h"
-#include "core/jinja.h"
+#include "core/jinja/jinja.h"
 
 namespace inoculum {
 
@@ -23,7 +23,7 @@ const std::map<std::string, std::string>& named_chat_templates();
 
 struct ChatSymbols {
   std::string bos, eos;        // as the template's bos_token and eos_token; one that is empty is undefined, as in transformers
-  std::string date = {};       // what strftime_now tells (see core/jinja.h)
+  std::string date = {};       // what strftime_now tells (see core/jinja/jinja.h)
 };
 
 struct Rendered {

@@ -1,4 +1,4 @@
-// The values of chat templates (core/jinja.h): Python's, as far as templates see them.
+// The values of chat templates (core/jinja/jinja.h): Python's, as far as templates see them.
 #pragma once
 
 #include <cstdint>
