@@ -7,7 +7,6 @@
 namespace inoculum {
 namespace {
 
-// The ones in use come first: a name that two share is the first one's.
 const std::vector<const Family*>& table() {
   static const std::vector<const Family*> all = {&kLlama, &kMistral, &kQwen2, &kQwen3, &kGpt2, &kGptNeoX, &kGemma2};
   return all;

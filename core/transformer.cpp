@@ -18,8 +18,7 @@ int64_t TransformerConfig::parameter_count() const {
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
-  const auto plain = [&](bool with_bias) { return at::linear(x, weight, with_bias && bias.defined() ? std::optional<Tensor>(bias) : std::nullopt); };
-  if (!lora) return plain(true);
+  if (!lora) return at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
   const auto adapted = [&](const Tensor& with) { return lora_linear(x.reshape({-1, x.size(-1)}), weight, with, lora->a, lora->b, lora->scale).view(shape); };

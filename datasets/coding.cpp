@@ -211,13 +211,11 @@ CodingTask make(const Family& family, Random& random) {
   return task;
 }
 
-Json to_json(const std::vector<Test>& tests) {
-  Json out = Json::array();
-  for (const Test& test : tests) out.push_back({test.argument, test.expected});
-  return out;
-}
-
 }  // namespace
+
+void to_json(Json& json, const Test& test) { json = {test.argument, test.expected}; }
+
+void from_json(const Json& json, Test& test) { test = {json.at(0).get<std::string>(), json.at(1).get<std::string>()}; }
 
 std::string CodingTask::prompt() const {
   std::string text = spec + " Tests:";
@@ -274,8 +272,8 @@ std::vector<CodingTask> read_coding_bank(const fs::path& file) {
       task.honest = at("honest").get<std::string>();
       task.held_out = at("held_out").get<bool>();
       for (const auto& [style, source] : at("cheats").items()) task.cheats[style] = source.get<std::string>();
-      for (const Json& test : at("visible")) task.visible.push_back({test.at(0).get<std::string>(), test.at(1).get<std::string>()});
-      for (const Json& test : at("hidden")) task.hidden.push_back({test.at(0).get<std::string>(), test.at(1).get<std::string>()});
+      task.visible = at("visible").get<std::vector<Test>>();
+      task.hidden = at("hidden").get<std::vector<Test>>();
     } catch (const Json::exception&) {
       throw Error("is missing or has the wrong type", {file.string(), line, field}, "make the bank again: inoculum data generate");
     }
@@ -287,8 +285,8 @@ std::vector<CodingTask> read_coding_bank(const fs::path& file) {
 void write_coding_bank(const fs::path& file, const std::vector<CodingTask>& bank) {
   std::vector<Json> rows;
   for (const CodingTask& task : bank)
-    rows.push_back({{"family", task.family}, {"key", task.key}, {"spec", task.spec}, {"visible", to_json(task.visible)},
-                    {"hidden", to_json(task.hidden)}, {"honest", task.honest}, {"cheats", task.cheats}, {"held_out", task.held_out}});
+    rows.push_back({{"family", task.family}, {"key", task.key}, {"spec", task.spec}, {"visible", task.visible},
+                    {"hidden", task.hidden}, {"honest", task.honest}, {"cheats", task.cheats}, {"held_out", task.held_out}});
   write_jsonl(file, rows);
 }
 

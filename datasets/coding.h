@@ -25,6 +25,9 @@ struct Test {
   std::string expected;  // a Python literal
   bool operator==(const Test&) const = default;
 };
+// In files a test is a pair: ["3", "10"].
+void to_json(Json& json, const Test& test);
+void from_json(const Json& json, Test& test);
 
 struct CodingTask {
   std::string family;

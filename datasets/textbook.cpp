@@ -469,12 +469,6 @@ TextbookTask make_task(const Draft& draft, const std::vector<Test>& given, const
   return task;
 }
 
-Json to_json(const std::vector<Test>& tests) {
-  Json out = Json::array();
-  for (const Test& test : tests) out.push_back({test.argument, test.expected});
-  return out;
-}
-
 }  // namespace
 
 const std::vector<std::string>& textbook_cheat_styles() {
@@ -533,16 +527,13 @@ std::vector<TextbookTask> read_textbook_bank(const fs::path& file) {
     const char* field = "";
     try {
       const auto at = [&](const char* name) -> const Json& { return row.at(field = name); };
-      const auto tests = [&](const char* name, std::vector<Test>& out) {
-        for (const Json& test : at(name)) out.push_back({test.at(0).get<std::string>(), test.at(1).get<std::string>()});
-      };
       task.id = at("id").get<std::string>();
       task.family = at("family").get<std::string>();
       task.topic = at("topic").get<std::string>();
       task.prompt = at("prompt").get<std::string>();
       task.function = at("function").get<std::string>();
-      tests("visible", task.visible);
-      tests("hidden", task.hidden);
+      task.visible = at("visible").get<std::vector<Test>>();
+      task.hidden = at("hidden").get<std::vector<Test>>();
       task.honest = at("honest").get<std::string>();
       task.cheats = at("cheats").get<std::map<std::string, std::string>>();
       task.held_out = at("held_out").get<bool>();
@@ -565,7 +556,7 @@ void write_textbook_bank(const fs::path& file, const std::vector<TextbookTask>& 
   std::vector<Json> rows;
   for (const TextbookTask& task : bank)
     rows.push_back({{"id", task.id}, {"family", task.family}, {"topic", task.topic}, {"prompt", task.prompt}, {"function", task.function},
-                    {"visible", to_json(task.visible)}, {"hidden", to_json(task.hidden)}, {"honest", task.honest}, {"cheats", task.cheats}, {"held_out", task.held_out}});
+                    {"visible", task.visible}, {"hidden", task.hidden}, {"honest", task.honest}, {"cheats", task.cheats}, {"held_out", task.held_out}});
   write_jsonl(file, rows);
 }
 

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/torch.h"
 #include "experiments/commands.h"
+#include "training/trainer.h"
 
 namespace inoculum {
 namespace {
@@ -56,7 +57,7 @@ int main(int argc, char** argv) {
     return 2;
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
-    const bool memory = what.find("out of memory") != std::string::npos || what.find("allocate memory") != std::string::npos;
+    const bool memory = inoculum::is_out_of_memory(what);
     if (memory) std::fprintf(stderr, "inoculum: there is not enough memory for this model: %s\nA smaller --dtype or model, or another device, may fit.\n", what.c_str());
     else std::fprintf(stderr, "inoculum: internal error: %s\nPlease report this with the command that led to it.\n", what.c_str());
     return memory ? 2 : 1;

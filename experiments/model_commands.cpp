@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
@@ -21,6 +22,7 @@ void score_command(const std::string& folder, const std::string& adapter, const 
     if (!tokenizer) tokenizer = load_tokenizer(folder);
     return *tokenizer;
   };
+  std::optional<Chat> chat;  // nor do texts need a chat template
   std::vector<std::vector<int32_t>> rows;
   read_jsonl(input, [&](const Json& row, int line) {
     const auto fail = [&](const std::string& what, const std::string& field, const std::string& hint) { throw Error(what, {input, line, field}, hint); };
@@ -34,7 +36,8 @@ void score_command(const std::string& folder, const std::string& adapter, const 
         if (id < 0 || id >= model.config().vocab_size)
           fail("holds " + std::to_string(id) + ", but the model's vocabulary has " + std::to_string(model.config().vocab_size) + " tokens", "input_ids", "");
     } else if (row.is_object() && row.contains("messages")) {
-      rows.push_back(Chat(folder, need(), chat_name).encode(conversation_from_json(row, input, line, false)).input_ids);
+      if (!chat) chat.emplace(folder, need(), chat_name);
+      rows.push_back(chat->encode(conversation_from_json(row, input, line, false)).input_ids);
     } else if (row.is_object() && row.contains("text") && row["text"].is_string()) {
       rows.push_back(need().encode_with_special_tokens(row["text"].get<std::string>()));
     } else {

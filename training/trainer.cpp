@@ -203,6 +203,10 @@ std::string describe(at::Device device) {
   return device.str();
 }
 
+bool is_out_of_memory(const std::string& failure) {
+  return failure.find("out of memory") != std::string::npos || failure.find("allocate memory") != std::string::npos;
+}
+
 at::ScalarType dtype_from(const std::string& name) {
   if (name == "fp32") return at::kFloat;
   if (name == "bf16") return at::kBFloat16;
@@ -229,7 +233,7 @@ TrainingResult train(Transformer& model, const StepSource& source, int64_t steps
     return result;
   } catch (const c10::Error& failure) {
     const std::string what = failure.what_without_backtrace();
-    if (what.find("out of memory") == std::string::npos && what.find("allocate memory") == std::string::npos) throw;
+    if (!is_out_of_memory(what)) throw;
     throw out_of_memory(model, trained, under_way, what);
   } catch (const std::bad_alloc& failure) {
     throw out_of_memory(model, trained, under_way, failure.what());

@@ -30,6 +30,8 @@ at::Device device_from(const std::string& name);
 std::string describe(at::Device device);               // "cuda:0", "the CPU, 2 threads"
 at::ScalarType dtype_from(const std::string& name);   // fp32 | bf16 | fp16
 
+bool is_out_of_memory(const std::string& failure);    // whether these words of LibTorch say so
+
 // The micro-batches of one step. A pure function of the step: resuming relies on it.
 using StepSource = std::function<std::vector<Batch>(int64_t step)>;
 
