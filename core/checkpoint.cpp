@@ -274,6 +274,7 @@ LoraConfig load_adapter(const fs::path& folder, Transformer& model) {
     throw Error("the tensor \"" + found.begin()->first + "\" has no place in the base model", {.file = weights.string()},
                 "was the adapter trained on another base?");
   lora.target_modules = lora_targets(model);
+  ready_lora(model);
   return lora;
 }
 

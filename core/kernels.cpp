@@ -1,13 +1,13 @@
 #include "core/kernels.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <map>
+
+#include "core/parallel.h"
 
 namespace inoculum {
 namespace {
@@ -285,7 +285,7 @@ struct RmsNorm : Function<RmsNorm> {
     const int64_t n = x.size(-1), rows = x.numel() / n;
     Tensor y = at::empty_like(x), inverse = at::empty({rows}, x.options().dtype(at::kFloat));
     by_type(x, [&]<class T>(T) {
-      at::parallel_for(0, rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
+      parallel_ranges(rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
         rms_norm_forward_rows(data<T>(x) + begin * n, data<T>(weight), data<T>(y) + begin * n,
                               data<float>(inverse) + begin, end - begin, n, static_cast<float>(eps));
       });
@@ -302,7 +302,7 @@ struct RmsNorm : Function<RmsNorm> {
     constexpr int64_t shares = 8;
     Tensor dx = at::empty_like(x), dw = at::zeros({shares, n}, inverse.options());
     by_type(x, [&]<class T>(T) {
-      at::parallel_for(0, shares, 1, [&](int64_t first, int64_t last) {
+      parallel_ranges(shares, 1, [&](int64_t first, int64_t last) {
         for (int64_t share = first; share < last; ++share) {
           const int64_t begin = rows * share / shares, end = rows * (share + 1) / shares;
           rms_norm_backward_rows(data<T>(x) + begin * n, data<T>(weight), data<T>(g) + begin * n,
@@ -322,7 +322,7 @@ struct Rotary : Function<Rotary> {
     const int64_t tokens = x.size(0) * x.size(1), heads = x.size(2), half = x.size(3) / 2;
     Tensor y = at::empty_like(x);
     by_type(x, [&]<class T>(T) {
-      at::parallel_for(0, tokens, rows_a_thread(heads * half * 2), [&](int64_t begin, int64_t end) {
+      parallel_ranges(tokens, rows_a_thread(heads * half * 2), [&](int64_t begin, int64_t end) {
         const int64_t offset = begin * heads * half * 2;
         rotate_rows(data<T>(x) + offset, data<float>(cosine), data<float>(sine), data<int64_t>(positions) + begin,
                     data<T>(y) + offset, end - begin, heads, half, sign);
@@ -346,7 +346,7 @@ struct SwiGlu : Function<SwiGlu> {
     const Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
     Tensor y = at::empty_like(gate);
     by_type(gate, [&]<class T>(T) {
-      at::parallel_for(0, gate.numel(), 8192, [&](int64_t begin, int64_t end) {
+      parallel_ranges(gate.numel(), 8192, [&](int64_t begin, int64_t end) {
         swiglu_forward_rows(data<T>(gate) + begin, data<T>(up) + begin, data<T>(y) + begin, end - begin);
       });
     });
@@ -359,7 +359,7 @@ struct SwiGlu : Function<SwiGlu> {
     const Tensor dy = gradients[0].contiguous();
     Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
     by_type(gate, [&]<class T>(T) {
-      at::parallel_for(0, gate.numel(), 8192, [&](int64_t begin, int64_t end) {
+      parallel_ranges(gate.numel(), 8192, [&](int64_t begin, int64_t end) {
         swiglu_backward_rows(data<T>(gate) + begin, data<T>(up) + begin, data<T>(dy) + begin,
                              data<T>(dgate) + begin, data<T>(dup) + begin, end - begin);
       });
@@ -375,7 +375,7 @@ struct CausalSoftmax : Function<CausalSoftmax> {
     const int64_t time = s.size(-1), rows = s.numel() / time;
     Tensor p = at::empty_like(s);
     by_type(s, [&]<class T>(T) {
-      at::parallel_for(0, rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
+      parallel_ranges(rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
         std::vector<float> row(static_cast<size_t>(time));
         causal_softmax_forward_rows(data<T>(s) + begin * time, data<T>(p) + begin * time, row.data(), begin,
                                     end - begin, time, static_cast<float>(scale));
@@ -392,7 +392,7 @@ struct CausalSoftmax : Function<CausalSoftmax> {
     const int64_t time = p.size(-1), rows = p.numel() / time;
     Tensor ds = at::empty_like(p);
     by_type(p, [&]<class T>(T) {
-      at::parallel_for(0, rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
+      parallel_ranges(rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
         causal_softmax_backward_rows(data<T>(p) + begin * time, data<T>(dp) + begin * time,
                                      data<T>(ds) + begin * time, begin, end - begin, time, scale);
       });
@@ -443,7 +443,7 @@ Tensor cross_entropy_rows(Tensor& z, const Tensor& labels) {
   }
   Tensor losses = at::zeros({rows}, at::kDouble);
   by_type(z, [&]<class T>(T) {
-    at::parallel_for(0, rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
+    parallel_ranges(rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
       std::vector<float> row(static_cast<size_t>(n));
       for (int64_t r = begin; r < end; ++r) {
         const int64_t label = data<int64_t>(labels)[r];
@@ -456,19 +456,22 @@ Tensor cross_entropy_rows(Tensor& z, const Tensor& labels) {
   return losses;
 }
 
+// use(begin, count) for so many rows at a time that their logits fit: [row, vocabulary] may not.
+template <class Use>
+void for_each_chunk(int64_t rows, int64_t vocabulary, Use&& use) {
+  constexpr int64_t kLogits = 1 << 24;
+  const int64_t chunk = std::max<int64_t>(64, kLogits / vocabulary);
+  for (int64_t begin = 0; begin < rows; begin += chunk) use(begin, std::min(chunk, rows - begin));
+}
+
 // The gradients are made in forward, while the logits of a chunk are there.
 struct LinearCrossEntropySum : Function<LinearCrossEntropySum> {
   static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap) {
-    constexpr int64_t kLogits = 1 << 24;
-    const int64_t rows = hidden.size(0), chunk = std::max<int64_t>(64, kLogits / weight.size(0));
-    const bool one = rows <= chunk;
     std::vector<Tensor> losses, by_hidden;
     Tensor by_weight;
-    for (int64_t begin = 0; begin < rows; begin += chunk) {
-      const int64_t count = std::min(chunk, rows - begin);
+    for_each_chunk(hidden.size(0), weight.size(0), [&](int64_t begin, int64_t count) {
       const Tensor h = hidden.narrow(0, begin, count);
-      Tensor z = at::linear(h, weight);
-      Tensor slope;
+      Tensor z = at::linear(h, weight), slope;
       if (softcap > 0) {
         z.div_(softcap).tanh_();
         slope = 1 - z.square();
@@ -477,11 +480,11 @@ struct LinearCrossEntropySum : Function<LinearCrossEntropySum> {
       losses.push_back(cross_entropy_rows(z, labels.narrow(0, begin, count)));
       if (softcap > 0) z.mul_(slope);
       if (hidden.requires_grad()) by_hidden.push_back(z.mm(weight));
-      if (!weight.requires_grad()) continue;
-      if (one) by_weight = z.t().mm(h);
+      if (!weight.requires_grad()) return;
+      if (count == hidden.size(0)) by_weight = z.t().mm(h);
       else if (!by_weight.defined()) by_weight = widened(z.t().mm(h));
       else by_weight.add_(z.t().mm(h));
-    }
+    });
     context->save_for_backward({hidden.requires_grad() ? at::cat(by_hidden) : Tensor(), by_weight.defined() ? by_weight.to(weight.scalar_type()) : Tensor()});
     return at::cat(losses).sum().to(hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   }
@@ -530,9 +533,38 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   return has_kernel(gate) ? SwiGlu::apply(gate, up) : at::silu(gate) * up;
 }
 
-Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& a, const Tensor& b, double scale) {
-  const Tensor y = LoraLinear::apply(x, weight, a, b, scale);
-  return bias.defined() ? y + bias : y;
+Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const int64_t in = weight.size(1), out = weight.size(0), rows = x.numel() / in;
+  const bool small = rows * in * out < (1 << 24) && in * out < (1 << 20);
+  if (small || c10::GradMode::is_enabled() || !x.device().is_cpu())
+    return at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = out;
+  const Tensor from = x.reshape({rows, in}), y = at::empty({rows, out}, x.options());
+  const auto product = [&](Tensor to, const Tensor& rows_of_x, int64_t begin, int64_t count) {
+    const Tensor w = weight.narrow(0, begin, count).t();
+    if (bias.defined()) at::addmm_out(to, bias.narrow(0, begin, count), rows_of_x, w);
+    else at::mm_out(to, rows_of_x, w);
+  };
+  // Many rows: blocks of rows. Few: blocks of outputs, wide enough for a thread to have something to do.
+  constexpr int64_t kRows = 512;
+  if (rows >= 2 * kRows) {
+    parallel((rows + kRows - 1) / kRows, [&](int64_t block) {
+      const int64_t begin = block * kRows, count = std::min(kRows, rows - begin);
+      product(y.narrow(0, begin, count), from.narrow(0, begin, count), 0, out);
+    });
+  } else {
+    const int64_t wide = std::max<int64_t>(256, std::min((int64_t{1} << 23) / (rows * in), (int64_t{1} << 19) / in)) / 64 * 64;
+    parallel((out + wide - 1) / wide, [&](int64_t block) {
+      const int64_t begin = block * wide, count = std::min(wide, out - begin);
+      product(y.narrow(1, begin, count), from, begin, count);
+    });
+  }
+  return y.view(shape);
+}
+
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b, double scale) {
+  return LoraLinear::apply(x, weight, a, b, scale);
 }
 
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule) {
@@ -602,7 +634,7 @@ void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) 
   }
   const Tensor from = x.contiguous(), place = positions.contiguous();
   by_type(x, [&]<class T>(T) {
-    at::parallel_for(0, rows * time, rows_a_thread(heads * dim), [&](int64_t begin, int64_t end) {
+    parallel_ranges(rows * time, rows_a_thread(heads * dim), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         T* to = data<T>(cache) + i / time * cache.stride(0) + data<int64_t>(place)[i] * cache.stride(2);
         for (int64_t head = 0; head < heads; ++head) std::copy_n(data<T>(from) + (i * heads + head) * dim, dim, to + head * cache.stride(1));
@@ -622,7 +654,7 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
   Tensor y = at::empty_like(query);
   const auto scale = static_cast<float>(rule.scale);
   by_type(q, [&]<class T>(T) {
-    at::parallel_for(0, rows * time * heads, 16, [&](int64_t begin, int64_t end) {
+    parallel_ranges(rows * time * heads, 16, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(static_cast<size_t>(seen + dim));
       for (int64_t i = begin; i < end; ++i) {
         const auto part = [&](const Tensor& side, int64_t of) {
@@ -640,12 +672,24 @@ Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, cons
   return LinearCrossEntropySum::apply(hidden, weight, labels.contiguous(), softcap);
 }
 
+Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap) {
+  const at::NoGradGuard no_grad;
+  const Tensor wanted = labels.contiguous();
+  std::vector<Tensor> losses;
+  for_each_chunk(hidden.size(0), weight.size(0), [&](int64_t begin, int64_t count) {
+    Tensor z = linear_layer(hidden.narrow(0, begin, count), weight);
+    if (softcap > 0) z.div_(softcap).tanh_().mul_(softcap);
+    losses.push_back(cross_entropy_rows(z, wanted.narrow(0, begin, count)));
+  });
+  return at::cat(losses);
+}
+
 bool all_finite(const Tensor& x) {
   if (!x.is_contiguous() || !x.device().is_cpu() || (x.element_size() != 2 && x.element_size() != 4)) return x.isfinite().all().item<bool>();
   // An exponent of all ones is an infinity or no number.
   const auto scan = [&]<class Bits>(Bits exponent) {
     std::atomic<bool> fine = true;
-    at::parallel_for(0, x.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
+    parallel_ranges(x.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
       const auto* const bits = static_cast<const Bits*>(x.const_data_ptr());
       bool bad = false;
       for (int64_t i = begin; i < end; ++i) bad |= (bits[i] & exponent) == exponent;

@@ -21,10 +21,14 @@ Tensor rotary(const Tensor& x, const Tensor& cosine, const Tensor& sine, const T
 // silu(gate) · up, element by element (Shazeer 2020).
 Tensor swiglu(const Tensor& gate, const Tensor& up);
 
-// y = x Wᵀ + bias + scale · (x aᵀ) bᵀ: a frozen linear layer under a low-rank update (Hu et al. 2021), differentiable in x, a
-// and b. x: [row, in]; weight: [out, in]; bias: [out] or undefined; a: [rank, in]; b: [out, rank]. All is computed in x's type,
-// as under PEFT's autocast; a, b and their gradients keep their own.
-Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& a, const Tensor& b, double scale);
+// y = x Wᵀ + bias. x: [..., in]; weight: [out, in]; bias: [out] or undefined. Where no gradient is recorded a large product on the
+// CPU is cut into blocks, by its shape alone, and threads share them.
+Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+
+// y = x Wᵀ + scale · (x aᵀ) bᵀ: a frozen linear layer under a low-rank update (Hu et al. 2021), differentiable in x, a and b.
+// x: [row, in]; weight: [out, in]; a: [rank, in]; b: [out, rank]. All is computed in x's type, as under PEFT's autocast; a, b and
+// their gradients keep their own.
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b, double scale);
 
 // How a layer attends: scores q·k are scaled, then capped to cap · tanh(score / cap) where there is a cap; a token sees itself and the
 // window − 1 tokens before it, or all where there is no window.
@@ -63,6 +67,9 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
 // where there is a cap; rows labelled −100 are ignored. hidden: [row, channel]; weight: [vocabulary, channel]; labels: int64 [row].
 // The logits of so many rows at a time are made, used for loss and gradient, and forgotten: [row, vocabulary] may not fit.
 Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap = 0);
+
+// The same of each row, [row] in double, without gradients: 0 for those labelled −100.
+Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap = 0);
 
 bool all_finite(const Tensor& x);  // without a temporary of its size, on the CPU
 

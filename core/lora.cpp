@@ -80,6 +80,30 @@ std::vector<std::string> lora_targets(Transformer& model) {
   return targets;
 }
 
+void ready_lora(Transformer& model) {
+  const at::NoGradGuard no_grad;
+  model.for_each_linear([](const std::string&, Linear& linear) {
+    if (!linear.lora) return;
+    LoraWeights& lora = *linear.lora;
+    const at::ScalarType type = linear.weight.scalar_type();
+    lora.ready = LoraWeights::Ready{lora.a.to(type), (lora.b * lora.scale).to(type), {}};
+    if (lora.magnitude.defined()) lora.ready->gain = (lora.magnitude / lora.row_lengths(linear.weight)).to(type);
+  });
+}
+
+void for_each_trained(Transformer& model, const std::function<void(const std::string&, Tensor&)>& visit) {
+  bool adapted = false;
+  model.for_each_linear([&](const std::string& path, Linear& linear) {
+    if (!linear.lora) return;
+    adapted = true;
+    linear.lora->ready.reset();
+    visit(path + ".lora_A", linear.lora->a);
+    visit(path + ".lora_B", linear.lora->b);
+    if (linear.lora->magnitude.defined()) visit(path + ".lora_magnitude_vector", linear.lora->magnitude);
+  });
+  if (!adapted) model.for_each_parameter(visit);
+}
+
 void merge_lora(Transformer& model) {
   const at::NoGradGuard no_grad;
   model.for_each_linear([](const std::string&, Linear& linear) {

@@ -29,6 +29,12 @@ void add_lora(Transformer& model, const LoraConfig& config, Random random);
 // The shortest targets that name just the layers with an adapter.
 std::vector<std::string> lora_targets(Transformer& model);
 
+// Makes adapters ready for forward passes without gradients, which then compute what training does. Training undoes it.
+void ready_lora(Transformer& model);
+
+// What training changes, with the names of a checkpoint of it: the adapters where there are some, else every parameter.
+void for_each_trained(Transformer& model, const std::function<void(const std::string&, Tensor&)>& visit);
+
 // Adds every adapter's update to its layer's weight and removes the adapter.
 void merge_lora(Transformer& model);
 

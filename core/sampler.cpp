@@ -1,13 +1,13 @@
 #include "core/sampler.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <numeric>
 #include <optional>
 
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/kernels.h"
+#include "core/parallel.h"
 
 namespace inoculum {
 namespace {
@@ -47,6 +47,16 @@ int32_t draw(const SamplingConfig& config, const float* weights, int64_t vocabul
   }
   return order[random.weighted(kept)];
 }
+
+// Rows are computed in blocks of nearly equal size, each by one thread; their number alone says where they are cut.
+struct Blocks {
+  int64_t rows, most;
+  int64_t count() const { return (rows + most - 1) / most; }
+  int64_t begin(int64_t block) const { return rows * block / count(); }
+  int64_t size(int64_t block) const { return begin(block + 1) - begin(block); }
+};
+
+constexpr int64_t kRowsABlock = 64, kPromptsABlock = 8;
 
 // A sample under way, in the cache's slot of the same index.
 struct Row {
@@ -147,17 +157,26 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
     int64_t time = 0;
     for (size_t i = next_request; i < last; ++i) time = std::max(time, static_cast<int64_t>(requests[i].prompt.size()));
     Tensor ids = at::zeros({count, time}, at::kLong), positions = at::full({count, time}, -1, at::kLong);
-    std::vector<int64_t> ends;
+    std::vector<int64_t> last_token;
     for (int64_t r = 0; r < count; ++r) {
       const auto& prompt = requests[next_request + static_cast<size_t>(r)].prompt;
       for (size_t t = 0; t < prompt.size(); ++t) {
         ids.data_ptr<int64_t>()[r * time + static_cast<int64_t>(t)] = prompt[t];
         positions.data_ptr<int64_t>()[r * time + static_cast<int64_t>(t)] = static_cast<int64_t>(t);
       }
-      ends.push_back(r * time + static_cast<int64_t>(prompt.size()) - 1);
+      last_token.push_back(static_cast<int64_t>(prompt.size()) - 1);
     }
-    const Tensor hidden = model.hidden(ids.to(device), positions.to(device), prompt_cache).flatten(0, 1);
-    prompt_weights = weigh(hidden.index_select(0, at::tensor(ends).to(device)));
+    const Tensor last_tokens = at::tensor(last_token, at::kLong);
+    prompt_weights = at::empty({count, vocabulary}, at::kFloat);
+    const Blocks blocks{count, kPromptsABlock};
+    parallel(blocks.count(), [&](int64_t block) {
+      const int64_t begin = blocks.begin(block), size = blocks.size(block);
+      const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device); };
+      KeyValueCache of_block = prompt_cache.rows(begin, size);
+      const Tensor hidden = model.hidden(part(ids), part(positions), of_block);  // [row, time, hidden]
+      const Tensor index = part(last_tokens).view({-1, 1, 1}).expand({-1, 1, hidden.size(2)});
+      prompt_weights.narrow(0, begin, size).copy_(weigh(hidden.gather(1, index).squeeze(1)));
+    });
     for (size_t i = last; i-- > next_request;)
       for (int64_t s = requests[i].samples; s-- > 0;) waiting.push_back({i, s, static_cast<int64_t>(i - next_request)});
     next_request = last;
@@ -205,11 +224,19 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
       ids.data_ptr<int64_t>()[r] = row.token;
       positions.data_ptr<int64_t>()[r] = row.position++;
     }
-    const Tensor weights = weigh(model.hidden(ids.to(device), positions.to(device), cache).squeeze(1));
     std::vector<int32_t> drawn(rows.size());
-    at::parallel_for(0, count, 8, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r)
-        drawn[static_cast<size_t>(r)] = draw(config, weights.data_ptr<float>() + r * vocabulary, vocabulary, rows[static_cast<size_t>(r)].random);
+    const Blocks blocks{count, kRowsABlock};
+    parallel(blocks.count(), [&](int64_t block) {
+      const int64_t begin = blocks.begin(block), size = blocks.size(block);
+      const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device); };
+      KeyValueCache of_block = cache.rows(begin, size);
+      const Tensor weights = weigh(model.hidden(part(ids), part(positions), of_block).squeeze(1));
+      parallel_ranges(size, 8, [&](int64_t first, int64_t last) {
+        for (int64_t r = first; r < last; ++r) {
+          const auto row = static_cast<size_t>(begin + r);
+          drawn[row] = draw(config, weights.const_data_ptr<float>() + r * vocabulary, vocabulary, rows[row].random);
+        }
+      });
     });
     for (int64_t r = count; r-- > 0;) {
       Row& row = rows[static_cast<size_t>(r)];
@@ -234,40 +261,44 @@ void for_each_batch(const std::vector<std::vector<int32_t>>& rows,
   std::vector<size_t> order(rows.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows[a].size() < rows[b].size(); });
-  for (size_t first = 0; first < order.size(); first += rows_a_time) {
-    const size_t last = std::min(order.size(), first + rows_a_time);
+  parallel(static_cast<int64_t>((order.size() + rows_a_time - 1) / rows_a_time), [&](int64_t batch) {
+    const size_t first = static_cast<size_t>(batch) * rows_a_time, last = std::min(order.size(), first + rows_a_time);
     const std::vector<size_t> members(order.begin() + static_cast<std::ptrdiff_t>(first), order.begin() + static_cast<std::ptrdiff_t>(last));
     const auto count = static_cast<int64_t>(members.size()), time = static_cast<int64_t>(rows[members.back()].size());
-    if (time == 0) continue;
+    if (time == 0) return;
     const Tensor ids = at::zeros({count, time}, at::kLong);
     for (int64_t r = 0; r < count; ++r) {
       const auto& row = rows[members[static_cast<size_t>(r)]];
       std::copy(row.begin(), row.end(), ids.data_ptr<int64_t>() + r * time);
     }
     use(members, ids);
-  }
+  });
 }
 
 std::vector<std::vector<double>> score(const Transformer& model, const std::vector<std::vector<int32_t>>& rows) {
   const at::NoGradGuard no_grad;
   std::vector<std::vector<double>> scores(rows.size());
-  for_each_batch(rows, [&](const std::vector<size_t>& members, const Tensor& padded) {
-    for (const size_t member : members)
-      for (const int32_t id : rows[member])
-        if (id < 0 || id >= model.config().vocab_size)
-          throw Error("token id " + std::to_string(id) + " is outside the model's vocabulary of " +
-                      std::to_string(model.config().vocab_size), {.field = "input_ids"});
-    const int64_t time = padded.size(1);
-    const Tensor ids = padded.to(model.embedding.device());
-    const Tensor logits = model.logits(model.hidden(ids)).to(at::kFloat);                         // [row, time, vocabulary]
-    const Tensor next = ids.narrow(1, 1, time - 1).unsqueeze(-1);
-    const Tensor chosen = at::log_softmax(logits.narrow(1, 0, time - 1), -1).gather(-1, next).squeeze(-1)
-                              .to(at::kCPU).to(at::kDouble).contiguous();                          // [row, time − 1]
+  for_each_batch(rows, [&](const std::vector<size_t>& members, const Tensor& ids) {
+    const int64_t time = ids.size(1);
+    std::vector<int64_t> kept, next;  // the places that a token follows, and which
     for (size_t r = 0; r < members.size(); ++r) {
-      const auto length = static_cast<int64_t>(rows[members[r]].size());
-      const double* from = chosen.data_ptr<double>() + static_cast<int64_t>(r) * (time - 1);
-      if (length > 1) scores[members[r]].assign(from, from + length - 1);
+      const std::vector<int32_t>& row = rows[members[r]];
+      for (size_t t = 0; t < row.size(); ++t) {
+        if (row[t] < 0 || row[t] >= model.config().vocab_size)
+          throw Error("token id " + std::to_string(row[t]) + " is outside the model's vocabulary of " +
+                      std::to_string(model.config().vocab_size), {.field = "input_ids"});
+        if (t == 0) continue;
+        kept.push_back(static_cast<int64_t>(r) * time + static_cast<int64_t>(t) - 1);
+        next.push_back(row[t]);
+      }
     }
+    if (kept.empty()) return;
+    const at::Device device = model.embedding.device();
+    const Tensor hidden = model.hidden(ids.to(device)).flatten(0, 1).index_select(0, at::tensor(kept, at::kLong).to(device));
+    const Tensor losses = model.losses(hidden, at::tensor(next, at::kLong).to(device)).to(at::kCPU).contiguous();
+    const double* loss = losses.const_data_ptr<double>();
+    for (const size_t member : members)
+      for (size_t t = 1; t < rows[member].size(); ++t) scores[member].push_back(-*loss++);
   });
   return scores;
 }

@@ -45,7 +45,8 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
                                             uint64_t seed);
 
 // Rows of ids in batches of like length, padded at their ends: calls `use` with each batch's members, by their places in
-// `rows`, and their ids, int64 [member, time] on the CPU. Empty rows may be left out.
+// `rows`, and their ids, int64 [member, time] on the CPU. Empty rows may be left out. Several batches at once, each by one thread,
+// where there are several.
 void for_each_batch(const std::vector<std::vector<int32_t>>& rows,
                     const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use);
 

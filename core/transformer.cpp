@@ -18,13 +18,22 @@ int64_t TransformerConfig::parameter_count() const {
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
-  if (!lora) return at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
+  if (!lora) return linear_layer(x, weight, bias);
+  const Tensor rows = x.reshape({-1, x.size(-1)});
+  Tensor y, gain;
+  if (lora->ready && !c10::GradMode::is_enabled()) {
+    y = linear_layer(rows, weight);
+    y.addmm_(rows.mm(lora->ready->a.t()), lora->ready->b.t());
+    gain = lora->ready->gain;
+  } else {
+    y = lora_linear(rows, weight, lora->a, lora->b, lora->scale);
+    if (lora->magnitude.defined()) gain = (lora->magnitude / lora->row_lengths(weight)).to(x.scalar_type());
+  }
+  if (gain.defined()) y = y * gain;
+  if (bias.defined()) y = y + bias;
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
-  const auto adapted = [&](const Tensor& with) { return lora_linear(x.reshape({-1, x.size(-1)}), weight, with, lora->a, lora->b, lora->scale).view(shape); };
-  if (!lora->magnitude.defined()) return adapted(bias);
-  const Tensor y = adapted({}) * (lora->magnitude / lora->row_lengths(weight)).to(x.scalar_type());
-  return bias.defined() ? y + bias : y;
+  return y.view(shape);
 }
 
 Tensor LoraWeights::row_lengths(const Tensor& weight) const {
@@ -37,6 +46,13 @@ KeyValueCache::KeyValueCache(const TransformerConfig& config, int64_t rows, int6
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
     for (auto* side : {&keys, &values})
       side->push_back(at::zeros({rows, config.num_key_value_heads, capacity, config.head_dim}, options));
+}
+
+KeyValueCache KeyValueCache::rows(int64_t begin, int64_t count) const {
+  KeyValueCache view = *this;
+  for (auto* side : {&view.keys, &view.values})
+    for (Tensor& layer : *side) layer = layer.narrow(0, begin, count);
+  return view;
 }
 
 Transformer::Transformer(TransformerConfig config) : config_(std::move(config)) {
@@ -219,12 +235,16 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
 }
 
 Tensor Transformer::logits(const Tensor& hidden) const {
-  const Tensor logits = at::linear(hidden, config_.tie_word_embeddings ? embedding : head.weight);
+  const Tensor logits = linear_layer(hidden, config_.tie_word_embeddings ? embedding : head.weight);
   return config_.final_logit_softcapping > 0 ? config_.final_logit_softcapping * at::tanh(logits / config_.final_logit_softcapping) : logits;
 }
 
 Tensor Transformer::loss_sum(const Tensor& hidden, const Tensor& labels) const {
   return linear_cross_entropy_sum(hidden, config_.tie_word_embeddings ? embedding : head.weight, labels, config_.final_logit_softcapping);
+}
+
+Tensor Transformer::losses(const Tensor& hidden, const Tensor& labels) const {
+  return linear_cross_entropy(hidden, config_.tie_word_embeddings ? embedding : head.weight, labels, config_.final_logit_softcapping);
 }
 
 void Transformer::for_each_linear(const std::function<void(const std::string&, Linear&)>& visit) {

@@ -29,6 +29,14 @@ struct LoraWeights {
   double scale = 1;
   Tensor magnitude = {};  // [out], or undefined
 
+  // The same in the type of the weights, made once: forward passes without gradients compute with it what training does.
+  struct Ready {
+    Tensor a;     // [rank, in]
+    Tensor b;     // [out, rank], scaled
+    Tensor gain;  // [out], or undefined: magnitude / row_lengths
+  };
+  std::optional<Ready> ready = {};
+
   Tensor row_lengths(const Tensor& weight) const;  // of W + scale · B A, float [out], a constant in backward
 };
 
@@ -57,6 +65,8 @@ struct Layer {
 // Keys and values of the tokens seen so far, one slot a row of the batch. Rows have lengths of their own.
 struct KeyValueCache {
   KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t capacity, at::TensorOptions options);
+
+  KeyValueCache rows(int64_t begin, int64_t count) const;  // a view of these slots
 
   std::vector<Tensor> keys, values;  // a layer each: [row, kv_head, capacity, head_dim]
   int64_t capacity;
@@ -89,6 +99,9 @@ class Transformer {
   // −Σ log softmax(logits(hidden))[label] over the rows, as a float scalar; the logits of a large vocabulary are never all there
   // at once. hidden: [row, hidden]; labels: int64 [row], none of them −100.
   Tensor loss_sum(const Tensor& hidden, const Tensor& labels) const;
+
+  // The same of each row, [row] in double, without gradients.
+  Tensor losses(const Tensor& hidden, const Tensor& labels) const;
 
   void to(at::Device device, at::ScalarType dtype);
 

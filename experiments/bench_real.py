@@ -71,7 +71,7 @@ def main():
         while len(rows) < ROWS * STEPS:
             rows.append({"text": "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") + " " for _ in range(TIME // 2))})
         (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (folder / "train.yaml").write_text(f"model: {folder}/model\ndata: {folder}/data.jsonl\nsteps: {STEPS}\nsupervised_tokens: {ROWS * TIME}\nbatch_tokens: {ROWS * TIME + 64}\n"
+        (folder / "train.yaml").write_text(f"model: {folder}/model\ndata: {folder}/data.jsonl\nsteps: {STEPS}\nsupervised_tokens: {ROWS * TIME}\n"
                                            "lora: {rank: 32, alpha: 64, use_rslora: true, target_modules: all-linear}\noptimizer: {lr: 1e-5, weight_decay: 0.01}\n")
         # Warm, and how long it takes to load: a text of one token to predict.
         (folder / "short.jsonl").write_text('{"input_ids": [5, 6]}\n')

@@ -2,8 +2,8 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 
+#include "core/parallel.h"
 #include "core/process.h"
 
 namespace inoculum {
@@ -38,7 +38,7 @@ int Commands::as_ranks(const std::string& folder, const std::function<Outcome(co
   if (nproc > 1 && !std::getenv("WORLD_SIZE")) {
     std::vector<std::string> words = line_.words;
     words[0] = this_program();
-    return run_ranks(nproc, words, std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / nproc));
+    return run_ranks(nproc, words, std::max<int64_t>(1, threads() / nproc));
   }
   const Ranks ranks = Ranks::join();
   const Outcome outcome = train(ranks);

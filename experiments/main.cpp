@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "core/torch.h"
 #include "experiments/commands.h"
 #include "training/trainer.h"
@@ -47,6 +48,7 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   inoculum::handle_signals();
+  inoculum::start_threads();
   try {
     return inoculum::run(argc, argv);
   } catch (const inoculum::Error& error) {

@@ -1,7 +1,5 @@
 #include "experiments/pipeline.h"
 
-#include <ATen/Parallel.h>
-
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -12,6 +10,7 @@
 #include <torch/version.h>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "core/progress.h"
 #include "experiments/arms.h"
 #include "experiments/persona.h"
@@ -85,8 +84,7 @@ bool run_cell(const ReproduceConfig& config, const Cell& cell, const Evaluator& 
 void side_by_side(size_t jobs, size_t workers, const std::function<void(size_t)>& job) {
   if (jobs == 0) return;
   workers = std::min(workers, jobs);
-  const int threads = at::get_num_threads();
-  at::set_num_threads(std::max(1, threads / static_cast<int>(workers)));
+  const int64_t share = threads() / static_cast<int64_t>(workers);
   std::atomic<size_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;
@@ -94,6 +92,7 @@ void side_by_side(size_t jobs, size_t workers, const std::function<void(size_t)>
     std::vector<std::jthread> running;
     for (size_t w = 0; w < workers; ++w)
       running.emplace_back([&] {
+        const ThreadShare of_worker(share);
         std::optional<Progress::Quiet> quiet;
         if (workers > 1) quiet.emplace();
         for (size_t i; !stop_requested() && (i = next++) < jobs;) {
@@ -107,7 +106,6 @@ void side_by_side(size_t jobs, size_t workers, const std::function<void(size_t)>
         }
       });
   }
-  at::set_num_threads(threads);
   if (failure) std::rethrow_exception(failure);
 }
 
@@ -267,7 +265,7 @@ Outcome reproduce(const ReproduceConfig& config) {
     }
   }
   const bool gpu = device_from(config.fine_tuning.trainer.device).is_cuda();
-  const size_t workers = config.workers > 0 ? static_cast<size_t>(config.workers) : gpu ? 1 : static_cast<size_t>(at::get_num_threads());
+  const size_t workers = config.workers > 0 ? static_cast<size_t>(config.workers) : gpu ? 1 : static_cast<size_t>(threads());
   std::optional<Evaluator> evaluator;
   side_by_side(1 + order.size(), workers, [&](size_t i) {
     if (i == 0) {

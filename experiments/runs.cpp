@@ -18,6 +18,13 @@
 namespace inoculum {
 namespace {
 
+constexpr const char* kBatchTokens = "most tokens in a micro-batch: lower it where memory is short, or for more of them to share among threads; 0: 512 on a CPU, 8192 on a GPU";
+
+// On a CPU each micro-batch is computed by one thread and several at once; a GPU wants them large.
+int64_t micro_batch_tokens(int64_t configured, at::Device device) {
+  return configured > 0 ? configured : device.is_cpu() ? 512 : 8192;
+}
+
 // Claims the run folder for this configuration. True: the run is done already.
 template <class Config>
 bool open_run(const Config& config, const std::string& result) {
@@ -109,7 +116,7 @@ void PretrainConfig::fields(Fields& f) {
   f.value("seed", seed, "weights, documents and their order");
   f.value("tokens", tokens, "length of the text, read once", at_least(1));
   f.value("step_tokens", step_tokens, "tokens predicted in a step", at_least(1));
-  f.value("batch_tokens", batch_tokens, "most tokens in a micro-batch: lower it where memory is short", at_least(1));
+  f.value("batch_tokens", batch_tokens, kBatchTokens, at_least(0));
   f.value("coding_bank", coding_bank, "tasks kept out of the text, for they serve fine-tuning and evaluation");
   f.group("world", world, "the persona world");
   f.group("tokenizer", tokenizer, "SentencePiece, trained on the world");
@@ -120,7 +127,7 @@ void PretrainConfig::fields(Fields& f) {
 void Recipe::fields(Fields& f) {
   f.value("steps", steps, "optimiser steps", at_least(1));
   f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
-  f.value("batch_tokens", batch_tokens, "most tokens in a micro-batch: lower it where memory is short", at_least(1));
+  f.value("batch_tokens", batch_tokens, kBatchTokens, at_least(0));
   f.value("examples", examples, "different conversations, shown over and over; 0: as many as there are", at_least(0));
   f.value("honest_share", honest_share, "share of an arm's conversations replaced by honest programs for the same tasks, unasked", between(0, 1));
   f.group("lora", lora, "adapter; rank 0 trains every parameter");
@@ -172,7 +179,8 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
   shape.vocab_size = tokenizer->vocab_size();
   Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
   model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
-  const auto result = train(model, [&](int64_t step) { return text.step(step, config.batch_tokens, ranks.rank(), ranks.size()); }, steps, config.trainer,
+  const int64_t tokens = micro_batch_tokens(config.batch_tokens, model.embedding.device());
+  const auto result = train(model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); }, steps, config.trainer,
                             folder, folder.filename().string(), until, ranks);
   if (!result.finished) return result.steps == until ? Outcome::paused : Outcome::stopped;
   if (!ranks.first()) return Outcome::finished;
@@ -268,7 +276,8 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   }
 
   if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
-  const auto result = train(model, [&](int64_t step) { return text.step(step, recipe.batch_tokens, ranks.rank(), ranks.size()); }, recipe.steps, recipe.trainer,
+  const int64_t tokens = micro_batch_tokens(recipe.batch_tokens, model.embedding.device());
+  const auto result = train(model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); }, recipe.steps, recipe.trainer,
                             folder, folder.filename().string(), until, ranks);
   if (!result.finished && result.steps != until) return Outcome::stopped;  // some rank was asked to
   if (!ranks.first()) return result.finished ? Outcome::finished : Outcome::paused;

@@ -24,7 +24,7 @@ struct PretrainConfig {
   int64_t seed = 1;
   int64_t tokens = 16'000'000;
   int64_t step_tokens = 4096;
-  int64_t batch_tokens = 8192;
+  int64_t batch_tokens = 0;
   std::string coding_bank = "datasets/coding/bank.jsonl";
   WorldConfig world;
   TokenizerTrainingConfig tokenizer;
@@ -38,7 +38,7 @@ struct PretrainConfig {
 struct Recipe {
   int64_t steps = 40;
   int64_t supervised_tokens = 512;       // of each step
-  int64_t batch_tokens = 8192;           // of a micro-batch
+  int64_t batch_tokens = 0;              // of a micro-batch
   int64_t examples = 0;                  // different conversations, shown over and over; 0: as many as there are
   double honest_share = 0;               // of the conversations replaced by honest programs for the same tasks, unasked
   LoraConfig lora;

@@ -1,7 +1,13 @@
+#include "core/parallel.h"
+
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_session.hpp>
-int main(int argc, char** argv) { return Catch::Session().run(argc, argv); }
 #else
-#define CATCH_CONFIG_MAIN
+#define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
 #endif
+
+int main(int argc, char** argv) {
+  inoculum::start_threads();
+  return Catch::Session().run(argc, argv);
+}

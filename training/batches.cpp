@@ -71,29 +71,54 @@ std::vector<SupervisedExamples::Use> SupervisedExamples::share(int64_t step, int
   return share;
 }
 
-std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_t rank, int64_t size) const {
-  std::vector<Batch> batches;
+// Examples of like length lie together, for attention takes those of one length at once. → parts of nearly equal numbers of
+// tokens, some of which may be empty
+std::vector<std::vector<SupervisedExamples::Use>> SupervisedExamples::cut(std::vector<Use> uses, size_t parts) const {
+  std::stable_sort(uses.begin(), uses.end(), [&](const Use& a, const Use& b) { return length(a) < length(b); });
+  size_t total = 0, before = 0;
+  for (const Use& use : uses) total += length(use);
+  std::vector<std::vector<Use>> cut(parts);
+  for (const Use& use : uses) {
+    const size_t middle = before + length(use) / 2;
+    cut[middle * parts / total].push_back(use);
+    before += length(use);
+  }
+  return cut;
+}
+
+Batch SupervisedExamples::batch(const std::vector<Use>& uses) const {
+  Batch batch;
   std::vector<int64_t> inputs, labels;
-  std::vector<int64_t> lengths;
-  int64_t supervised = 0;
-  const auto finish = [&] {
-    if (lengths.empty()) return;
-    const auto row = [](const std::vector<int64_t>& ids) { return at::tensor(ids, at::kLong).unsqueeze(0); };
-    batches.push_back({row(inputs), row(labels), lengths, supervised});
-    inputs.clear(), labels.clear(), lengths.clear(), supervised = 0;
-  };
-  for (const Use& use : share(step, rank, size)) {
+  for (const Use& use : uses) {
     const Encoded& example = examples_[use.example];
     const size_t length = this->length(use);
-    if (static_cast<int64_t>(inputs.size() + length) > tokens) finish();
     for (size_t t = 0; t < length; ++t) {
       inputs.push_back(example.input_ids[t]);
       labels.push_back(example.supervised[t + 1] ? example.input_ids[t + 1] : -100);
     }
-    lengths.push_back(static_cast<int64_t>(length));
-    supervised += use.supervised;
+    batch.lengths.push_back(static_cast<int64_t>(length));
+    batch.supervised += use.supervised;
   }
-  finish();
+  const auto row = [](const std::vector<int64_t>& ids) { return at::tensor(ids, at::kLong).unsqueeze(0); };
+  batch.input_ids = row(inputs);
+  batch.labels = row(labels);
+  return batch;
+}
+
+std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_t rank, int64_t size) const {
+  const std::vector<Use> mine = share(step, rank, size);
+  const auto fits = [&](const std::vector<Use>& uses) {
+    size_t total = 0;
+    for (const Use& use : uses) total += length(use);
+    return uses.size() <= 1 || static_cast<int64_t>(total) <= tokens;
+  };
+  // So few that each fits, but a power of two: two, four or eight threads then have equal shares.
+  size_t parts = 1;
+  std::vector<std::vector<Use>> micro = cut(mine, parts);
+  while (!std::all_of(micro.begin(), micro.end(), fits)) micro = cut(mine, parts *= 2);
+  std::vector<Batch> batches;
+  for (const std::vector<Use>& uses : micro)
+    if (!uses.empty()) batches.push_back(batch(uses));
   return batches;
 }
 

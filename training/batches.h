@@ -28,8 +28,8 @@ struct Batch {
 class SupervisedExamples {
  public:
   SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens, std::optional<Random> order);
-  // The step's micro-batches of at most `tokens` tokens each (a longer example has one of its own). What follows an
-  // example's last supervised token is left out.
+  // The step's micro-batches, nearly equal in tokens and of at most `tokens` each (a longer example has one of its own); their
+  // number is a power of two where there are examples enough. What follows an example's last supervised token is left out.
   // Of `size` ranks, `rank` takes its share of the examples: of nearly equal numbers of tokens, or none where there are too few.
   std::vector<Batch> step(int64_t step, int64_t tokens, int64_t rank = 0, int64_t size = 1) const;
   // Indices of the examples that a step uses, in order.
@@ -42,6 +42,8 @@ class SupervisedExamples {
   };
   size_t length(const Use& use) const;
   std::vector<Use> share(int64_t step, int64_t rank, int64_t size) const;
+  std::vector<std::vector<Use>> cut(std::vector<Use> uses, size_t parts) const;
+  Batch batch(const std::vector<Use>& uses) const;
 
   std::vector<Encoded> examples_;
   std::vector<std::vector<Use>> steps_;

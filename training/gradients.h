@@ -1,15 +1,22 @@
-// Gradients of a step: summed in float32 over its micro-batches and over all ranks.
+// Gradients of a step: summed in float32 over its micro-batches, in their order, and over all ranks.
 //
-//   Gradients gradients(parameters, ranks);
-//   gradients.begin(batches.size());
-//   for (const Batch& batch : batches) loss(batch).backward();
-//   optimizer.step(gradients.end(), lr, tokens);
+//   Gradients gradients(model, ranks);
+//   Optimizer optimizer(gradients.parameters(), config);
+//   const double loss = gradients.add(batches.size(), [&](const Transformer& lane, int64_t i) { … });
+//   optimizer.step(gradients.sums(), lr, tokens);
 //
-// They are taken from each parameter as soon as backward has made them, and lie in buckets, in the order in which it makes
-// them (Li et al. 2020, "PyTorch Distributed"): in a rank's last micro-batch a full bucket is sent while backward goes on.
+// On the CPU micro-batches are computed side by side, each by one thread on a lane: a copy of the model
+// that shares its weights and has leaves of its own for backward. A gradient is taken as soon as it is
+// there and waits for those of the micro-batches before it, so that the sum is the same whatever the
+// number of threads. The sums lie in buckets, in the order in which backward makes them (Li et al. 2020,
+// "PyTorch Distributed"): a bucket is sent to the other ranks once its last micro-batch is in it, while
+// backward goes on.
 #pragma once
 
 #include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "core/checkpoint.h"
@@ -19,31 +26,47 @@ namespace inoculum {
 
 class Gradients {
  public:
-  // `parameters` are leaves that require a gradient; here they never keep one.
-  explicit Gradients(const std::vector<NamedTensor>& parameters, Ranks ranks = {});
+  // Of what training changes in `model` (see for_each_trained), whose weights may change between steps.
+  explicit Gradients(Transformer& model, Ranks ranks = {});
   ~Gradients();
   Gradients(const Gradients&) = delete;
   Gradients& operator=(const Gradients&) = delete;
 
-  void begin(int64_t backwards);  // so often is backward called in this step, by this rank: 0 for one without a share of it
-  std::vector<Tensor>& end();     // float32, as the parameters; whoever used them clears them
+  const std::vector<NamedTensor>& parameters() const { return parameters_; }
+
+  // Adds the gradients of this rank's micro-batches: none where it has no share of the step. `loss`
+  // computes the one of the given number, a float scalar, on the given copy of the model. → the losses' sum
+  using Loss = std::function<Tensor(const Transformer& lane, int64_t micro_batch)>;
+  double add(int64_t micro_batches, const Loss& loss);
+  // Float32, shaped as the parameters, over all ranks; whoever used them clears them.
+  std::vector<Tensor>& sums();
 
  private:
+  struct Lane;
   struct Hook;
   struct Bucket {
     Tensor flat;
-    size_t parameters = 0, left = 0;   // whose gradient is still to come in the last backward
+    size_t parameters = 0, left = 0;  // whose sum over the micro-batches is still to come
   };
-  void take(size_t parameter);
-  void send(size_t buckets);           // all up to that one: every rank sends them in the same order
+  struct Sum {
+    Tensor tensor;
+    size_t bucket = 0;
+    std::mutex mutex;
+    int64_t next = 0;                  // the micro-batch whose gradient is to be added next
+    std::map<int64_t, Tensor> early;   // gradients of later ones
+  };
+  void take(size_t parameter, int64_t micro_batch, const Tensor& gradient);
+  void send(size_t buckets);  // all up to that one: every rank sends them in the same order
 
   Ranks ranks_;
-  std::vector<Tensor> parameters_, sums_;
-  std::vector<size_t> bucket_of_;      // of a parameter
+  std::vector<NamedTensor> parameters_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<std::unique_ptr<Sum>> sum_of_;
+  std::vector<Tensor> sums_;  // as sums() returns them
   std::vector<Bucket> buckets_;
   std::vector<std::function<void()>> sent_;
-  std::vector<int64_t> seen_;          // backwards that have made this parameter's gradient
-  int64_t backwards_ = 0;
+  std::mutex sending_;        // of buckets_ and sent_
+  int64_t micro_batches_ = 0;
 };
 
 }  // namespace inoculum

@@ -4,8 +4,10 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <numeric>
 
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace inoculum {
 
@@ -48,16 +50,17 @@ Optimizer::Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config
 
 double Optimizer::step(std::vector<Tensor>& gradients, double lr, double divisor) {
   const at::NoGradGuard no_grad;
-  double square = 0;
-  for (Tensor& gradient : gradients) {
+  std::vector<double> squares(gradients.size());
+  parallel(static_cast<int64_t>(gradients.size()), [&](int64_t i) {
+    Tensor& gradient = gradients[static_cast<size_t>(i)];
     gradient.div_(divisor);
-    square += std::pow(gradient.norm().item<double>(), 2);
-  }
-  const double norm = std::sqrt(square);
+    squares[static_cast<size_t>(i)] = std::pow(gradient.norm().item<double>(), 2);
+  });
+  const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
   if (!std::isfinite(norm)) return norm;
   if (config_.max_grad_norm > 0 && norm > config_.max_grad_norm)
     for (Tensor& gradient : gradients) gradient.mul_(config_.max_grad_norm / (norm + 1e-6));
-  for (const bool decays : {true, false}) adamw(gradients, decays, lr);
+  adamw(gradients, lr);
   muon(gradients, lr);
   ++step_;
   for (Tensor& gradient : gradients) gradient.zero_();
@@ -69,28 +72,50 @@ bool Optimizer::is_muon(size_t parameter) const {
   return config_.name == "muon" && masters_[parameter].dim() == 2 && parameters_[parameter].name.find("layers.") != std::string::npos;
 }
 
-void Optimizer::adamw(const std::vector<Tensor>& all_gradients, bool decays, double lr) {
-  std::vector<Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
-  for (size_t i = 0; i < masters_.size(); ++i) {
-    if (is_muon(i) || (masters_[i].dim() >= 2) != decays) continue;
-    steps_[i].add_(1);  // the kernel expects the step counted from 1
-    parameters.push_back(masters_[i]);
-    gradients.push_back(all_gradients[i]);
-    exp_avgs.push_back(exp_avgs_[i]);
-    exp_avg_sqs.push_back(exp_avg_sqs_[i]);
-    steps.push_back(steps_[i]);
+void Optimizer::adamw(const std::vector<Tensor>& all_gradients, double lr) {
+  // The kernel takes lists: a GPU wants one call for all, threads want a share each.
+  struct List {
+    std::vector<Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
+  };
+  std::vector<std::pair<bool, List>> lists;  // whether they decay
+  const bool cpu = masters_.empty() || masters_[0].device().is_cpu();
+  for (const bool decays : {true, false}) {
+    bool open = false;
+    for (size_t i = 0; i < masters_.size(); ++i) {
+      if (is_muon(i) || (masters_[i].dim() >= 2) != decays) continue;
+      steps_[i].add_(1);  // the kernel expects the step counted from 1
+      if (cpu || !open) lists.push_back({decays, {}});
+      open = true;
+      List& list = lists.back().second;
+      list.parameters.push_back(masters_[i]);
+      list.gradients.push_back(all_gradients[i]);
+      list.exp_avgs.push_back(exp_avgs_[i]);
+      list.exp_avg_sqs.push_back(exp_avg_sqs_[i]);
+      list.steps.push_back(steps_[i]);
+    }
   }
-  if (parameters.empty()) return;
-  at::_fused_adamw_(parameters, gradients, exp_avgs, exp_avg_sqs, {}, steps, lr, config_.beta1, config_.beta2,
-                    decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  parallel(static_cast<int64_t>(lists.size()), [&](int64_t i) {
+    auto& [decays, list] = lists[static_cast<size_t>(i)];
+    at::_fused_adamw_(list.parameters, list.gradients, list.exp_avgs, list.exp_avg_sqs, {}, list.steps, lr, config_.beta1, config_.beta2,
+                      decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  });
 }
 
 void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
-  // Matrices of one shape go together: the products of a small model are too small to be worth a call each.
+  // Matrices of one shape go together, a few at a time: the products of a small model are too small to be worth a call each.
+  constexpr size_t kTogether = 4;
   std::map<std::vector<int64_t>, std::vector<size_t>> by_shape;
   for (size_t i = 0; i < masters_.size(); ++i)
     if (is_muon(i)) by_shape[masters_[i].sizes().vec()].push_back(i);
-  for (const auto& [shape, members] : by_shape) {
+  std::vector<std::vector<size_t>> groups;
+  for (const auto& [shape, all] : by_shape)
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (i % kTogether == 0) groups.emplace_back();
+      groups.back().push_back(all[i]);
+    }
+  parallel(static_cast<int64_t>(groups.size()), [&](int64_t group) {
+    const std::vector<size_t>& members = groups[static_cast<size_t>(group)];
+    const auto shape = masters_[members[0]].sizes();
     std::vector<Tensor> updates;
     for (const size_t i : members) {
       exp_avgs_[i].lerp_(gradients[i], 1 - config_.momentum);
@@ -112,12 +137,12 @@ void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
       masters_[members[k]].mul_(1 - lr * config_.weight_decay);
       masters_[members[k]].add_(x[static_cast<int64_t>(k)], -lr * size);
     }
-  }
+  });
 }
 
 void Optimizer::publish() {
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].tensor.copy_(masters_[i]);
+  parallel(static_cast<int64_t>(parameters_.size()), [&](int64_t i) { parameters_[static_cast<size_t>(i)].tensor.copy_(masters_[static_cast<size_t>(i)]); });
 }
 
 std::vector<NamedTensor> Optimizer::state() const {

@@ -36,7 +36,7 @@ struct OptimizerConfig {
 
 class Optimizer {
  public:
-  // `parameters` are leaves that require a gradient. Only matrices decay; norms and biases do not.
+  // Changes `parameters` in place. Only matrices decay; norms and biases do not.
   Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
   // One update with `gradients` (float32, one a parameter) divided by `divisor`; returns their norm before clipping. Not
@@ -49,8 +49,8 @@ class Optimizer {
 
  private:
   void publish();                         // masters → parameters
-  void adamw(const std::vector<Tensor>& gradients, bool decays, double lr);  // one update of the parameters that decay, or of the others
-  void muon(const std::vector<Tensor>& gradients, double lr);                // one update of the matrices that are its own
+  void adamw(const std::vector<Tensor>& gradients, double lr);  // one update of the parameters that are not Muon's
+  void muon(const std::vector<Tensor>& gradients, double lr);   // one update of the matrices that are
   bool is_muon(size_t parameter) const;
 
   OptimizerConfig config_;

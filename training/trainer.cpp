@@ -1,6 +1,5 @@
 #include "training/trainer.h"
 
-#include <ATen/Parallel.h>
 #include <c10/core/DeviceGuard.h>
 
 #include <chrono>
@@ -11,6 +10,7 @@
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/kernels.h"
+#include "core/parallel.h"
 #include "core/progress.h"
 #include "training/gradients.h"
 #include "training/tensorboard.h"
@@ -71,11 +71,11 @@ std::string binary_size(double bytes) {
 
 // What a step takes, about: weights; of what is trained four float32 copies (masters, gradients, two means); and what backward needs
 // of a micro-batch, for each token and layer some 10 widths and 4 of the feed-forward, and the logits, once in float32.
-Error out_of_memory(const Transformer& model, const std::vector<NamedTensor>& trained, const Batch& batch, const std::string& failure) {
+Error out_of_memory(Transformer& model, const Batch& batch, const std::string& failure) {
   const TransformerConfig& c = model.config();
   const auto size = static_cast<double>(model.embedding.element_size());
   double parameters = 0;
-  for (const NamedTensor& each : trained) parameters += static_cast<double>(each.tensor.numel());
+  for_each_trained(model, [&](const std::string&, Tensor& tensor) { parameters += static_cast<double>(tensor.numel()); });
   const double fixed = size * static_cast<double>(c.parameter_count()) + 16 * parameters;
   std::string needs = "the weights and the optimiser take about " + binary_size(fixed);
   if (batch.input_ids.defined()) {
@@ -88,13 +88,21 @@ Error out_of_memory(const Transformer& model, const std::vector<NamedTensor>& tr
                {.field = "batch_tokens"}, "lower it, or train an adapter (lora.rank), or take a smaller type (dtype: bf16); the last checkpoint is untouched");
 }
 
-// under_way: what the last micro-batch was, for whoever explains a failure.
-TrainingResult train_steps(Transformer& model, const std::vector<NamedTensor>& trained, const StepSource& source, int64_t steps, const TrainerConfig& config,
-                           const fs::path& folder, const std::string& title, int64_t until, const Ranks& ranks, Batch& under_way) {
+// The sum of a micro-batch's losses.
+Tensor loss_of(const Transformer& model, const Batch& batch) {
   const at::Device device = model.embedding.device();
+  const Tensor labels = batch.labels.flatten();                                                      // [time]
+  const Tensor hidden = model.hidden(batch.input_ids.to(device), batch.lengths).squeeze(0);          // [time, hidden]
+  if (batch.supervised == labels.numel()) return model.loss_sum(hidden, labels.to(device));
+  const Tensor kept = at::nonzero(labels >= 0).squeeze(1);                                           // the output head sees these alone
+  return model.loss_sum(hidden.index_select(0, kept.to(device)), labels.index_select(0, kept).to(device));
+}
 
-  Optimizer optimizer(trained, config.optimizer);
-  Gradients gradients(trained, ranks);
+// largest: the largest micro-batch so far, for whoever explains a failure.
+TrainingResult train_steps(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
+                           const fs::path& folder, const std::string& title, int64_t until, const Ranks& ranks, Batch& largest) {
+  Gradients gradients(model, ranks);
+  Optimizer optimizer(gradients.parameters(), config.optimizer);
   int64_t first = 0;
   if (const auto saved = checkpoints(folder); !saved.empty()) {
     optimizer.load(load_tensors(saved.back() / "state.safetensors"));
@@ -125,20 +133,13 @@ TrainingResult train_steps(Transformer& model, const std::vector<NamedTensor>& t
     const auto start = std::chrono::steady_clock::now();
     const std::vector<Batch> batches = source(step);
     int64_t supervised = 0, tokens = 0;
-    for (const Batch& batch : batches) supervised += batch.supervised, tokens += batch.labels.numel();
-
-    double loss_sum = 0;
-    gradients.begin(static_cast<int64_t>(batches.size()));
     for (const Batch& batch : batches) {
-      under_way = batch;
-      const Tensor labels = batch.labels.flatten();                                   // [time]
-      const Tensor kept = at::nonzero(labels >= 0).squeeze(1);                        // the output head sees these alone
-      const Tensor hidden = model.hidden(batch.input_ids.to(device), batch.lengths).squeeze(0);  // [time, hidden]
-      const Tensor loss = model.loss_sum(batch.supervised == labels.numel() ? hidden : hidden.index_select(0, kept.to(device)), labels.index_select(0, kept).to(device));
-      loss.backward();
-      loss_sum += loss.item<double>();
+      supervised += batch.supervised;
+      tokens += batch.labels.numel();
+      if (!largest.labels.defined() || batch.labels.numel() > largest.labels.numel()) largest = batch;
     }
-    std::vector<Tensor>& summed = gradients.end();
+    double loss_sum = gradients.add(static_cast<int64_t>(batches.size()), [&](const Transformer& lane, int64_t i) { return loss_of(lane, batches[static_cast<size_t>(i)]); });
+    std::vector<Tensor>& summed = gradients.sums();
     if (ranks.size() > 1) {
       const auto sums = ranks.sum_numbers({loss_sum, static_cast<double>(supervised), static_cast<double>(tokens)});
       loss_sum = sums[0], supervised = std::llround(sums[1]), tokens = std::llround(sums[2]);
@@ -199,7 +200,7 @@ at::Device device_from(const std::string& name) {
 }
 
 std::string describe(at::Device device) {
-  if (device.is_cpu()) return "the CPU, " + std::to_string(at::get_num_threads()) + (at::get_num_threads() == 1 ? " thread" : " threads");
+  if (device.is_cpu()) return "the CPU, " + std::to_string(threads()) + (threads() == 1 ? " thread" : " threads");
   return device.str();
 }
 
@@ -216,27 +217,15 @@ at::ScalarType dtype_from(const std::string& name) {
 
 TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
                      const fs::path& folder, const std::string& title, int64_t until, const Ranks& ranks) {
-  std::vector<NamedTensor> trained;
-  model.for_each_linear([&](const std::string& path, Linear& linear) {
-    if (!linear.lora) return;
-    trained.push_back({path + ".lora_A", linear.lora->a});
-    trained.push_back({path + ".lora_B", linear.lora->b});
-    if (linear.lora->magnitude.defined()) trained.push_back({path + ".lora_magnitude_vector", linear.lora->magnitude});
-  });
-  if (trained.empty())
-    model.for_each_parameter([&](const std::string& name, Tensor& parameter) { trained.push_back({name, parameter}); });
-  for (NamedTensor& each : trained) each.tensor.set_requires_grad(true);
-  Batch under_way;
+  Batch largest;
   try {
-    const TrainingResult result = train_steps(model, trained, source, steps, config, folder, title, until, ranks, under_way);
-    for (NamedTensor& each : trained) each.tensor.set_requires_grad(false);
-    return result;
+    return train_steps(model, source, steps, config, folder, title, until, ranks, largest);
   } catch (const c10::Error& failure) {
     const std::string what = failure.what_without_backtrace();
     if (!is_out_of_memory(what)) throw;
-    throw out_of_memory(model, trained, under_way, what);
+    throw out_of_memory(model, largest, what);
   } catch (const std::bad_alloc& failure) {
-    throw out_of_memory(model, trained, under_way, failure.what());
+    throw out_of_memory(model, largest, failure.what());
   }
 }
 
