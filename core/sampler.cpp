@@ -56,7 +56,7 @@ struct Blocks {
   int64_t size(int64_t block) const { return begin(block + 1) - begin(block); }
 };
 
-constexpr int64_t kRowsABlock = 64, kPromptsABlock = 8;
+constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8;
 
 // A sample under way, in the cache's slot of the same index.
 struct Row {
