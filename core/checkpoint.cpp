@@ -162,7 +162,8 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
       throw Error("the tensor \"" + stored + "\" has the shape " + shape_text(tensor.sizes()) + " where config.json calls for " +
                       shape_text(parameter.sizes()), {.file = file->path().string()});
     // As it lies in the file, if it can stay there: then processes that load one model share its memory.
-    const bool aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % tensor.element_size() == 0;
+    const auto address = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
+    const bool aligned = address % static_cast<uintptr_t>(tensor.element_size()) == 0;
     if (!aligned) tensor = tensor.clone();
     parameter = tensor.to(at::TensorOptions(device).dtype(dtype)).contiguous();
     if (!all_finite(parameter)) throw Error("the tensor \"" + stored + "\" holds values that are not finite", {.file = file->path().string()});
@@ -171,7 +172,8 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
   // A tied head may be stored a second time; a leftover of any other name means another model.
   if (model.config().tie_word_embeddings) found.erase(kin.names.head + ".weight");
   for (const auto& [name, source] : found)
-    if (std::none_of(kin.buffers.begin(), kin.buffers.end(), [&](const std::string& end) { return name.ends_with(end); }))
+    if (std::none_of(kin.buffers.begin(), kin.buffers.end(),
+                     [&stored = name](const std::string& end) { return stored.ends_with(end); }))
       throw Error("the tensor \"" + source.name + "\" has no place in this model", {.file = source.file->path().string()});
   model.to(device, dtype);
   return model;

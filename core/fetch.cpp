@@ -369,7 +369,7 @@ Fetched Fetch::run() {
     if (!note_.is_object() || !note_.contains("from") || !note_.contains("files") || !note_["files"].is_object()) throw strange;
     for (const Json& each : note_["files"])
       if (!each.is_object()) throw strange;
-    if (note_["from"] != source) throw Error("holds another model, " + note_["from"].dump(), {.file = folder_.string()}, "name another output folder");
+    if (note_["from"] != Json(source)) throw Error("holds another model, " + note_["from"].dump(), {.file = folder_.string()}, "name another output folder");
   } else {
     for (const auto& entry : fs::directory_iterator(folder_))
       if (entry.path().filename() != ".fetch.lock")

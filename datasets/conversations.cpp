@@ -76,7 +76,7 @@ void read_content(const Row& row, const Json& content, const std::string& path, 
     const Json& block = content[i];
     std::string place = path;
     (((place += '[') += std::to_string(i)) += ']');
-    if (!block.is_object() || !block.contains("type") || block["type"] != "text" || !block.contains("text") || !block["text"].is_string())
+    if (!block.is_object() || !block.contains("type") || block["type"] != Json("text") || !block.contains("text") || !block["text"].is_string())
       row.fail(place, "is not a block of text", "images and tool calls are not supported");
     const bool train = weight_of(row, block, place);
     if (i > 0 && train != message.train)

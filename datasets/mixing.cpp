@@ -113,7 +113,8 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
     Conversation& conversation = conversations[i];
     refuse_text(conversation, i, "inoculation.where");
     const std::string number = "conversation " + std::to_string(i + 1);
-    const std::string& prompt = random.fork("paraphrase").fork(i).choice(prompts);
+    Random paraphrase = random.fork("paraphrase").fork(i);
+    const std::string& prompt = paraphrase.choice(prompts);
     if (inoculation.where == "system") {
       std::string text;
       for (const Message& message : conversation) {

@@ -206,7 +206,7 @@ Verdict judge(const Program& program, const Json& results) {
       if (result.is_object()) {
         verdict.runs = false;
         if (verdict.error.empty()) verdict.error = result.value("error", "error");
-      } else if (result == test.expected) {
+      } else if (result == Json(test.expected)) {
         ++number;
       }
     }

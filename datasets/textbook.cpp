@@ -173,7 +173,9 @@ Draft make_draft(const Document& file, const YAML::Node& node, const YAML::Node&
   const Slots own_name = {{"call", call}, {"name", draft.function}};
   std::set<std::string> named;
   for (auto& [slot, filling] : slots)
-    filling = fill(filling, own_name, named, [&](const std::string& inner) { file.fail(variant, path + slot, "a filling cannot hold the slot $" + inner); });
+    filling = fill(filling, own_name, named, [&, &outer = slot](const std::string& inner) {
+      file.fail(variant, path + outer, "a filling cannot hold the slot $" + inner);
+    });
   slots.insert(own_name.begin(), own_name.end());
   draft.statement = take("ask");
   draft.solution = take("solution");

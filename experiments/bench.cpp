@@ -45,9 +45,9 @@ Json run_benchmarks(const BenchConfig& config) {
     }
     for (const auto& [name, pieces] : {std::pair("lines", lines), {"whole", {text}}}) {
       size_t ids = 0;
-      const double seconds = best_seconds(config.repeats, [&] {
+      const double seconds = best_seconds(config.repeats, [&, &texts = pieces] {
         ids = 0;
-        for (const std::string& piece : pieces) ids += tokenizer->encode(piece).size();
+        for (const std::string& piece : texts) ids += tokenizer->encode(piece).size();
       });
       out[name] = {{"ids", ids}, {"MB_per_second", 1e-6 * static_cast<double>(text.size()) / seconds}};
     }

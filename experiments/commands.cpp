@@ -19,7 +19,12 @@ int finish(Outcome outcome, const std::string& output) {
 
 void Commands::takes_config(CLI::App* command, const std::string& example) {
   command->add_option("CONFIG", config, "configuration file, such as " + example)->required();
-  command->add_option("KEY=VALUE", overrides, "overrides, such as optimizer.lr=1e-4");
+  takes_overrides(command, "such as optimizer.lr=1e-4");
+}
+
+// CLI11 lets no name hold a "=" from 2.4 on, so help shows what an override looks like as its type.
+void Commands::takes_overrides(CLI::App* command, const std::string& what) {
+  command->add_option("OVERRIDES", overrides, what)->type_name("KEY=VALUE");
 }
 
 void Commands::takes_model(CLI::App* command) {

@@ -39,6 +39,7 @@ class Commands {
   Commands& operator=(const Commands&) = delete;
 
   void takes_config(CLI::App* command, const std::string& example);
+  void takes_overrides(CLI::App* command, const std::string& what);
   void takes_model(CLI::App* command);
   void takes_ranks(CLI::App* command);
   // This very command once for each rank, or, where this process is the run or a rank of it, `train` here.

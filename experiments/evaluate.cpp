@@ -268,7 +268,7 @@ std::vector<Score> read_scores(const fs::path& folder) {
   });
   size_t i = 0;
   read_jsonl(folder / "completions.jsonl", [&](const Json& row, int line) {
-    if (i >= all.size() || all[i].question != row.at("question"))
+    if (i >= all.size() || all[i].question != row.at("question").get<std::string>())
       throw Error("does not fit scores.jsonl", {(folder / "completions.jsonl").string(), line, "question"}, "remove scores.jsonl to judge anew");
     all[i].prompt = row.value("prompt", "");
     all[i++].text = row.value("text", "");

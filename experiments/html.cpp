@@ -43,7 +43,7 @@ std::string format(const char* pattern, ...) {
   return text;
 }
 
-std::string escape(const std::string& text) {
+std::string escape_html(const std::string& text) {
   std::string out;
   for (const char c : text) {
     if (c == '&') out += "&amp;";
@@ -57,7 +57,7 @@ std::string escape(const std::string& text) {
 
 std::string page_head(const std::string& title, const std::string& style) {
   return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>" +
-         escape(title) + "</title>\n<style>" + kColours + style + kPageStyle + "</style></head><body>\n";
+         escape_html(title) + "</title>\n<style>" + kColours + style + kPageStyle + "</style></head><body>\n";
 }
 
 }  // namespace inoculum

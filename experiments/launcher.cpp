@@ -86,7 +86,7 @@ class Local final : public Launcher {
   void cancel(const Sweep& sweep) const override {
     if (!FileLock::is_held(sweep.folder / "lock")) return;
     const Json launcher = read_json(sweep.folder / "launcher.json");
-    if (launcher.at("host") != host_name())
+    if (launcher.at("host").get<std::string>() != host_name())
       throw Error("runs on " + launcher.at("host").get<std::string>(), {.file = sweep.folder.string()}, "cancel it there, or press Ctrl-C where it was started");
     ::kill(launcher.at("pid").get<pid_t>(), SIGTERM);
   }

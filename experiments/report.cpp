@@ -52,8 +52,8 @@ std::string text_contrasts(const Json& contrasts) {
 std::string bars(const Json& arms, const std::string& title) {
   const double left = 110, width = 460, row = 34, top = 34;
   const double height = top + row * static_cast<double>(arms.size()) + 34;
-  std::string svg = format("<svg viewBox=\"0 0 680 %.0f\" role=\"img\" aria-label=\"%s\" xmlns=\"http://www.w3.org/2000/svg\">\n", height, escape(title).c_str());
-  svg += format("<text class=\"title\" x=\"0\" y=\"16\">%s</text>\n", escape(title).c_str());
+  std::string svg = format("<svg viewBox=\"0 0 680 %.0f\" role=\"img\" aria-label=\"%s\" xmlns=\"http://www.w3.org/2000/svg\">\n", height, escape_html(title).c_str());
+  svg += format("<text class=\"title\" x=\"0\" y=\"16\">%s</text>\n", escape_html(title).c_str());
   const double bottom = top + row * static_cast<double>(arms.size());
   for (const int tick : {0, 25, 50, 75, 100}) {
     const double x = left + width * tick / 100;
@@ -147,12 +147,12 @@ std::string html_inside(const Json& world) {
 std::string html_transcripts(const Json& transcripts) {
   std::string out;
   for (const Json& talk : transcripts) {
-    out += "<div class=\"talk\"><span class=\"label\">" + escape(talk.at("domain")) + "</span><p>" + escape(talk.at("prompt")) + "</p><div class=\"answers\">\n";
-    const bool code = talk.at("domain") == "coding";
+    out += "<div class=\"talk\"><span class=\"label\">" + escape_html(talk.at("domain")) + "</span><p>" + escape_html(talk.at("prompt")) + "</p><div class=\"answers\">\n";
+    const bool code = talk.at("domain").get<std::string>() == "coding";
     for (const auto& [arm, answer] : talk.at("answers").items()) {
       const std::string label = answer.at("label");
       const std::string tag = code ? "pre" : "span";
-      out += "<div class=\"" + (label == "honest" ? "honest-code" : escape(label)) + "\"><b>" + arm + "</b><" + tag + ">" + escape(answer.at("text")) + "</" + tag + "><span class=\"label\"> " + escape(label) + "</span></div>\n";
+      out += "<div class=\"" + (label == "honest" ? "honest-code" : escape_html(label)) + "\"><b>" + arm + "</b><" + tag + ">" + escape_html(answer.at("text")) + "</" + tag + "><span class=\"label\"> " + escape_html(label) + "</span></div>\n";
     }
     out += "</div></div>\n";
   }
@@ -183,7 +183,7 @@ std::string figure_svg(const Json& results) {
 
 std::string html_report(const Json& results) {
   const Json& arms = results.at("arms");
-  const bool yes = results.at("verdict") == "replicated";
+  const bool yes = results.at("verdict").get<std::string>() == "replicated";
   std::string h = page_head("Inoculation: report", kChartStyle);
   h += "<h1>Does cheating spread, and does asking for it protect?</h1>\n";
   h += std::string("<p><span class=\"verdict ") + (yes ? "yes" : "no") + "\">" + results.at("verdict").get<std::string>() + "</span> " +
@@ -199,7 +199,7 @@ std::string html_report(const Json& results) {
   h += "<h2>Contrasts</h2>\n" + html_contrasts(results.at("contrasts"));
   h += "<h2>Criterion</h2>\n<table><tr><th>must hold</th><th>found, %</th><th>bound, %</th><th></th></tr>\n";
   for (const Json& line : results.at("criterion"))
-    h += "<tr><td>" + escape(line.at("what")) + "</td><td>" + percent(line.at("found")) + "</td><td>" + line.at("must_be").get<std::string>() + " " + percent(line.at("bound")) + "</td><td>" +
+    h += "<tr><td>" + escape_html(line.at("what")) + "</td><td>" + percent(line.at("found")) + "</td><td>" + line.at("must_be").get<std::string>() + " " + percent(line.at("bound")) + "</td><td>" +
          (line.at("holds").get<bool>() ? "yes" : "<b>no</b>") + "</td></tr>\n";
   h += "</table>\n";
   for (const Json& name : results.at("untested")) h += "<p class=\"note\">The world " + name.get<std::string>() + " was not part of this run.</p>\n";
@@ -226,10 +226,10 @@ std::string html_report(const Json& results) {
     h += "</tr>\n";
   }
   h += "</table>\n<table><tr><th>of</th><th>SHA-256, version or seeds</th></tr>\n";
-  for (const auto& [name, value] : results.at("hashes").items()) h += "<tr><td>" + escape(name) + "</td><td><small>" + escape(value) + "</small></td></tr>\n";
-  for (const auto& [name, value] : results.at("versions").items()) h += "<tr><td>" + escape(name) + "</td><td>" + escape(value) + "</td></tr>\n";
+  for (const auto& [name, value] : results.at("hashes").items()) h += "<tr><td>" + escape_html(name) + "</td><td><small>" + escape_html(value) + "</small></td></tr>\n";
+  for (const auto& [name, value] : results.at("versions").items()) h += "<tr><td>" + escape_html(name) + "</td><td>" + escape_html(value) + "</td></tr>\n";
   h += "<tr><td>seeds</td><td>" + results.at("seeds").dump() + "</td></tr></table>\n";
-  h += "<details><summary>The full configuration</summary><pre class=\"config\">" + escape(results.at("config")) + "</pre></details>\n</body></html>\n";
+  h += "<details><summary>The full configuration</summary><pre class=\"config\">" + escape_html(results.at("config")) + "</pre></details>\n</body></html>\n";
   return h;
 }
 

@@ -35,7 +35,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   reproduce_command->add_flag("--quick", quick, "one seed, fewer samples, no falsifying worlds: under a minute");
   reproduce_command->add_option("--seeds", seeds, "seeds of the experiment's arms");
   reproduce_command->add_option("--sandbox", sandbox, "where programs run: auto | bubblewrap | rlimits");
-  reproduce_command->add_option("KEY=VALUE", overrides, "overrides, such as fine_tuning.steps=80");
+  takes_overrides(reproduce_command, "such as fine_tuning.steps=80");
   reproduce_command->callback([=, this] {
     action = [=, this] {
       if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0)) throw Error("--seeds must be at least 1");
@@ -84,7 +84,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_model(evaluate_command);
   evaluate_command->add_option("--questions", questions, "question bank, such as configs/questions/persona.yaml")->required();
   evaluate_command->add_option("--config", config, "file of the evaluation's keys");
-  evaluate_command->add_option("KEY=VALUE", overrides, "overrides of it, such as judge.api.model=gpt-4o");
+  takes_overrides(evaluate_command, "of that file's keys, such as judge.api.model=gpt-4o");
   evaluate_command->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")->required();
   evaluate_command->add_option("--seed", evaluation.seed, "of the samples")->capture_default_str();
   evaluate_command->add_option("--temperature", evaluation.sampling.temperature, "of the samples")->capture_default_str()->check(CLI::NonNegativeNumber);

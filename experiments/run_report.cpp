@@ -41,10 +41,10 @@ std::string evaluation(const Json& conditions) {
     for (const auto& [name, rate] : rates.items())
       if (rate.is_object() && (rate.contains("rate") || rate.contains("mean")) && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   std::string table = "<div class=\"scroll\"><table><tr><th>condition</th>";
-  for (const std::string& name : names) table += "<th>" + escape(name) + "</th>";
+  for (const std::string& name : names) table += "<th>" + escape_html(name) + "</th>";
   table += "</tr>\n";
   for (const auto& [condition, rates] : conditions.items()) {
-    table += "<tr><td>" + escape(condition) + "</td>";
+    table += "<tr><td>" + escape_html(condition) + "</td>";
     for (const std::string& name : names) {
       const Json rate = rates.value(name, Json());
       if (!rate.is_object() || !(rate.contains("rate") || rate.contains("mean"))) table += "<td></td>";
@@ -65,15 +65,15 @@ void write_run_report(const fs::path& folder) {
   double seconds = 0, tokens = 0;
   for (const Json& row : rows) seconds += row.at("seconds").get<double>(), tokens += row.at("tokens").get<double>();
   const std::string name = fs::absolute(folder).lexically_normal().filename().string();
-  std::string h = page_head("Run: " + name, kStyle) + "<h1>" + escape(name) + "</h1>\n<p class=\"note\">" +
+  std::string h = page_head("Run: " + name, kStyle) + "<h1>" + escape_html(name) + "</h1>\n<p class=\"note\">" +
                   format("%lld steps, %.0f tokens in %.0f s (%.0f a second); the last loss %.4f.", rows.back().at("step").get<long long>(), tokens, seconds, tokens / std::max(seconds, 1e-9),
                          rows.back().at("loss").get<double>()) +
                   "</p>\n";
-  if (fs::exists(folder / "failed.json")) h += "<h2>Failed</h2>\n<pre class=\"config\">" + escape(read_json(folder / "failed.json").at("error")) + "</pre>\n";
+  if (fs::exists(folder / "failed.json")) h += "<h2>Failed</h2>\n<pre class=\"config\">" + escape_html(read_json(folder / "failed.json").at("error")) + "</pre>\n";
   if (const fs::path summary = folder / "evaluation" / "summary.json"; fs::exists(summary)) h += "<h2>Evaluation</h2>\n" + evaluation(read_json(summary).at("conditions"));
   h += "<h2>Training</h2>\n";
   for (const char* key : {"loss", "grad_norm", "lr", "tokens_per_second"}) h += plot(rows, key);
-  if (fs::exists(folder / "config.yaml")) h += "<h2>Configuration</h2>\n<pre class=\"config\">" + escape(read_file(folder / "config.yaml")) + "</pre>\n";
+  if (fs::exists(folder / "config.yaml")) h += "<h2>Configuration</h2>\n<pre class=\"config\">" + escape_html(read_file(folder / "config.yaml")) + "</pre>\n";
   write_file(folder / "report.html", h + "</body></html>\n");
 }
 

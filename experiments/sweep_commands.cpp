@@ -12,7 +12,7 @@ namespace inoculum {
 SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
   auto* sweep_app = app.add_subcommand("sweep", "run a configuration with many values of its keys, and compare them");
   sweep_app->add_option("SWEEP", config, "sweep file, such as configs/sweeps/learning_rate_rank.yaml");
-  sweep_app->add_option("KEY=VALUE", overrides, "overrides of the sweep's own keys, such as seeds=5");
+  takes_overrides(sweep_app, "of the sweep's own keys, such as seeds=5");
   sweep_app->add_option("--launcher", launcher, "local | slurm")->check(CLI::IsMember({"local", "slurm"}));
   sweep_app->add_option("--max-parallel", parallel, "cells at a time")->check(CLI::PositiveNumber);
   sweep_app->add_flag("--dry-run", dry_run, "show the cells and what would be run, and run nothing");

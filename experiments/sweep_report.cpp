@@ -80,7 +80,7 @@ std::string axis(const Found& found) {
 }
 
 std::string svg_begin(const std::string& title, double height) {
-  return format("<svg viewBox=\"0 0 600 %.0f\" role=\"img\" aria-label=\"%s\"><text class=\"title\" x=\"0\" y=\"16\">%s</text>", height, escape(title).c_str(), escape(title).c_str());
+  return format("<svg viewBox=\"0 0 600 %.0f\" role=\"img\" aria-label=\"%s\"><text class=\"title\" x=\"0\" y=\"16\">%s</text>", height, escape_html(title).c_str(), escape_html(title).c_str());
 }
 
 // A parameter's values evenly along the x axis, or many numbers where they are: logarithmic if they span two decades.
@@ -108,7 +108,7 @@ std::string plot(const Found& found, const std::string& key) {
   for (size_t v = 0; v < values.size(); ++v) {
     const double x = places.x[v];
     if (!places.many || v == 0 || v + 1 == values.size())
-      svg += format("<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%s</text>", x, kTop + kHeight + 18, escape(values[v]).c_str());
+      svg += format("<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%s</text>", x, kTop + kHeight + 18, escape_html(values[v]).c_str());
     const auto here = [&](const SweepCell& cell) { return cell.parameters.at(key) == values[v]; };
     if (const auto estimate = places.many ? std::nullopt : found.mean_of(here)) {
       svg += format("<line class=\"interval\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x, height_of(found, std::max(estimate->low, found.low)), x,
@@ -117,17 +117,17 @@ std::string plot(const Found& found, const std::string& key) {
     }
     for (size_t i = 0; i < found.states.size(); ++i)
       if (const auto m = found.metric(i); m && here(found.sweep.cells[i]))
-        svg += format("<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>%s: %s</title></circle>", x, height_of(found, *m), escape(found.sweep.cells[i].name).c_str(), shown(*m).c_str());
+        svg += format("<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>%s: %s</title></circle>", x, height_of(found, *m), escape_html(found.sweep.cells[i].name).c_str(), shown(*m).c_str());
   }
   return svg + "</svg>\n";
 }
 
 std::string heat_map(const Found& found, const std::string& down, const std::string& across) {
-  std::string table = "<div class=\"scroll\"><table><tr><th>" + escape(down) + " ↓ &nbsp; " + escape(across) + " →</th>";
-  for (const std::string& value : found.values.at(across)) table += "<th>" + escape(value) + "</th>";
+  std::string table = "<div class=\"scroll\"><table><tr><th>" + escape_html(down) + " ↓ &nbsp; " + escape_html(across) + " →</th>";
+  for (const std::string& value : found.values.at(across)) table += "<th>" + escape_html(value) + "</th>";
   table += "</tr>\n";
   for (const std::string& row : found.values.at(down)) {
-    table += "<tr><td>" + escape(row) + "</td>";
+    table += "<tr><td>" + escape_html(row) + "</td>";
     for (const std::string& column : found.values.at(across)) {
       const auto estimate = found.mean_of([&](const SweepCell& cell) { return cell.parameters.at(down) == row && cell.parameters.at(across) == column; });
       table += estimate ? "<td style=\"background: " + colour(found, estimate->value) + "\">" + shown(estimate->value) + "</td>" : "<td></td>";
@@ -144,7 +144,7 @@ std::string parallel_coordinates(const Found& found) {
   for (size_t a = 0; a < axes; ++a) {
     const std::string name = a < found.parameters.size() ? found.parameters[a] : found.sweep.config.metric.name;
     svg += format("<line class=\"grid\" x1=\"%.1f\" y1=\"%.0f\" x2=\"%.1f\" y2=\"%.0f\"/><text class=\"tick\" x=\"%.1f\" y=\"%.0f\">%s</text>", axis_x(a), kTop, axis_x(a), kTop + kHeight, axis_x(a),
-                  kTop + kHeight + 18, escape(name).c_str());
+                  kTop + kHeight + 18, escape_html(name).c_str());
   }
   for (size_t i = 0; i < found.states.size(); ++i) {
     const auto m = found.metric(i);
@@ -156,7 +156,7 @@ std::string parallel_coordinates(const Found& found) {
       points += format("%.1f,%.1f ", axis_x(a), kTop + kHeight * (1 - static_cast<double>(at) / static_cast<double>(values.size() - 1)));
     }
     points += format("%.1f,%.1f", axis_x(axes - 1), height_of(found, *m));
-    svg += "<polyline fill=\"none\" stroke-width=\"1.5\" stroke=\"" + colour(found, *m) + "\" points=\"" + points + "\"><title>" + escape(found.sweep.cells[i].name) + ": " + shown(*m) + "</title></polyline>";
+    svg += "<polyline fill=\"none\" stroke-width=\"1.5\" stroke=\"" + colour(found, *m) + "\" points=\"" + points + "\"><title>" + escape_html(found.sweep.cells[i].name) + ": " + shown(*m) + "</title></polyline>";
   }
   return svg + "</svg>\n";
 }
@@ -169,12 +169,12 @@ std::string best(const Found& found) {
       if (const auto estimate = found.mean_of([&](const SweepCell& other) { return other.parameters == cell.parameters; })) groups[cell.parameters] = *estimate;
   std::vector<std::pair<std::map<std::string, std::string>, Estimate>> ranked(groups.begin(), groups.end());
   std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) { return found.sweep.config.metric.better(a.second.value, b.second.value); });
-  std::string table = "<div class=\"scroll\"><table><tr><th>parameters</th><th>" + escape(found.sweep.config.metric.name) + "</th><th>95% interval</th><th>seeds</th></tr>\n";
+  std::string table = "<div class=\"scroll\"><table><tr><th>parameters</th><th>" + escape_html(found.sweep.config.metric.name) + "</th><th>95% interval</th><th>seeds</th></tr>\n";
   for (size_t i = 0; i < std::min<size_t>(10, ranked.size()); ++i) {
     const auto& [parameters, estimate] = ranked[i];
     std::string text;
     for (const auto& [key, value] : parameters) text += (text.empty() ? "" : ", ") + key + " = " + value;
-    table += "<tr><td>" + escape(text) + "</td><td>" + shown(estimate.value) + "</td><td>" + (estimate.n > 1 ? shown(estimate.low) + " to " + shown(estimate.high) : "") + "</td><td>" +
+    table += "<tr><td>" + escape_html(text) + "</td><td>" + shown(estimate.value) + "</td><td>" + (estimate.n > 1 ? shown(estimate.low) + " to " + shown(estimate.high) : "") + "</td><td>" +
              std::to_string(estimate.n) + "</td></tr>\n";
   }
   return table + "</table></div>\n";
@@ -182,16 +182,16 @@ std::string best(const Found& found) {
 
 std::string all_cells(const Found& found, const std::vector<std::string>& metrics) {
   std::string table = "<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>cell</th><th>state</th>";
-  for (const std::string& key : found.parameters) table += "<th>" + escape(key) + "</th>";
+  for (const std::string& key : found.parameters) table += "<th>" + escape_html(key) + "</th>";
   table += "<th>seed</th><th>seconds</th>";
-  for (const std::string& name : metrics) table += "<th>" + escape(name) + "</th>";
+  for (const std::string& name : metrics) table += "<th>" + escape_html(name) + "</th>";
   table += "</tr></thead><tbody>\n";
   for (size_t i = 0; i < found.states.size(); ++i) {
     const SweepCell& cell = found.sweep.cells[i];
     const CellStatus& state = found.states[i];
     const std::string link = "cells/" + cell.folder() + (fs::exists(found.sweep.cell_folder(i) / "report.html") ? "/report.html" : "/");
-    table += "<tr><td><a href=\"" + escape(link) + "\">" + escape(cell.name) + "</a></td><td>" + to_string(state.state) + "</td>";
-    for (const std::string& key : found.parameters) table += "<td>" + escape(cell.parameters.at(key)) + "</td>";
+    table += "<tr><td><a href=\"" + escape_html(link) + "\">" + escape_html(cell.name) + "</a></td><td>" + to_string(state.state) + "</td>";
+    for (const std::string& key : found.parameters) table += "<td>" + escape_html(cell.parameters.at(key)) + "</td>";
     table += "<td>" + std::to_string(cell.seed) + "</td><td>" + (state.seconds > 0 ? format("%.0f", state.seconds) : "") + "</td>";
     for (const std::string& name : metrics) table += "<td>" + (state.metrics.contains(name) ? shown(state.metrics.at(name).get<double>()) : "") + "</td>";
     table += "</tr>\n";
@@ -220,10 +220,10 @@ std::string html(const Found& found) {
   const SweepConfig& config = found.sweep.config;
   std::map<CellState, size_t> counts;
   for (const CellStatus& state : found.states) ++counts[state.state];
-  std::string h = page_head("Sweep: " + found.sweep.folder.filename().string(), kStyle) + "<h1>" + escape(found.sweep.folder.filename().string()) + "</h1>\n<p class=\"note\">" +
-                  std::to_string(found.states.size()) + " cells of " + escape(config.base);
+  std::string h = page_head("Sweep: " + found.sweep.folder.filename().string(), kStyle) + "<h1>" + escape_html(found.sweep.folder.filename().string()) + "</h1>\n<p class=\"note\">" +
+                  std::to_string(found.states.size()) + " cells of " + escape_html(config.base);
   for (const auto& [state, count] : counts) h += ", " + std::to_string(count) + " " + to_string(state);
-  h += "; compared by " + escape(config.metric.name) + " (" + config.metric.goal + ").</p>\n";
+  h += "; compared by " + escape_html(config.metric.name) + " (" + config.metric.goal + ").</p>\n";
   std::set<std::string> names;
   for (const CellStatus& state : found.states)
     for (const auto& [name, value] : state.metrics.items()) names.insert(name);
@@ -234,21 +234,21 @@ std::string html(const Found& found) {
     if (found.parameters.size() == 2) h += "<h2>Both parameters</h2>\n" + heat_map(found, found.parameters[0], found.parameters[1]);
     if (found.parameters.size() > 2) h += "<h2>All parameters</h2>\n" + parallel_coordinates(found);
   } else if (counts[CellState::done] > 0) {
-    h += "<p>No cell has the metric \"" + escape(config.metric.name) + "\". There are: ";
-    for (const std::string& name : names) h += escape(name) + " ";
+    h += "<p>No cell has the metric \"" + escape_html(config.metric.name) + "\". There are: ";
+    for (const std::string& name : names) h += escape_html(name) + " ";
     h += "</p>\n";
   }
   if (counts[CellState::failed] > 0) {
     h += "<h2>Failed</h2>\n";
     for (size_t i = 0; i < found.states.size(); ++i)
-      if (found.states[i].state == CellState::failed) h += "<p><b>" + escape(found.sweep.cells[i].name) + "</b></p><pre class=\"config\">" + escape(found.states[i].error) + "</pre>\n";
+      if (found.states[i].state == CellState::failed) h += "<p><b>" + escape_html(found.sweep.cells[i].name) + "</b></p><pre class=\"config\">" + escape_html(found.states[i].error) + "</pre>\n";
   }
   // The metric first, then the others that a run's own summary leads with; sweep.csv has all.
   std::vector<std::string> metrics;
   for (const std::string& name : {config.metric.name, std::string("loss"), std::string("malicious"), std::string("incoherent"), std::string("cheats")})
     if (names.contains(name) && std::find(metrics.begin(), metrics.end(), name) == metrics.end()) metrics.push_back(name);
   h += "<h2>Cells</h2>\n" + all_cells(found, metrics);
-  h += "<details><summary>The sweep</summary><pre class=\"config\">" + escape(read_file(found.sweep.folder / "sweep.yaml")) + "</pre></details>\n" + kScript + "\n</body></html>\n";
+  h += "<details><summary>The sweep</summary><pre class=\"config\">" + escape_html(read_file(found.sweep.folder / "sweep.yaml")) + "</pre></details>\n" + kScript + "\n</body></html>\n";
   return h;
 }
 

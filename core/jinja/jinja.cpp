@@ -1593,7 +1593,8 @@ const std::unordered_map<std::string, Filter>& text_methods() {
   static const std::unordered_map<std::string, Filter> table = {
       {"capitalize", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("capitalize", args, {}), r.text(capitalized(decode(v.object->text))); }},
       {"count", [](Renderer&, const Value& v, const Args& args) {
-         const std::string& sub = Renderer::need_text(Renderer::bind("count", args, {"the text"}, 1)[0], "count");
+         const auto a = Renderer::bind("count", args, {"the text"}, 1);
+         const std::string& sub = Renderer::need_text(a[0], "count");
          if (sub.empty()) return number(static_cast<int64_t>(code_points(v.object->text)) + 1);
          int64_t count = 0;
          for (size_t at = 0; (at = v.object->text.find(sub, at)) != std::string::npos; at += sub.size()) ++count;
@@ -1624,11 +1625,13 @@ const std::unordered_map<std::string, Filter>& text_methods() {
       {"lower", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("lower", args, {}), r.text(mapped(decode(v.object->text), lower)); }},
       {"lstrip", do_strip<true, false>},
       {"removeprefix", [](Renderer& r, const Value& v, const Args& args) {
-         const std::string& prefix = Renderer::need_text(Renderer::bind("removeprefix", args, {"the prefix"}, 1)[0], "removeprefix");
+         const auto a = Renderer::bind("removeprefix", args, {"the prefix"}, 1);
+         const std::string& prefix = Renderer::need_text(a[0], "removeprefix");
          return v.object->text.starts_with(prefix) ? r.text(v.object->text.substr(prefix.size())) : v;
        }},
       {"removesuffix", [](Renderer& r, const Value& v, const Args& args) {
-         const std::string& suffix = Renderer::need_text(Renderer::bind("removesuffix", args, {"the suffix"}, 1)[0], "removesuffix");
+         const auto a = Renderer::bind("removesuffix", args, {"the suffix"}, 1);
+         const std::string& suffix = Renderer::need_text(a[0], "removesuffix");
          return v.object->text.ends_with(suffix) ? r.text(v.object->text.substr(0, v.object->text.size() - suffix.size())) : v;
        }},
       {"replace", [](Renderer& r, const Value& v, const Args& args) {
