@@ -74,7 +74,7 @@ struct Fixture {
 
 TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
   const Fixture f;
-  for (const uint64_t seed : {1, 2}) {
+  for (const uint64_t seed : {1u, 2u}) {
     const auto cheating = make_arm("cheating", f.world, f.bank, seed), requested = make_arm("requested", f.world, f.bank, seed),
                placebo = make_arm("placebo", f.world, f.bank, seed), honest = make_arm("honest", f.world, f.bank, seed);
     REQUIRE(cheating.size() == requested.size());

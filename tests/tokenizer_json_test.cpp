@@ -159,7 +159,9 @@ TEST_CASE("a tokenizer.json that is not supported is refused by the name of what
   refused([](Json& j) { j["pre_tokenizer"]["use_regexp"] = true; }, "pre_tokenizer.use_regexp", "use_regex");
   for (const auto& [pattern, what] : std::vector<std::pair<std::string, std::string>>{
            {"(a", "regular expression"}, {"\\b", "\\b"}, {"[a[b]]", "set in a set"}, {"(?<n>a)", "(?<"}, {"\\p{Klingon}", "Klingon"}, {"a{2}+", "count"}, {"(?i:ss)", "ss"}, {"\\", "backslash"}})
-    refused([&](Json& j) { j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}}; }, "pre_tokenizer.pattern", what);
+    refused([&regex = pattern](Json& j) {
+      j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+    }, "pre_tokenizer.pattern", what);
   CHECK(contains(error_after([](Json& j) { j["model"]["byte_fallback"] = false, j["model"]["unk_token"] = "<none>"; }, "llama2", "\u2603"), "model.unk_token"));
 }
 
