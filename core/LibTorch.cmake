@@ -16,6 +16,12 @@ if(LIBTORCH MATCHES "^/usr(/include|/lib)?/?$")
 endif()
 
 add_library(torch_libraries INTERFACE)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  # Clang's code calls LLVM's OpenMP runtime, which can also serve LibTorch, built for GCC's, if it is found before that.
+  # The other way round each thread of a parallel region would take itself for the only one.
+  find_package(OpenMP REQUIRED)  # Debian's libomp-dev
+  target_link_libraries(torch_libraries INTERFACE ${OpenMP_CXX_LIBRARIES})
+endif()
 target_include_directories(torch_libraries SYSTEM INTERFACE ${LIBTORCH}/include ${LIBTORCH}/include/torch/csrc/api/include)
 target_compile_options(torch_libraries INTERFACE -fopenmp)  # at::parallel_for is inline and needs it
 target_link_directories(torch_libraries INTERFACE ${LIBTORCH}/lib)
