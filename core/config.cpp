@@ -8,39 +8,37 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/yaml.h"
 
 namespace inoculum {
 
 struct Source::Impl {
+  // An override's value as it was given, and what is wrong with it as YAML ("": nothing).
+  struct Given {
+    std::string text, fault = {};
+  };
   fs::path file;
   YAML::Node root;
   std::map<std::string, Where> origin;  // dotted path → where it was set
+  std::map<std::string, Given> given;   // dotted path → of what an override set
 };
 
 namespace {
 
-std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
+using Given = Source::Impl::Given;
 
-YAML::Node parse(const std::string& text, const std::string& file) {
-  try {
-    return YAML::Load(text);
-  } catch (const YAML::ParserException& failure) {
-    throw Error(failure.msg, {.file = file, .line = failure.mark.line + 1}, "this is not valid YAML");
-  }
+std::string join(const std::string& path, const std::string& key) {
+  return path.empty() ? key : path + "." + key;
 }
 
-// Remembers where each value of a tree stands, and refuses a key given twice.
+// Remembers where each value of a tree stands.
 void note_origins(const YAML::Node& node, const std::string& path, const std::string& file, Source::Impl& source) {
   if (!path.empty()) source.origin[path] = {file, node.Mark().line + 1, path};
   if (node.IsSequence())
     for (size_t i = 0; i < node.size(); ++i) note_origins(node[i], join(path, std::to_string(i)), file, source);
   if (!node.IsMap()) return;
-  std::set<std::string> seen;
   for (const auto& entry : node) {
-    const auto key = entry.first.as<std::string>();
-    const std::string full = join(path, key);
-    if (!seen.insert(key).second)
-      throw Error("the key is given twice", {file, entry.first.Mark().line + 1, full}, "remove one of them");
+    const std::string full = join(path, entry.first.Scalar());
     note_origins(entry.second, full, file, source);
     source.origin[full].line = entry.first.Mark().line + 1;
   }
@@ -48,19 +46,20 @@ void note_origins(const YAML::Node& node, const std::string& path, const std::st
 
 // `over` laid over `under`: maps are merged key by key, null takes a map away, anything else is replaced.
 YAML::Node merge(const YAML::Node& under, const YAML::Node& over) {
-  if (!under.IsMap() || !over.IsMap()) return YAML::Clone(over);
-  YAML::Node result = YAML::Clone(under);
+  if (!under.IsMap() || !over.IsMap()) return copy_of(over);
+  YAML::Node result = copy_of(under);
   for (const auto& entry : over) {
-    const auto key = entry.first.as<std::string>();
+    const auto key = entry.first.Scalar();
     const YAML::Node before = std::as_const(result)[key];
     if (entry.second.IsNull() && before.IsDefined() && before.IsMap()) result.remove(key);
-    else result[key] = before.IsDefined() ? merge(before, entry.second) : YAML::Clone(entry.second);
+    else
+      result[key] = before.IsDefined() ? merge(before, entry.second) : copy_of(entry.second);
   }
   return result;
 }
 
 YAML::Node parse_map(const fs::path& file) {
-  YAML::Node root = parse(read_file(file), file.string());
+  YAML::Node root = read_yaml(file);
   if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
   if (!root.IsMap()) throw Error("a configuration is a map of keys to values", {.file = file.string(), .line = 1});
   return root;
@@ -70,8 +69,11 @@ YAML::Node load_with_bases(const fs::path& file, Source::Impl& source, int depth
   if (depth > 8) throw Error("`base` goes round in circles", {.file = file.string(), .field = "base"});
   YAML::Node root = parse_map(file);
   YAML::Node under(YAML::NodeType::Map);
-  if (root["base"]) {
-    under = load_with_bases(file.parent_path() / root["base"].as<std::string>(), source, depth + 1);
+  if (const YAML::Node base = root["base"]; base.IsDefined()) {
+    if (!base.IsScalar() && !base.IsNull())
+      throw Error("must be the name of a file", {file.string(), base.Mark().line + 1, "base"});
+    if (base.IsScalar())
+      under = load_with_bases(file.parent_path() / base.Scalar(), source, depth + 1);
     root.remove("base");
   }
   note_origins(root, "", file.string(), source);
@@ -84,7 +86,14 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
   if (equals == std::string::npos || equals == 0)
     throw Error("\"" + text + "\" is not an override", {}, "write key=value, for example optimizer.lr=1e-4");
   const std::string path = text.substr(0, equals);
-  const YAML::Node value = parse(text.substr(equals + 1), "override " + text);
+  Given given{.text = text.substr(equals + 1)};
+  YAML::Node value;
+  try {
+    value = parse_yaml(given.text, "");
+  } catch (const Error& error) {
+    given.fault = error.fault();
+    value = YAML::Node(given.text);
+  }
   YAML::Node node = root;
   size_t begin = 0;
   while (true) {
@@ -115,6 +124,8 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
     begin = dot + 1;
   }
   source.origin[path] = {override_.where.file, override_.where.line, path};
+  std::erase_if(source.given, [&](const auto& each) { return each.first.starts_with(path + "."); });
+  source.given[path] = std::move(given);
 }
 
 std::string plain(double value) {
@@ -153,7 +164,8 @@ class Reader final : public Fields {
     with(name, [&](const YAML::Node& node) {
       double number = 0;
       scalar(node, name, number, "a whole number");
-      if (number != std::floor(number) || std::abs(number) > 9e15) fail(name, "must be a whole number, not " + node.Scalar());
+      if (number != std::floor(number)) fail(name, "must be a whole number, not " + node.Scalar());
+      if (std::abs(number) > 9e15) fail(name, "the number is too large: " + node.Scalar());
       value = static_cast<int64_t>(number);
       check(name, number, rule);
     });
@@ -165,9 +177,13 @@ class Reader final : public Fields {
     });
   }
   void value(const std::string& name, std::string& value, const std::string&, const Rule& rule) override {
-    with(name, [&](const YAML::Node& node) {
-      if (node.IsNull()) value.clear();
-      else scalar(node, name, value, "a text");
+    with_any(name, [&](const YAML::Node& node) {
+      if (const Given* given = given_for(name))
+        value = text_of(*given);
+      else if (node.IsNull())
+        value.clear();
+      else
+        scalar(node, name, value, "a text");
       if (!rule.choices.empty() && std::find(rule.choices.begin(), rule.choices.end(), value) == rule.choices.end()) {
         const std::string near = did_you_mean(value, rule.choices);
         fail(name, "\"" + value + "\" is not one of: " + list_of(rule.choices), near.empty() ? "" : "did you mean \"" + near + "\"?");
@@ -176,31 +192,52 @@ class Reader final : public Fields {
   }
   void value(const std::string& name, std::vector<std::string>& value, const std::string&) override {
     // One text may stand without its list.
-    bool one = false;
-    with(name, [&](const YAML::Node& node) {
-      one = node.IsScalar() && !node.Scalar().empty();
-      if (one) value = {node.Scalar()};
+    with_any(name, [&](const YAML::Node& node) {
+      const Given* given = given_for(name);
+      if (given && is_text(*given, node)) {
+        value.assign(text_of(*given).empty() ? 0 : 1, text_of(*given));
+        return;
+      }
+      need_sound(name);
+      if (node.IsNull()) return;
+      if (node.IsScalar() && !node.Scalar().empty()) {
+        value = {node.Scalar()};
+        return;
+      }
+      if (!node.IsSequence()) fail(name, "must be a list of texts, such as [a, b]");
+      value.clear();
+      for (size_t i = 0; i < node.size(); ++i) {
+        const std::string item = join(name, std::to_string(i));
+        if (const Given* own = given_for(item))
+          value.push_back(text_of(*own));
+        else
+          scalar(node[i], name, value.emplace_back(), "a list of texts");
+      }
     });
-    if (!one) sequence(name, value, "a list of texts");
   }
   void value(const std::string& name, std::vector<double>& value, const std::string&) override { sequence(name, value, "a list of numbers"); }
   void value(const std::string& name, std::map<std::string, double>& value, const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsMap()) fail(name, "must be a map of names to numbers");
-      for (const auto& entry : node) scalar(entry.second, name, value[entry.first.as<std::string>()], "a map of names to numbers");
+      for (const auto& entry : node)
+        scalar(entry.second, name, value[entry.first.Scalar()], "a map of names to numbers");
     });
   }
   void value(const std::string& name, std::map<std::string, std::string>& value, const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsMap()) fail(name, "must be a map of keys to values");
-      for (const auto& entry : node) value[entry.first.as<std::string>()] = as_written(entry.second);
+      for (const auto& entry : node) {
+        const Given* given = given_for(join(name, entry.first.Scalar()));
+        value[entry.first.Scalar()] =
+            given && is_text(*given, entry.second) ? text_of(*given) : as_written(entry.second);
+      }
     });
   }
   void value(const std::string& name, std::map<std::string, std::vector<std::string>>& value, const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsMap()) fail(name, "must be a map of keys to lists");
       for (const auto& entry : node) {
-        const auto key = entry.first.as<std::string>();
+        const std::string key = entry.first.Scalar();
         if (!entry.second.IsSequence()) fail(join(name, key), "must be a list, such as [1, 2]");
         for (const auto& item : entry.second) value[key].push_back(as_written(item));
         if (entry.second.size() == 0) fail(join(name, key), "is empty", "name at least one value, or remove the key");
@@ -213,7 +250,7 @@ class Reader final : public Fields {
       for (const auto& item : node) {
         if (!item.IsMap()) fail(name, "must be a list of maps, such as [{seed: 2}]");
         auto& each = value.emplace_back();
-        for (const auto& entry : item) each[entry.first.as<std::string>()] = as_written(entry.second);
+        for (const auto& entry : item) each[entry.first.Scalar()] = as_written(entry.second);
       }
     });
   }
@@ -225,6 +262,7 @@ class Reader final : public Fields {
     known_.back().push_back(name);
     const YAML::Node here = nodes_.back();
     const YAML::Node inside = here.IsMap() ? here[name] : YAML::Node(YAML::NodeType::Undefined);
+    need_sound(name);
     if (inside.IsDefined() && !inside.IsMap() && !inside.IsNull()) fail(name, "must be a group of keys, not a single value");
     path_.push_back(name);
     nodes_.push_back(inside.IsDefined() && inside.IsMap() ? inside : YAML::Node(YAML::NodeType::Map));
@@ -239,14 +277,28 @@ class Reader final : public Fields {
   std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand, const std::string&) override {
     std::optional<size_t> size;
     std::vector<YAML::Node> items;
-    with(name, [&](const YAML::Node& node) {
+    with_any(name, [&](const YAML::Node& node) {
+      if (const Given* given = given_for(name); given && is_text(*given, node)) {
+        const std::string text = text_of(*given);
+        size = text.empty() ? 0 : 1;
+        if (!text.empty()) items.emplace_back(YAML::NodeType::Map)[shorthand] = text;
+        return;
+      }
+      need_sound(name);
       const auto add = [&](const YAML::Node& item) {
-        if (!item.IsScalar() && !item.IsMap()) fail(name, "must be a list of groups of keys, or of texts");
+        const Given* own = given_for(join(name, std::to_string(items.size())));
+        if (!item.IsScalar() && !item.IsMap())
+          fail(name, "must be a list of groups of keys, or of texts");
         items.push_back(item.IsMap() ? item : YAML::Node(YAML::NodeType::Map));
-        if (item.IsScalar()) items.back()[shorthand] = item;
+        if (item.IsScalar() && own)
+          items.back()[shorthand] = text_of(*own);
+        else if (item.IsScalar())
+          items.back()[shorthand] = item;
       };
-      if (node.IsSequence()) for (const auto& item : node) add(item);
-      else if (!node.IsNull() && !(node.IsScalar() && node.Scalar().empty())) add(node);
+      if (node.IsSequence())
+        for (const auto& item : node) add(item);
+      else if (!node.IsNull() && !(node.IsScalar() && node.Scalar().empty()))
+        add(node);
       size = items.size();
     });
     path_.push_back(name);
@@ -265,7 +317,7 @@ class Reader final : public Fields {
   }
   std::vector<std::string> keys() const override {
     std::vector<std::string> names;
-    for (const auto& entry : nodes_.back()) names.push_back(entry.first.as<std::string>());
+    for (const auto& entry : nodes_.back()) names.push_back(entry.first.Scalar());
     return names;
   }
 
@@ -285,15 +337,60 @@ class Reader final : public Fields {
   [[noreturn]] void fail(const std::string& name, const std::string& what, const std::string& hint = {}) const {
     throw Error(what, where(name), hint);
   }
+  // Calls `body` with the field's node, where it is given.
   template <class Body>
-  void with(const std::string& name, Body&& body) {
+  void with_any(const std::string& name, Body&& body) {
     known_.back().push_back(name);
     const YAML::Node here = nodes_.back();
     if (here.IsMap() && here[name].IsDefined()) body(here[name]);
   }
+  template <class Body>
+  void with(const std::string& name, Body&& body) {  // null is as good as absent
+    with_any(name, [&](const YAML::Node& node) {
+      need_sound(name);
+      if (!node.IsNull()) body(node);
+    });
+  }
+
+  // What an override gave for a field, if one did.
+  const Given* given_for(const std::string& name) const {
+    const auto found = source_.given.find(full(name));
+    return found == source_.given.end() ? nullptr : &found->second;
+  }
+  void need_sound(const std::string& name) const {
+    if (const Given* given = given_for(name); given && !given->fault.empty())
+      fail(name, given->fault,
+           "an override's value is YAML where it is no text: put texts into quotes");
+  }
+  // Where a text or a list may stand, brackets and dashes of YAML make a list.
+  static bool is_text(const Given& given, const YAML::Node& node) {
+    const bool brackets = given.text.starts_with('[') || given.text.starts_with('{');
+    return given.fault.empty() ? node.IsScalar() || node.IsNull() : !brackets;
+  }
+  // A text is kept to the letter. One that is whole in quotes is what they hold; null, ~ and
+  // nothing are none.
+  static std::string text_of(const Given& given) {
+    const std::string& text = given.text;
+    if (text == "~" || text == "null") return "";
+    if (!is_quoted(text)) return text;
+    return parse_yaml(text, "override").Scalar();
+  }
+  // Whether the quote that opens a text closes at its end.
+  static bool is_quoted(const std::string& text) {
+    const char quote = text.empty() ? ' ' : text[0];
+    if (quote != '"' && quote != '\'') return false;
+    for (size_t i = 1; i < text.size(); ++i) {
+      const bool doubled = quote == '\'' && text.compare(i, 2, "''") == 0;
+      if (text[i] == quote && !doubled) return i + 1 == text.size();
+      if (doubled || (quote == '"' && text[i] == '\\')) ++i;
+    }
+    return false;
+  }
   template <class T>
   void scalar(const YAML::Node& node, const std::string& name, T& value, const std::string& kind) const {
     if (!node.IsScalar() || !YAML::convert<T>::decode(node, value)) fail(name, "must be " + kind + ", not \"" + YAML::Dump(node) + "\"");
+    if constexpr (std::is_same_v<T, double>)
+      if (!std::isfinite(value)) fail(name, "must be a finite number, not " + node.Scalar());
   }
   static std::string as_written(const YAML::Node& node) {
     YAML::Emitter out;
@@ -309,12 +406,13 @@ class Reader final : public Fields {
     });
   }
   void check(const std::string& name, double value, const Rule& rule) const {
-    if (std::isnan(value) || value < rule.low) fail(name, "must be at least " + plain(rule.low) + ", not " + plain(value));
+    if (value < rule.low)
+      fail(name, "must be at least " + plain(rule.low) + ", not " + plain(value));
     if (value > rule.high) fail(name, "must be at most " + plain(rule.high) + ", not " + plain(value));
   }
   void refuse_unknown() const {
     for (const auto& entry : nodes_.back()) {
-      const auto key = entry.first.as<std::string>();
+      const std::string key = entry.first.Scalar();
       if (std::find(known_.back().begin(), known_.back().end(), key) != known_.back().end()) continue;
       const std::string near = did_you_mean(key, known_.back());
       fail(key, "unknown key", near.empty() ? "known here: " + list_of(known_.back()) : "did you mean \"" + near + "\"?");
@@ -527,7 +625,7 @@ Where Source::where(const std::string& dotted_key) const {
 
 Source Source::with(const std::vector<Override>& overrides) const {
   auto impl = std::make_shared<Impl>(*impl_);
-  impl->root = YAML::Clone(impl_->root);
+  impl->root = copy_of(impl_->root);
   for (const Override& each : overrides) set_override(impl->root, each, *impl);
   return Source(impl);
 }
@@ -564,9 +662,9 @@ std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml
       values.emplace_back(path, node.IsScalar() ? node.Scalar() : out.c_str());
       return;
     }
-    for (const auto& entry : node) visit(entry.second, join(path, entry.first.as<std::string>()));
+    for (const auto& entry : node) visit(entry.second, join(path, entry.first.Scalar()));
   };
-  visit(parse(yaml, "configuration"), "");
+  visit(parse_yaml(yaml, "configuration"), "");
   return values;
 }
 

@@ -1,7 +1,7 @@
 // Configuration: YAML bound to plain structs.
 //
-// A struct has its defaults, and one list of its fields that drives parsing, checking, help, dumping and
-// the JSON Schema:
+// A struct has its defaults, and one list of its fields that drives parsing, checking, help,
+// dumping and the JSON Schema:
 //
 //   struct OptimizerConfig {
 //     double lr = 2e-3;
@@ -10,9 +10,15 @@
 //   OptimizerConfig config;
 //   read(load_config("train.yaml", {"lr=1e-4"}), config);
 //
-// A file may name another with `base: other.yaml` (relative to itself); its own keys are laid over it, and `group: null`
-// takes a group of the other away.
-// An unknown key, a wrong type or a value out of range is an Error with file, line and field.
+// A file may name another with `base: other.yaml` (relative to itself); its own keys are laid over
+// it, and `group: null` takes a group of the other away. Elsewhere null is as good as absent; of a
+// text it means none. An unknown key, a wrong type, a number that is not finite or a value out of
+// range is an Error with file, line and field.
+//
+// The value of an override is YAML, but where a text is wanted it is that text to the letter
+// (prompt=Write C # code); only one that is whole in quotes is what they hold, and null, ~ and
+// nothing are none. Where a list of texts is wanted, what YAML reads as a list is one, and anything
+// else one text.
 #pragma once
 
 #include <cstdint>
@@ -113,7 +119,7 @@ class Source {
 };
 
 struct Override {
-  std::string text;                        // "key.sub=value", the value in YAML
+  std::string text;                        // "key.sub=value"
   Where where = {.file = "override"};      // that it was written at, for messages
 };
 std::vector<Override> as_overrides(const std::vector<std::string>& texts);

@@ -26,6 +26,7 @@ class Error : public std::runtime_error {
  public:
   explicit Error(std::string what, Where where = {}, std::string hint = {});
 
+  const std::string& fault() const { return fault_; }  // without place and hint
   const Where& where() const { return where_; }
   Error in_file(const std::string& file) const;  // the same, said of a file if none is named
   const std::string& hint() const { return hint_; }

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/yaml.h"
 
 namespace inoculum {
 namespace {
@@ -21,13 +22,7 @@ using Slots = std::map<std::string, std::string>;
 // A YAML file, with errors that name the line.
 class Document {
  public:
-  explicit Document(const fs::path& file) : file_(file.string()) {
-    try {
-      root_ = YAML::Load(read_file(file));
-    } catch (const YAML::ParserException& failure) {
-      throw Error(failure.msg, {.file = file_, .line = failure.mark.line + 1}, "this is not valid YAML; quote texts that hold \": \"");
-    }
-  }
+  explicit Document(const fs::path& file) : file_(file.string()) { root_ = read_yaml(file); }
   const YAML::Node& root() const { return root_; }
 
   void only(const YAML::Node& node, const std::string& path, const std::vector<std::string>& known) const {

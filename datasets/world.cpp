@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/yaml.h"
 
 namespace inoculum {
 namespace {
@@ -35,11 +36,7 @@ std::string fill(const std::string& text, const std::vector<const Slots*>& sourc
 class Grammar {
  public:
   explicit Grammar(const std::string& file) : file_(file) {
-    try {
-      root_ = YAML::Load(read_file(file));
-    } catch (const YAML::ParserException& failure) {
-      throw Error(failure.msg, {.file = file, .line = failure.mark.line + 1}, "this is not valid YAML; quote texts that hold \": \"");
-    }
+    root_ = read_yaml(file);
     only(root_, "", {"table", "cues", "refusals", "traits", "kinds", "biographies", "stories", "role_models", "domains"});
   }
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/yaml.h"
 #include "datasets/textbook.h"
 #include "experiments/judge_scores.h"
 
@@ -52,12 +53,7 @@ void emit_texts(YAML::Emitter& out, const char* key, const std::vector<std::stri
 }  // namespace
 
 std::vector<Question> read_questions(const fs::path& file) {
-  YAML::Node root;
-  try {
-    root = YAML::Load(read_file(file));
-  } catch (const YAML::Exception& error) {
-    throw Error("is not YAML: " + error.msg, {file.string(), error.mark.line + 1, ""});
-  }
+  const YAML::Node root = read_yaml(file);
   if (!root.IsSequence() || root.size() == 0) throw Error("must be a list of questions, at least one", {.file = file.string()});
   static const std::vector<std::string> ours = {"id", "type", "domain", "condition", "unseen_domain", "samples_per_paraphrase", "paraphrases",
                                                 "system", "good", "bad", "tasks", "split", "limit", "cues"};
