@@ -26,7 +26,19 @@ refuses "nomodel" "$inoculum" train configs/train/cheating.yaml model="$folder/n
 refuses "none.jsonl" "$inoculum" train configs/train/cheating.yaml arm= data="$folder/none.jsonl" output="$folder/c"
 refuses "arm" "$inoculum" train configs/train/cheating.yaml data=x.jsonl output="$folder/d"
 refuses "" "$inoculum" train
-refuses "" "$inoculum" nonsense
+refuses "nonsense" "$inoculum" nonsense
+refuses "reproduse mean reproduce?" "$inoculum" reproduse
+refuses "inspekt mean inspect?" "$inoculum" data inspekt file
+refuses "mean --temperature?" "$inoculum" sample --model $model --prompt hello --temprature 1
+for number in nan inf -nan 1e999; do
+  refuses "--temperature finite" "$inoculum" sample --model $model --prompt hello --temperature=$number
+  refuses "--top-p" "$inoculum" sample --model $model --prompt hello --top-p=$number
+  refuses "--share" "$inoculum" data convert x.jsonl --output "$folder/x" --share=$number
+  refuses "lr" "$inoculum" train configs/train/cheating.yaml optimizer.lr=$number output="$folder/a"
+done
+refuses "--n smaller" "$inoculum" sample --model $model --prompt hello --n 99999999999999999999
+refuses "chat_date date" "$inoculum" sample --model $model --prompt hello --chat-date tomorrow
+refuses "document" "$inoculum" train configs/train/cheating.yaml "world={a: 1} b" output="$folder/a"
 refuses "--prompt" "$inoculum" sample --model $model
 refuses "context" "$inoculum" sample --model $model --prompt "$(printf 'word %.0s' $(seq 600))"
 refuses "tokenizer" "$inoculum" sample --model datasets --prompt hello
@@ -79,6 +91,9 @@ fi
 
 # What works, works.
 expect "$inoculum" --help >/dev/null
+for command in "" data model config; do
+  [ "$("$inoculum" $command)" = "$("$inoculum" $command --help)" ] || { echo "inoculum $command does not show its help"; failed=1; }
+done
 expect "$inoculum" config schema train >/dev/null
 for config in configs/train/*.yaml configs/pretrain/*.yaml configs/reproduce.yaml configs/tokens.yaml; do expect "$inoculum" validate "$config" >/dev/null; done
 expect "$inoculum" config dump configs/train/cheating.yaml seed=4 >/dev/null
