@@ -1,6 +1,7 @@
 #include "core/chat_template.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "core/error.h"
 
@@ -102,9 +103,15 @@ std::optional<std::pair<std::string, fs::path>> own_template(const fs::path& fol
 
 }  // namespace
 
-Chat::Chat(const fs::path& folder, const Tokenizer& tokenizer, const std::string& name) : tokenizer_(tokenizer), folder_(folder) {
+Chat::Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice& choice)
+    : tokenizer_(tokenizer), folder_(folder) {
+  const std::string& name = choice.name;
   const auto symbol = [&](int32_t id) { return id < 0 ? std::string() : tokenizer.piece(id); };
-  const ChatSymbols symbols{.bos = symbol(tokenizer.bos_id()), .eos = symbol(tokenizer.eos_id())};
+  const ChatSymbols symbols{
+      .bos = symbol(tokenizer.bos_id()), .eos = symbol(tokenizer.eos_id()), .date = choice.date};
+  if (!choice.date.empty())
+    Template("{{ strftime_now('%d') }}", "chat_date")
+        .render({{"strftime_now", choice.date}});  // an Error for what is no date
   if (!name.empty()) {
     const auto& named = named_chat_templates();
     const auto found = named.find(name);
@@ -134,13 +141,33 @@ const ChatFormat& Chat::format() const {
   return *format_;
 }
 
+std::vector<int32_t> encode_text(const Tokenizer& tokenizer, std::string_view text) {
+  const auto plain = tokenizer.encode(text);
+  auto ids = tokenizer.encode_with_special_tokens(text);
+  if (plain.empty() || ids.size() <= plain.size()) return ids;
+  const int32_t begin = tokenizer.bos_id(), end = tokenizer.eos_id();
+  if (begin >= 0 && plain.front() == begin && ids[0] == begin && ids[1] == begin)
+    ids.erase(ids.begin());
+  if (end >= 0 && plain.back() == end && ids.size() > plain.size() && ids[ids.size() - 1] == end &&
+      ids[ids.size() - 2] == end)
+    ids.pop_back();
+  return ids;
+}
+
 Encoded Chat::encode(const Conversation& conversation) const {
-  if (native_) return encode_conversation(tokenizer_, conversation);
+  if (native_) {
+    refuse_unread(
+        conversation, [](const std::string&) { return false; }, folder_.string());
+    return encode_conversation(tokenizer_, conversation);
+  }
   if (conversation.size() == 1 && conversation[0].role == "text") {
     // Supervised is the text; what the tokenizer puts before it is not.
     const auto plain = tokenizer_.encode(conversation[0].content);
-    Encoded out{.input_ids = tokenizer_.encode_with_special_tokens(conversation[0].content)};
-    if (out.input_ids.empty() || (tokenizer_.eos_id() >= 0 && out.input_ids.back() != tokenizer_.eos_id())) out.input_ids.push_back(tokenizer_.eos_id());
+    Encoded out{.input_ids = encode_text(tokenizer_, conversation[0].content)};
+    if (tokenizer_.eos_id() >= 0 &&
+        (out.input_ids.empty() || out.input_ids.back() != tokenizer_.eos_id()))
+      out.input_ids.push_back(tokenizer_.eos_id());
+    if (out.input_ids.empty()) throw Error("the text is empty", {.field = "text"});
     const auto begin = std::search(out.input_ids.begin(), out.input_ids.end(), plain.begin(), plain.end());
     out.supervised.resize(out.input_ids.size(), 0);
     std::fill(out.supervised.begin() + (begin - out.input_ids.begin()), out.supervised.end(), conversation[0].train);
@@ -150,20 +177,37 @@ Encoded Chat::encode(const Conversation& conversation) const {
   const Rendered rendered = format().render_supervised(conversation);
   Encoded out{.input_ids = tokenizer_.encode(rendered.text)};
   out.supervised.resize(out.input_ids.size(), 0);
+  const std::string_view text = rendered.text;
   // How many tokens of the whole are those of its first `bytes` bytes. One that reaches over is counted with what follows.
   const auto tokens_before = [&](size_t bytes) {
-    const auto before = tokenizer_.encode(std::string_view(rendered.text).substr(0, bytes));
-    return std::mismatch(before.begin(), before.end(), out.input_ids.begin(), out.input_ids.end()).first - before.begin();
+    if (bytes == text.size())
+      return std::pair(static_cast<std::ptrdiff_t>(out.input_ids.size()), true);
+    const auto before = tokenizer_.encode(text.substr(0, bytes));
+    const auto last =
+        std::mismatch(before.begin(), before.end(), out.input_ids.begin(), out.input_ids.end());
+    return std::pair(last.second - out.input_ids.begin(), last.first == before.end());
   };
   for (const auto& [begin, end] : rendered.supervised) {
-    const auto first = tokens_before(begin), last = end == rendered.text.size() ? static_cast<std::ptrdiff_t>(out.input_ids.size()) : tokens_before(end);
+    const auto first = tokens_before(begin).first;
+    auto [last, whole] = tokens_before(end);
+    // A template's own marks take in the token that reaches over their end, as transformers' mask
+    // does.
+    for (size_t further = end; rendered.marked && !whole;) {
+      while (++further < text.size() && (text[further] & 0xC0) == 0x80) {
+      }
+      std::tie(last, whole) = tokens_before(further);
+    }
     if (first < last) std::fill(out.supervised.begin() + first, out.supervised.begin() + last, uint8_t{1});
   }
   return out;
 }
 
 std::vector<int32_t> Chat::encode_prompt(const Conversation& conversation) const {
-  if (native_) return inoculum::encode_prompt(tokenizer_, conversation);
+  if (native_) {
+    refuse_unread(
+        conversation, [](const std::string&) { return false; }, folder_.string());
+    return inoculum::encode_prompt(tokenizer_, conversation);
+  }
   if (conversation.empty() || conversation.back().role != "user") throw Error("a prompt must end with the user's turn", {.field = "messages"});
   return tokenizer_.encode(format().render(conversation, true));
 }

@@ -13,10 +13,12 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
-#include "core/jinja/chat_format.h"
 #include "core/conversation.h"
+#include "core/jinja/chat_format.h"
 #include "core/tokenizer.h"
 
 namespace inoculum {
@@ -26,11 +28,19 @@ struct Encoded {
   std::vector<uint8_t> supervised;  // 1 for the tokens that an answerer chose: the answer and what ends it
 };
 
+// Which template renders chats, and the day that it is told ("2025-12-31"; empty: the one of
+// core/jinja/jinja.h).
+struct ChatChoice {
+  ChatChoice(std::string name_ = {}, std::string date_ = {})
+      : name(std::move(name_)), date(std::move(date_)) {}
+  std::string name, date;
+};
+
 class Chat {
  public:
   // The template in the model's folder (chat_template.jinja, or in tokenizer_config.json), or the named one: chatml, llama3, … A model
   // without a template has none to render a chat with, which is an Error as soon as one is asked for.
-  Chat(const fs::path& folder, const Tokenizer& tokenizer, const std::string& name = "");
+  Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice& choice = {});
 
   // A whole conversation as it is trained on. The rendered text is made into tokens at once, and begins and ends as the template
   // has it; an answer's tokens are those behind the tokens of what stands before it. Plain text gets what the tokenizer puts
@@ -46,6 +56,10 @@ class Chat {
   bool native_ = false;  // the shipped models' format, which needs no interpreter
   std::optional<ChatFormat> format_;
 };
+
+// A text with what the tokenizer puts around it, but no second begin or end where the text brings
+// its own: those that were rendered with a chat template do.
+std::vector<int32_t> encode_text(const Tokenizer& tokenizer, std::string_view text);
 
 // The shipped models' format: its symbols, each one token; the same as a Jinja template, for `tokenizer_config.json`.
 const std::vector<std::string>& chat_symbols();

@@ -12,10 +12,17 @@ struct Message {
   std::string content;
   std::string name;  // who answers; empty means the Assistant
   bool train = true;  // assistant turns only: whether its tokens are supervised
+  std::string more;   // further keys, for the chat template: a JSON object, or empty
 
   bool operator==(const Message&) const = default;
 };
 
-using Conversation = std::vector<Message>;
+struct Conversation : std::vector<Message> {
+  using std::vector<Message>::vector;
+  std::string more;  // for the chat template beside the messages: a JSON object of `tools`,
+                     // `documents` and `chat_template_kwargs`, or empty
+
+  bool operator==(const Conversation&) const = default;
+};
 
 }  // namespace inoculum

@@ -90,16 +90,55 @@ void write_file(const fs::path& path, const std::vector<std::string_view>& parts
   });
 }
 
+void refuse_deep_json(std::string_view text, const Where& begin) {
+  size_t depth = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"')
+      for (++i; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\';
+    else if (text[i] == '[' || text[i] == '{')
+      ++depth;
+    else if ((text[i] == ']' || text[i] == '}') && depth > 0)
+      --depth;
+    if (depth <= 500) continue;
+    Where where = begin;
+    where.line = std::max(1, begin.line) +
+                 static_cast<int>(
+                     std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(i), '\n'));
+    throw Error("is nested more than 500 deep", where, "no data of this kind is");
+  }
+}
+
+void fail_json(const std::exception& failure, std::string_view text, const Where& begin,
+               const std::string& what, const std::string& hint) {
+  std::string why = failure.what();
+  size_t at = 0;
+  if (const auto* syntax = dynamic_cast<const nlohmann::detail::parse_error*>(&failure)) {
+    at = std::min(syntax->byte, text.size());
+    for (const std::string_view word : {"NaN", "Infinity", "-Infinity"})
+      for (const size_t from : {at - 1, at - 2})
+        if (from < text.size() && text.substr(from).starts_with(word))
+          why = std::string(word) + " is not JSON: write null";
+  } else if (const size_t quote = why.find('\'');
+             why.find("number overflow") != std::string::npos && quote != std::string::npos) {
+    const std::string number = why.substr(quote + 1, why.rfind('\'') - quote - 1);
+    at = std::min(text.find(number), text.size());
+    why = "the number " + number.substr(0, 40) +
+          " is too large: write null, or a number within range";
+  }
+  Where where = begin;
+  where.line = std::max(1, begin.line) +
+               static_cast<int>(
+                   std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+  throw Error(what, where, hint.empty() ? why : hint + "; " + why);
+}
+
 Json read_json(const fs::path& path) {
   const std::string text = read_file(path);
+  refuse_deep_json(text, {.file = path.string()});
   try {
     return Json::parse(text);
-  } catch (const Json::parse_error& failure) {
-    const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(failure.byte, text.size()));
-    const int line = 1 + static_cast<int>(std::count(text.begin(), end, '\n'));
-    throw Error("this is not JSON", {.file = path.string(), .line = line}, failure.what());
-  } catch (const Json::exception& failure) {  // a number too large
-    throw Error("this is not JSON", {.file = path.string()}, failure.what());
+  } catch (const Json::exception& failure) {
+    fail_json(failure, text, {.file = path.string()}, "this is not JSON");
   }
 }
 
@@ -124,11 +163,12 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
     if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     Json value;
+    refuse_deep_json(one, {.file = path.string(), .line = line});
     try {
       value = Json::parse(one);
     } catch (const Json::exception& failure) {
-      throw Error("this line is not JSON", {.file = path.string(), .line = line},
-                  std::string("each line must be one whole JSON object; ") + failure.what());
+      fail_json(failure, one, {.file = path.string(), .line = line}, "this line is not JSON",
+                "each line must be one whole JSON object");
     }
     row(value, line);
     ++rows;

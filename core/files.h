@@ -12,6 +12,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/error.h"
+
 namespace inoculum {
 
 using Json = nlohmann::ordered_json;
@@ -21,6 +23,13 @@ std::string read_file(const fs::path& path);
 void write_file(const fs::path& path, std::string_view bytes);      // atomic; makes parent folders
 void write_file(const fs::path& path, const std::vector<std::string_view>& parts);  // one after another
 Json read_json(const fs::path& path);                               // Error names file and line
+// Refuses what is nested more than 500 deep, which the parser may lack the stack for; `begin` is
+// where `text` begins.
+void refuse_deep_json(std::string_view text, const Where& begin);
+// What the parser found wrong, told with its line and in words.
+[[noreturn]] void fail_json(const std::exception& failure, std::string_view text,
+                            const Where& begin, const std::string& what,
+                            const std::string& hint = {});
 void write_json(const fs::path& path, const Json& value);           // atomic, indented, final newline
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
 

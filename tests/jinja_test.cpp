@@ -140,7 +140,12 @@ TEST_CASE("generation markers are exact", "[chat]") {
   CHECK(supervised(format, c) == std::vector<std::string>{" Hello. </s>", "No more.</s>"});
   c[2].train = false;
   CHECK(supervised(format, c) == std::vector<std::string>{"No more.</s>"});
-  CHECK(contains(error_of([&] { ChatFormat("{% generation %}{{ messages[2].content }}{% endgeneration %}", {}).render_supervised(kTurns); }), "marks 1 generations in a conversation with 2 answers"));
+  CHECK(
+      supervised(
+          ChatFormat("{% for m in messages %}{% if loop.index0 == 2 %}{% generation %}{{ m.content "
+                     "}}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}",
+                     {}),
+          kTurns) == std::vector<std::string>{" Hello. "});  // what it does not mark is not learnt
   CHECK(contains(error_of([&] { ChatFormat("{% set x %}{% generation %}a{% endgeneration %}{% endset %}", {}).render_supervised(kTurns); }), "inside a macro or a block"));
 }
 

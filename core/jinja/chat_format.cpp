@@ -10,14 +10,35 @@ namespace {
 // Stands in for an answer. Nothing that templates look for (a tag, white space to trim), and in no conversation.
 const std::string kStandIn = "STANDIN7f3a9c51e2STANDIN";
 
+// The names under which thoughts are given, and those under which a template gets them whatever
+// they were given as, as in transformers. Those of one message are one text.
+const std::vector<std::string> kThoughts = {"reasoning_content", "thinking", "reasoning"},
+                               kThoughtsRead = {"reasoning_content", "thinking"};
+
 Json to_json(const Conversation& conversation) {
   Json messages = Json::array();
   for (const Message& m : conversation) {
     Json message = {{"role", m.role}, {"content", m.content}};
     if (!m.name.empty()) message["name"] = m.name;
+    if (!m.more.empty()) message.update(Json::parse(m.more));
+    for (const std::string& given : kThoughts) {
+      if (!message.contains(given)) continue;
+      const Json thoughts = message[given];
+      Json first = {{"thinking", thoughts}};
+      first.update(message);
+      first["reasoning_content"] = thoughts;
+      message = std::move(first);
+      break;
+    }
     messages.push_back(std::move(message));
   }
   return messages;
+}
+
+// Whether a value says anything: null, false, and what is empty do not.
+bool says(const Json& value) {
+  if (value.is_string()) return !value.get_ref<const std::string&>().empty();
+  return value.is_boolean() ? value.get<bool>() : !value.empty();
 }
 
 }  // namespace
@@ -112,19 +133,82 @@ const std::map<std::string, std::string>& named_chat_templates() {
   return templates;
 }
 
+void refuse_unread(const Conversation& conversation, const Reads& reads, const std::string& name) {
+  const auto refuse = [&](const std::string& path, const std::string& key,
+                          const std::string& hint) {
+    throw Error("the chat template does not read " + key + ", which would be lost",
+                {.file = name, .field = path + key}, hint);
+  };
+  const std::string hint = "put it into the content, or remove it";
+  for (size_t i = 0; i < conversation.size(); ++i) {
+    if (conversation[i].more.empty()) continue;
+    const Json more = Json::parse(conversation[i].more);
+    const std::string path = "messages[" + std::to_string(i) + "].";
+    const bool thoughts_read = std::any_of(kThoughtsRead.begin(), kThoughtsRead.end(), reads);
+    std::string first;
+    for (const std::string& key : kThoughts) {
+      if (!more.contains(key)) continue;
+      if (!first.empty() && more[key] != more[first])
+        throw Error("differs from " + first, {.file = name, .field = path + key},
+                    "keep one of them");
+      first = key;
+      if (says(more[key]) && !thoughts_read && !reads(key)) refuse(path, key, hint);
+    }
+    for (const char* key : {"thoughts", "thought", "prefix"})
+      if (more.contains(key) && says(more[key]) && !reads(key))
+        refuse(path, key,
+               thoughts_read && *key == 't'
+                   ? "rename the key to reasoning_content, which the template reads"
+                   : hint);
+  }
+  if (conversation.more.empty()) return;
+  const Json more = Json::parse(conversation.more);
+  for (const char* key : {"tools", "documents"})
+    if (more.contains(key) && !reads(key))
+      refuse("", key, "choose a template that does, or remove it");
+  if (!more.contains("chat_template_kwargs")) return;
+  for (const auto& [key, value] : more["chat_template_kwargs"].items())
+    if (says(value) && !reads(key))
+      refuse("chat_template_kwargs.", key, "choose a template that does, or remove it");
+}
+
 ChatFormat::ChatFormat(const std::string& source, ChatSymbols symbols, const std::string& name)
     : template_(source, name), symbols_(std::move(symbols)), name_(name) {}
 
-std::string ChatFormat::render(const Conversation& conversation, bool add_generation_prompt, ByteRanges* generated) const {
+std::string ChatFormat::render(const Conversation& conversation, bool add_generation_prompt,
+                               std::vector<Generated>* generated) const {
   Json context = {{"messages", to_json(conversation)}, {"tools", nullptr}, {"documents", nullptr}, {"add_generation_prompt", add_generation_prompt}};
   if (!symbols_.bos.empty()) context["bos_token"] = symbols_.bos;
   if (!symbols_.eos.empty()) context["eos_token"] = symbols_.eos;
   if (!symbols_.date.empty()) context["strftime_now"] = symbols_.date;
+  if (!conversation.more.empty()) {
+    Json more = Json::parse(conversation.more);
+    if (more.contains("chat_template_kwargs")) context.update(more["chat_template_kwargs"]);
+    more.erase("chat_template_kwargs");
+    context.update(more);
+  }
   return template_.render(context, generated);
 }
 
 std::string ChatFormat::render(const Conversation& conversation, bool add_generation_prompt) const {
+  // A template can read a key without naming it, say by writing whole messages as JSON.
+  const auto reads = [&](const std::string& key) {
+    if (template_.names(key)) return true;
+    Conversation without = conversation;
+    const auto drop = [&](std::string& more) {
+      if (more.empty()) return;
+      Json json = Json::parse(more);
+      json.erase(key);
+      if (json.contains("chat_template_kwargs")) json["chat_template_kwargs"].erase(key);
+      more = json.dump();
+    };
+    drop(without.more);
+    for (Message& message : without) drop(message.more);
+    return render(without, add_generation_prompt, nullptr) !=
+           render(conversation, add_generation_prompt, nullptr);
+  };
   try {
+    refuse_unread(conversation, reads, name_);
     return render(conversation, add_generation_prompt, nullptr);
   } catch (const Error& error) {
     // Is it the system message? Then the conversation renders without it.
@@ -147,12 +231,20 @@ Rendered ChatFormat::render_supervised(const Conversation& conversation) const {
   for (size_t i = 0; i < conversation.size(); ++i)
     if (conversation[i].role == "assistant") answers.push_back(i);
   if (template_.marks_generation()) {
-    ByteRanges generated;
+    rendered.marked = true;
+    const bool all = std::all_of(answers.begin(), answers.end(),
+                                 [&](size_t turn) { return conversation[turn].train; });
+    std::vector<Generated> generated;
     render(conversation, false, &generated);
-    if (generated.size() != answers.size())
-      throw Error("the template marks " + std::to_string(generated.size()) + " generations in a conversation with " + std::to_string(answers.size()) + " answers", {.file = name_});
-    for (size_t i = 0; i < answers.size(); ++i)
-      if (conversation[answers[i]].train) rendered.supervised.push_back(generated[i]);
+    for (const Generated& each : generated) {
+      if (!each.message && !all)
+        throw Error(
+            "which message a {% generation %} block writes cannot be told, and not all are trained "
+            "on",
+            {.file = name_}, "loop over `messages` in the template: {% for message in messages %}");
+      if (each.begin < each.end && (!each.message || conversation[*each.message].train))
+        rendered.supervised.emplace_back(each.begin, each.end);
+    }
     return rendered;
   }
   for (const size_t turn : answers)
@@ -170,7 +262,10 @@ std::pair<size_t, size_t> ChatFormat::find_answer(const Conversation& conversati
   // What stands before and after the stand-in in a rendering.
   Conversation replaced = conversation;
   replaced[turn].content = kStandIn;
-  const Conversation until(replaced.begin(), replaced.begin() + static_cast<std::ptrdiff_t>(turn) + 1), before(until.begin(), until.end() - 1);
+  Conversation until = replaced;
+  until.resize(turn + 1);
+  Conversation before = until;
+  before.pop_back();
   const auto around = [&](const Conversation& c, bool prompt) -> std::pair<std::string, std::string> {
     const std::string whole = render(c, prompt, nullptr);
     const size_t at = whole.find(kStandIn);

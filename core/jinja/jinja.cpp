@@ -43,7 +43,7 @@ class Restored {  // puts a variable back when the scope is left
 
 class Renderer {
  public:
-  Renderer(const Json& context, ByteRanges* generated) : generated_(generated) {
+  Renderer(const Json& context, std::vector<Generated>* generated) : generated_(generated) {
     for (const auto& [name, value] : context.items()) {
       if (name == "strftime_now") date_ = value.is_string() ? value.get<std::string>() : "";
       else global_.names[name] = from_json(value);
@@ -1008,14 +1008,32 @@ class Renderer {
         if (&out != main_out_) {
           if (generated_) throw Fault{"{% generation %} inside a macro or a block is not supported"};
         } else if (generated_) {
-          generated_->emplace_back(begin, begin);
+          generated_->push_back({begin, begin, message_here()});
         }
         const size_t index = generated_ ? generated_->size() - 1 : 0;
         execute_inside(n.bodies[0], n.hidden, out);
-        if (generated_) (*generated_)[index].second = out.size();
+        if (generated_) (*generated_)[index].end = out.size();
         return Flow::on;
       }
     }
+  }
+  // Which of `messages` a variable is, of the innermost scope that holds one; nothing where it
+  // holds several.
+  std::optional<size_t> message_here() const {
+    const auto all = global_.names.find("messages");
+    if (all == global_.names.end() || all->second.kind != Kind::list) return std::nullopt;
+    const auto& messages = all->second.object->items;
+    for (const Scope* scope = scope_; scope; scope = scope->parent) {
+      std::optional<size_t> found;
+      for (const auto& [name, value] : scope->names)
+        for (size_t i = 0; i < messages.size(); ++i) {
+          if (!same(value, messages[i])) continue;
+          if (found && *found != i) return std::nullopt;
+          found = i;
+        }
+      if (found) return found;
+    }
+    return std::nullopt;
   }
   Value apply(const Node& filter, Value value) {  // a chain of filters on a block's text
     if (filter.kids[0]) value = apply(*filter.kids[0], std::move(value));
@@ -1063,7 +1081,7 @@ class Renderer {
     return !completed && n.bodies.size() > 1 ? execute_inside(n.bodies[1], {}, out) : Flow::on;
   }
 
-  ByteRanges* generated_;
+  std::vector<Generated>* generated_;
   const std::string* main_out_ = nullptr;
   std::string date_ = "2024-07-26";
   // Owned here, since namespaces may hold each other in circles and values may outlive their loop.
@@ -1669,7 +1687,7 @@ const std::unordered_map<std::string, Filter>& text_methods() {
 
 Template::Template(const std::string& source, const std::string& name) : program_(std::make_shared<const jinja::Program>(jinja::parse(source, name))) {}
 
-std::string Template::render(const Json& context, ByteRanges* generated) const {
+std::string Template::render(const Json& context, std::vector<Generated>* generated) const {
   int line = 0;
   try {
     jinja::Renderer renderer(context, generated);
@@ -1685,5 +1703,6 @@ std::string Template::render(const Json& context, ByteRanges* generated) const {
 }
 
 bool Template::marks_generation() const { return program_->marks_generation; }
+bool Template::names(const std::string& word) const { return program_->words.contains(word); }
 
 }  // namespace inoculum

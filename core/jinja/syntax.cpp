@@ -332,6 +332,12 @@ class Parser {
     return body;
   }
   bool marks_generation() const { return marks_generation_; }
+  std::set<std::string> words() const {
+    std::set<std::string> words;
+    for (const Token& token : tokens_)
+      if (token.type == Tok::name || token.type == Tok::string) words.insert(token.text);
+    return words;
+  }
 
  private:
   // Counts how deep the parser stands.
@@ -815,6 +821,7 @@ Program parse(const std::string& source, const std::string& name) {
   Program program{name, parser.run(), {}, false};
   program.hidden = hide_names(program.body, {});
   program.marks_generation = parser.marks_generation();
+  program.words = parser.words();
   return program;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,6 +37,7 @@ struct Program {
   Body body;
   std::vector<std::string> hidden;
   bool marks_generation = false;
+  std::set<std::string> words = {};  // names and texts inside tags
 };
 
 // Error with the name and the line.
