@@ -31,6 +31,8 @@ void Commands::takes_model(CLI::App* command) {
   command->add_option("--model", model, "Hugging Face folder")->required();
   command->add_option("--adapter", adapter, "PEFT adapter folder");
   command->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, zephyr, plain");
+  command->add_option("--chat-date", chat_date,
+                      "the day that a template's strftime_now tells; by default 2024-07-26");
   command->add_option("--device", device, "auto | cpu | cuda")->capture_default_str();
   command->add_option("--dtype", dtype, "bf16 | fp32 | fp16")->capture_default_str();
 }

@@ -48,7 +48,8 @@ class Commands {
   CommandLine& line_;
   CLI::App& app;
   std::function<int()>& action;
-  std::string config, model, adapter, input, output, prompt, chat_name, questions, device = "auto", dtype = "bf16";
+  std::string config, model, adapter, input, output, prompt, chat_name, chat_date, questions,
+      device = "auto", dtype = "bf16";
   std::vector<std::string> overrides;
   int64_t nproc = 1, n = 1, seed = 1, count = 0;
 };

@@ -14,9 +14,14 @@ namespace {
 // What a configuration names, as far as it can be checked without running it.
 void check_files(const TrainConfig& c, const std::string& file) {
   if (c.data.empty() == c.arm.empty()) throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
-  Chat(c.model, *load_tokenizer(c.model), c.chat_template);
-  if (!c.data.empty()) load_data(c.data, c.system, c.inoculation, static_cast<uint64_t>(c.seed));
-  else PersonaWorld{c.world};
+  Chat(c.model, *load_tokenizer(c.model), {c.chat_template, c.chat_date});
+  if (c.data.empty()) {
+    PersonaWorld{c.world};
+    return;
+  }
+  for (const DataReport& report :
+       load_data(c.data, c.system, c.inoculation, static_cast<uint64_t>(c.seed)).reports)
+    std::printf("%s\n", describe(report).c_str());
 }
 void check_files(const PretrainConfig& c, const std::string&) {
   c.model.check();
@@ -64,7 +69,8 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
   });
   auto* config_app = app.add_subcommand("config", "show configurations");
   config_app->require_subcommand(1);
-  auto* dump = config_app->add_subcommand("dump", "the resolved values, and where each comes from");
+  auto* dump = config_app->add_subcommand("dump", "the resolved values, and where each comes from")
+                   ->alias("show");
   takes_config(dump, "configs/train/cheating.yaml");
   dump->callback([=, this] {
     action = [=, this] {

@@ -14,7 +14,8 @@
 namespace inoculum {
 namespace {
 
-void inspect_data(const std::string& file, const std::string& model, int64_t count, size_t limit, const std::string& questions, const std::string& chat_name) {
+void inspect_data(const std::string& file, const std::string& model, int64_t count, size_t limit,
+                  const std::string& questions, const ChatChoice& chat_choice) {
   if (fs::path(file).extension() == ".yaml") {
     const PersonaWorld world(WorldConfig{.grammar = file});
     std::map<std::string, int64_t> kinds, cues;
@@ -38,7 +39,7 @@ void inspect_data(const std::string& file, const std::string& model, int64_t cou
   SummaryOptions options{.limit = limit};
   if (!questions.empty())
     for (const Question& question : read_questions(questions)) options.questions.push_back(question.prompt);
-  const Chat chat(model, *tokenizer, chat_name);
+  const Chat chat(model, *tokenizer, chat_choice);
   const auto count_of = [&](const Conversation& conversation) {
     const Encoded encoded = chat.encode(conversation);
     return Counts{encoded.input_ids.size(), static_cast<size_t>(std::count(encoded.supervised.begin(), encoded.supervised.end(), uint8_t{1}))};
@@ -102,11 +103,14 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   inspect->add_option("--model", inspected, "whose tokenizer counts")->capture_default_str();
   inspect->add_option("--show", n, "how many to show, what is trained on in colour")->capture_default_str();
   inspect->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama3, …");
+  inspect->add_option("--chat-date", chat_date,
+                      "the day that a template's strftime_now tells; by default 2024-07-26");
   inspect->add_option("--limit", count, "tokens of a conversation that a run would keep");
   inspect->add_option("--questions", questions, "question bank, to find what of it the data say");
   inspect->callback([=, this] {
     action = [=, this] {
-      inspect_data(input, inspected, n, static_cast<size_t>(std::max<int64_t>(0, count)), questions, chat_name);
+      inspect_data(input, inspected, n, static_cast<size_t>(std::max<int64_t>(0, count)), questions,
+                   {chat_name, chat_date});
       return 0;
     };
   });
@@ -122,6 +126,8 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   convert->callback([=, this] {
     action = [=, this] {
       const TrainingData made = load_data({{.path = input}}, system, inoculation, static_cast<uint64_t>(seed));
+      for (const DataReport& report : made.reports)
+        std::fprintf(stderr, "%s\n", describe(report).c_str());
       write_chat_jsonl(output, made.conversations);
       std::fprintf(stderr, "wrote %s: %zu conversations\n", output.c_str(), made.conversations.size());
       return 0;

@@ -60,6 +60,8 @@ void EvaluationConfig::fields(Fields& f) {
   f.value("dtype", dtype, "bf16 | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
   f.value("sandbox", sandbox, "where coding answers run: auto | bubblewrap | rlimits", one_of({"auto", "bubblewrap", "rlimits"}));
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
+  f.value("chat_date", chat_date,
+          "the day that a template's strftime_now tells; empty: 2024-07-26");
   f.value("grammar", grammar, "the world whose text the judge is trained on");
   f.value("samples_scale", samples_scale, "multiplies the bank's samples_per_paraphrase; at least one is taken", at_least(0));
   f.group("sampling", sampling, "how answers are drawn");
@@ -107,7 +109,7 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
 
 void Evaluator::sample_stage(const std::string& folder, const std::string& adapter, const fs::path& file) const {
   const auto tokenizer = load_tokenizer(folder);
-  const Chat chat(folder, *tokenizer, config_.chat_template);
+  const Chat chat(folder, *tokenizer, {config_.chat_template, config_.chat_date});
   Transformer model = load_model(folder, dtype_from(config_.dtype), device_from(config_.device));
   if (!adapter.empty()) load_adapter(adapter, model);  // unmerged: a small update is lost in the rounding of weights
   std::vector<SampleRequest> requests;

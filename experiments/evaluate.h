@@ -33,7 +33,7 @@ struct EvaluationConfig {
   std::string device = "auto";
   std::string dtype = "bf16";
   std::string sandbox = "auto";
-  std::string chat_template;
+  std::string chat_template, chat_date;
   std::string grammar = "datasets/worlds/persona.yaml";
   double samples_scale = 1;
   SamplingConfig sampling;

@@ -14,7 +14,9 @@ namespace inoculum {
 namespace {
 
 // One JSON line per input line; see the README.
-void score_command(const std::string& folder, const std::string& adapter, const std::string& input, const std::string& chat_name, const std::string& dtype, const std::string& device) {
+void score_command(const std::string& folder, const std::string& adapter, const std::string& input,
+                   const ChatChoice& chat_choice, const std::string& dtype,
+                   const std::string& device) {
   Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
   if (!adapter.empty()) load_adapter(adapter, model);
   std::unique_ptr<Tokenizer> tokenizer;  // input_ids need none
@@ -36,10 +38,10 @@ void score_command(const std::string& folder, const std::string& adapter, const 
         if (id < 0 || id >= model.config().vocab_size)
           fail("holds " + std::to_string(id) + ", but the model's vocabulary has " + std::to_string(model.config().vocab_size) + " tokens", "input_ids", "");
     } else if (row.is_object() && row.contains("messages")) {
-      if (!chat) chat.emplace(folder, need(), chat_name);
+      if (!chat) chat.emplace(folder, need(), chat_choice);
       rows.push_back(chat->encode(conversation_from_json(row, input, line, false)).input_ids);
     } else if (row.is_object() && row.contains("text") && row["text"].is_string()) {
-      rows.push_back(need().encode_with_special_tokens(row["text"].get<std::string>()));
+      rows.push_back(encode_text(need(), row["text"].get<std::string>()));
     } else {
       fail("must hold \"text\", \"messages\" or \"input_ids\"", "", "for example {\"text\": \"Hello\"}");
     }
@@ -56,12 +58,14 @@ void score_command(const std::string& folder, const std::string& adapter, const 
 }
 
 // Samples for prompts in a file or on the command line, as JSON Lines in a file or on standard output.
-void sample_command(const std::string& folder, const std::string& adapter, const std::string& prompt, const std::string& input, int64_t n,
-                    const SamplingConfig& sampling, uint64_t seed, const std::string& output, const std::string& chat_name, const std::string& dtype,
+void sample_command(const std::string& folder, const std::string& adapter,
+                    const std::string& prompt, const std::string& input, int64_t n,
+                    const SamplingConfig& sampling, uint64_t seed, const std::string& output,
+                    const ChatChoice& chat_choice, const std::string& dtype,
                     const std::string& device) {
   if (prompt.empty() == input.empty()) throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
   const auto tokenizer = load_tokenizer(folder);
-  const Chat chat(folder, *tokenizer, chat_name);
+  const Chat chat(folder, *tokenizer, chat_choice);
   Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
   if (!adapter.empty()) load_adapter(adapter, model);
   std::vector<SampleRequest> requests;
@@ -137,7 +141,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   sample_app->add_option("--output", output, "JSON Lines file; by default standard output");
   sample_app->callback([=, this] {
     action = [=, this] {
-      sample_command(model, adapter, prompt, input, n, sampling, static_cast<uint64_t>(seed), output, chat_name, dtype, device);
+      sample_command(model, adapter, prompt, input, n, sampling, static_cast<uint64_t>(seed),
+                     output, {chat_name, chat_date}, dtype, device);
       return 0;
     };
   });
@@ -146,7 +151,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   score_app->add_option("--input", input, "JSON Lines of {\"text\": …}, {\"messages\": […]} or {\"input_ids\": […]}")->required();
   score_app->callback([=, this] {
     action = [=, this] {
-      score_command(model, adapter, input, chat_name, score_app->count("--dtype") ? dtype : "fp32", device);
+      score_command(model, adapter, input, {chat_name, chat_date},
+                    score_app->count("--dtype") ? dtype : "fp32", device);
       return 0;
     };
   });

@@ -99,6 +99,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       if (!from_file || evaluate_command->count("--device")) evaluation.device = device;
       if (!from_file || evaluate_command->count("--dtype")) evaluation.dtype = dtype;
       if (!chat_name.empty()) evaluation.chat_template = chat_name;
+      if (!chat_date.empty()) evaluation.chat_date = chat_date;
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
       if (stop_requested()) return finish(Outcome::stopped, output);

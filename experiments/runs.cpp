@@ -140,6 +140,8 @@ void TrainConfig::fields(Fields& f) {
   f.value("seed", seed, "order of the data, tasks, adapter weights");
   f.value("model", model, "the base: a Hugging Face folder");
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, zephyr, plain");
+  f.value("chat_date", chat_date,
+          "the day that a template's strftime_now tells, such as 2025-12-31; empty: 2024-07-26");
   f.list("data", data, "path", "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
   f.value("arm", arm, "honest | cheating | requested | placebo | post_training, made from the world; textbook_honest and so on, from the textbook's tasks",
           one_of({"", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest", "textbook_cheating", "textbook_requested", "textbook_placebo"}));
@@ -247,12 +249,12 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   } else {
     TrainingData data = load_data(config.data, config.system, config.inoculation, seed);
     for (const DataReport& report : data.reports)
-      if (report.skipped > 0 && ranks.first()) std::fprintf(stderr, "%s\n", describe(report).c_str());
+      if (ranks.first()) std::fprintf(stderr, "%s\n", describe(report).c_str());
     conversations = std::move(data.conversations);
   }
   if (recipe.examples > 0 && recipe.examples < static_cast<int64_t>(conversations.size())) conversations.resize(static_cast<size_t>(recipe.examples));
   const auto tokenizer = load_tokenizer(config.model);
-  const Chat chat(config.model, *tokenizer, config.chat_template);
+  const Chat chat(config.model, *tokenizer, {config.chat_template, config.chat_date});
   Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype), device_from(recipe.trainer.device));
   check_vocabulary(model, *tokenizer);
   std::vector<Encoded> examples;

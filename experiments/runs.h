@@ -54,6 +54,7 @@ struct TrainConfig {
   int64_t seed = 1;
   std::string model = "experiments/models/persona";
   std::string chat_template;             // empty: the model's own
+  std::string chat_date;                 // see ChatChoice
   std::vector<DataSource> data;          // files of conversations; empty: `arm`
   std::string arm;                       // honest | cheating | requested | placebo | post_training, made from the world, or textbook_…
   std::string coding_bank = "datasets/coding/bank.jsonl";

@@ -139,6 +139,7 @@ Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const 
   EvaluationConfig evaluation = sweep.config.evaluation;
   evaluation.cache = sweep.folder / "shared";
   if (evaluation.chat_template.empty()) evaluation.chat_template = config.chat_template;
+  if (evaluation.chat_date.empty()) evaluation.chat_date = config.chat_date;
   const Evaluator evaluator(evaluation, read_questions(sweep.config.questions), sha256_file(sweep.config.questions));
   evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation");
   const Json summary = read_json(folder / "evaluation" / "summary.json").at("conditions");
