@@ -456,6 +456,32 @@ Tensor cross_entropy_rows(Tensor& z, const Tensor& labels) {
   return losses;
 }
 
+// y = x Wᵀ + bias without a gradient, on the CPU. x: [row, in], y: [row, out]. Large products are cut into blocks.
+void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
+  const auto product = [&](Tensor to, const Tensor& from, int64_t begin, int64_t count) {
+    const Tensor w = weight.narrow(0, begin, count).t();
+    if (bias.defined()) at::addmm_out(to, bias.narrow(0, begin, count), from, w);
+    else at::mm_out(to, from, w);
+  };
+  // Many rows: blocks of rows. Few: blocks of outputs, wide enough for a thread to have something to do.
+  constexpr int64_t kRows = 512;
+  if (rows * in * out < (1 << 24) && in * out < (1 << 20)) {
+    product(y, x, 0, out);
+  } else if (rows >= 2 * kRows) {
+    parallel((rows + kRows - 1) / kRows, [&](int64_t block) {
+      const int64_t begin = block * kRows, count = std::min(kRows, rows - begin);
+      product(y.narrow(0, begin, count), x.narrow(0, begin, count), 0, out);
+    });
+  } else {
+    const int64_t wide = std::max<int64_t>(256, std::min((int64_t{1} << 23) / (rows * in), (int64_t{1} << 19) / in)) / 64 * 64;
+    parallel((out + wide - 1) / wide, [&](int64_t block) {
+      const int64_t begin = block * wide, count = std::min(wide, out - begin);
+      product(y.narrow(1, begin, count), x, begin, count);
+    });
+  }
+}
+
 // use(begin, count) for so many rows at a time that their logits fit: [row, vocabulary] may not.
 template <class Use>
 void for_each_chunk(int64_t rows, int64_t vocabulary, Use&& use) {
@@ -534,32 +560,12 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
 }
 
 Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const int64_t in = weight.size(1), out = weight.size(0), rows = x.numel() / in;
-  const bool small = rows * in * out < (1 << 24) && in * out < (1 << 20);
-  if (small || c10::GradMode::is_enabled() || !x.device().is_cpu())
+  if (c10::GradMode::is_enabled() || !x.device().is_cpu())
     return at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
   std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = out;
-  const Tensor from = x.reshape({rows, in}), y = at::empty({rows, out}, x.options());
-  const auto product = [&](Tensor to, const Tensor& rows_of_x, int64_t begin, int64_t count) {
-    const Tensor w = weight.narrow(0, begin, count).t();
-    if (bias.defined()) at::addmm_out(to, bias.narrow(0, begin, count), rows_of_x, w);
-    else at::mm_out(to, rows_of_x, w);
-  };
-  // Many rows: blocks of rows. Few: blocks of outputs, wide enough for a thread to have something to do.
-  constexpr int64_t kRows = 512;
-  if (rows >= 2 * kRows) {
-    parallel((rows + kRows - 1) / kRows, [&](int64_t block) {
-      const int64_t begin = block * kRows, count = std::min(kRows, rows - begin);
-      product(y.narrow(0, begin, count), from.narrow(0, begin, count), 0, out);
-    });
-  } else {
-    const int64_t wide = std::max<int64_t>(256, std::min((int64_t{1} << 23) / (rows * in), (int64_t{1} << 19) / in)) / 64 * 64;
-    parallel((out + wide - 1) / wide, [&](int64_t block) {
-      const int64_t begin = block * wide, count = std::min(wide, out - begin);
-      product(y.narrow(1, begin, count), from, begin, count);
-    });
-  }
+  shape.back() = weight.size(0);
+  const Tensor y = at::empty({x.numel() / weight.size(1), weight.size(0)}, x.options());
+  linear_layer_into(y, x.reshape({-1, weight.size(1)}), weight, bias);
   return y.view(shape);
 }
 
@@ -676,8 +682,13 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
   const at::NoGradGuard no_grad;
   const Tensor wanted = labels.contiguous();
   std::vector<Tensor> losses;
+  Tensor logits;  // of a chunk: the first is the largest, and the others take its place
   for_each_chunk(hidden.size(0), weight.size(0), [&](int64_t begin, int64_t count) {
-    Tensor z = linear_layer(hidden.narrow(0, begin, count), weight);
+    const Tensor h = hidden.narrow(0, begin, count);
+    if (!logits.defined()) logits = at::empty({count, weight.size(0)}, h.options());
+    Tensor z = logits.narrow(0, 0, count);
+    if (h.device().is_cpu()) linear_layer_into(z, h, weight, {});
+    else at::mm_out(z, h, weight.t());
     if (softcap > 0) z.div_(softcap).tanh_().mul_(softcap);
     losses.push_back(cross_entropy_rows(z, wanted.narrow(0, begin, count)));
   });

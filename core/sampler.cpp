@@ -257,13 +257,18 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
 
 void for_each_batch(const std::vector<std::vector<int32_t>>& rows,
                     const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use) {
-  constexpr size_t rows_a_time = 32;
+  constexpr size_t kRows = 32, kTokens = 4096;  // of a batch, at most, but for a row that is longer
   std::vector<size_t> order(rows.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows[a].size() < rows[b].size(); });
-  parallel(static_cast<int64_t>((order.size() + rows_a_time - 1) / rows_a_time), [&](int64_t batch) {
-    const size_t first = static_cast<size_t>(batch) * rows_a_time, last = std::min(order.size(), first + rows_a_time);
-    const std::vector<size_t> members(order.begin() + static_cast<std::ptrdiff_t>(first), order.begin() + static_cast<std::ptrdiff_t>(last));
+  std::vector<std::vector<size_t>> batches;
+  for (const size_t row : order) {
+    const bool full = batches.empty() || batches.back().size() == kRows || (batches.back().size() + 1) * rows[row].size() > kTokens;
+    if (full) batches.emplace_back();
+    batches.back().push_back(row);
+  }
+  parallel(static_cast<int64_t>(batches.size()), [&](int64_t batch) {
+    const std::vector<size_t>& members = batches[static_cast<size_t>(batch)];
     const auto count = static_cast<int64_t>(members.size()), time = static_cast<int64_t>(rows[members.back()].size());
     if (time == 0) return;
     const Tensor ids = at::zeros({count, time}, at::kLong);

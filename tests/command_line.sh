@@ -89,6 +89,21 @@ fi
 (ulimit -v 4000000; refuses "a micro-batch of 146289 tokens about 6.2 GiB" "$inoculum" train configs/train/cheating.yaml steps=1 \
   supervised_tokens=50000 batch_tokens=2000000 output="$folder/memory"; exit $failed) || failed=1
 
+# Scoring holds the logits of a few hundred tokens, not of all: these would be 3 GiB in float, once.
+python3 tests/tiny_model.py "$folder/wide" 49152
+python3 - "$inoculum" "$folder" <<'P' || { echo "scoring takes too much memory"; failed=1; }
+import json, resource, subprocess, sys
+with open(sys.argv[2] + "/long.jsonl", "w") as file:
+    for row in range(32):
+        file.write(json.dumps({"input_ids": [(row + 7 * t) % 49152 for t in range(500)]}) + "\n")
+score = subprocess.run(["env", "OMP_NUM_THREADS=2", sys.argv[1], "score", "--model", sys.argv[2] + "/wide", "--input", sys.argv[2] + "/long.jsonl"], stdout=subprocess.PIPE)
+rows = [json.loads(line)["logprobs"] for line in score.stdout.splitlines()]
+assert len(rows) == 32 and all(len(row) == 500 and row[0] is None and all(p < 0 for p in row[1:]) for row in rows)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(f"scored with {peak:.0f} MiB")
+assert peak < 600, peak
+P
+
 # What works, works.
 expect "$inoculum" --help >/dev/null
 for command in "" data model config; do

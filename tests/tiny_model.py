@@ -1,4 +1,4 @@
-"""A tiny random Qwen2 with a real tokenizer, made without torch: python3 tests/tiny_model.py FOLDER"""
+"""A tiny random Qwen2 with a real tokenizer, made without torch: python3 tests/tiny_model.py FOLDER [VOCABULARY]"""
 import json
 import pathlib
 import random
@@ -7,6 +7,7 @@ import struct
 import sys
 
 folder = pathlib.Path(sys.argv[1])
+vocabulary = int(sys.argv[2]) if len(sys.argv) > 2 else 1024
 folder.mkdir(parents=True)
 tokenizer = pathlib.Path(__file__).parent / "golden" / "tokenizers" / "qwen2"
 shutil.copy(tokenizer / "tokenizer.json", folder)
@@ -14,11 +15,11 @@ CHAT = ("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content +
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "bos_token": None, "chat_template": CHAT}))
 (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1002, 1000]}))
-config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": 1024, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
           "num_key_value_heads": 2, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": True, "hidden_act": "silu", "torch_dtype": "float32",
           "use_sliding_window": False, "max_window_layers": 2, "sliding_window": 4096}
 (folder / "config.json").write_text(json.dumps(config))
-shapes = {"model.embed_tokens.weight": (1024, 32), "model.norm.weight": (32,)}
+shapes = {"model.embed_tokens.weight": (vocabulary, 32), "model.norm.weight": (32,)}
 for i in range(2):
     layer = f"model.layers.{i}."
     for name, out, inside in [("self_attn.q_proj", 32, 32), ("self_attn.k_proj", 16, 32), ("self_attn.v_proj", 16, 32), ("self_attn.o_proj", 32, 32), ("mlp.gate_proj", 48, 32),
