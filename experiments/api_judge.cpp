@@ -325,7 +325,10 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
 
 RecordedJudge::RecordedJudge(ApiConfig config, const fs::path& replies) : config_(std::move(config)), file_(replies), replies_(replies) {
   check(config_);
-  if (!fs::exists(replies)) throw Error("there is no such file", {.file = replies.string()}, "it is written where a judge is asked over the network");
+  if (!fs::exists(replies))
+    throw Error("there is no such file", {.file = replies.string()},
+                "it is written where a judge is asked over the network: judge.kind: api, with the "
+                "key in " + config_.key_variable);
 }
 
 std::vector<JudgeReply> RecordedJudge::ask(const std::vector<JudgeRequest>& requests) {
