@@ -29,9 +29,10 @@ constexpr const char* kUsage =
 // command.
 bool shows_help(const CLI::App& app, const std::vector<std::string>& words) {
   const CLI::App* level = &app;
+  std::string above;  // the names before this one's
   for (size_t i = 1; level->get_require_subcommand_min() > 0; ++i) {
     if (i == words.size()) {
-      std::fputs(level->help().c_str(), stdout);
+      std::fputs(level->help(above).c_str(), stdout);
       return true;
     }
     if (words[i].starts_with("-")) return false;
@@ -48,6 +49,7 @@ bool shows_help(const CLI::App& app, const std::vector<std::string>& words) {
       throw Error("there is no command " + words[i], {},
                   near.empty() ? "there are " + all : "did you mean " + near + "?");
     }
+    above += (above.empty() ? "" : " ") + level->get_name();
     level = next;
   }
   return false;
@@ -91,7 +93,7 @@ std::string hint_for_option(const CLI::App& app) {
 }
 
 int run(int argc, char** argv) {
-  CommandLine line{.app = CLI::App(kUsage), .words = {argv, argv + argc}, .action = {}};
+  CommandLine line{.app = CLI::App(kUsage, argv[0]), .words = {argv, argv + argc}, .action = {}};
   line.app.require_subcommand(1);
   line.app.set_version_flag("--version", INOCULUM_VERSION);
   const RunCommands runs(line);
