@@ -103,22 +103,6 @@ std::vector<NamedTensor> load_tensors(const fs::path& file) {
   return tensors;
 }
 
-TransformerConfig transformer_config_from_json(const Json& json, const fs::path& file) {
-  try {
-    if (!json.is_object()) throw Error("must be a JSON object", {.file = file.string()});
-    TransformerConfig c;
-    ConfigReader reader(json, file);
-    c.family = reader.need<std::string>("model_type");
-    c.initializer_range = reader.get("initializer_range", 0.02);
-    family(c.family).read(reader, c);
-    reader.finish();
-    c.check();
-    return c;
-  } catch (const Error& error) {
-    throw error.in_file(file.string());
-  }
-}
-
 Json transformer_config_to_json(const TransformerConfig& c, at::ScalarType dtype, const Tokenizer* tokenizer) {
   const Family& kin = family(c.family);
   Json json = {{"architectures", {kin.architecture}}, {"model_type", kin.model_type}, {"vocab_size", c.vocab_size}};

@@ -26,9 +26,7 @@ struct NamedTensor {
 void save_tensors(const fs::path& file, const std::vector<NamedTensor>& tensors);
 std::vector<NamedTensor> load_tensors(const fs::path& file);
 
-// `config.json` of a family that we know ("llama") → our configuration; a field that would change the
-// computation and is not supported is an Error naming it.
-TransformerConfig transformer_config_from_json(const Json& config, const fs::path& file);
+// As config.json of the configuration's family; families.h has the way back.
 Json transformer_config_to_json(const TransformerConfig& config, at::ScalarType dtype, const Tokenizer* tokenizer);
 
 // Weights that are in the file's own type on the CPU stay mapped: processes that load one model share its memory.

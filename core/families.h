@@ -5,6 +5,8 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,44 +25,75 @@ struct ParameterNames {
   std::string in_layer(size_t number, const std::string& module) const;
 };
 
-// Reads config.json field by field; whatever nobody asked for is refused in the end, so that nothing is ignored in silence.
+// Reads config.json field by field. null is as good as absent. A path names a field inside an
+// object by dots ("rope_scaling.factor"). What nobody asked for is passed over, or refused in the
+// end where it could change outputs.
 class ConfigReader {
  public:
   ConfigReader(const Json& json, fs::path file);
 
   template <class T>
-  T need(const std::string& key) {
-    if (!has(key)) throw Error("is missing", where(key));
-    return convert<T>(json_.at(key), key);
+  T need(const std::string& path) {
+    if (!has(path)) throw Error("is missing", where(path));
+    return convert<T>(*find(path), path);
   }
   template <class T>
-  T get(const std::string& key, T fallback) {  // null is as good as absent
-    return has(key) ? convert<T>(json_.at(key), key) : fallback;
+  T get(const std::string& path, T fallback) {
+    return has(path) ? convert<T>(*find(path), path) : fallback;
   }
-  bool has(const std::string& key);                          // there, and not null
-  bool written(const std::string& key) const { return json_.contains(key); }
-  void only(const std::string& key, const Json& allowed);    // refused with any other value
-  void ignore(const std::vector<std::string>& keys);         // says nothing about the model's outputs, or says it twice
-  // rope_theta, and rope_scaling or rope_parameters, which newer files have.
-  void rope(TransformerConfig& c, double default_theta, double partial = 1);
-  std::string activation(const std::string& key, const std::string& fallback);
-  void layer_types(TransformerConfig& c);                    // newer files name each layer's kind of attention
-  void finish();                                             // the rest is refused by name
+  // One thing that may stand under several names: they must agree.
+  template <class T>
+  T either(const std::vector<std::string>& paths, T fallback) {
+    std::string first;
+    for (const std::string& path : paths) {
+      if (!has(path)) continue;
+      const T value = convert<T>(*find(path), path);
+      if (!first.empty() && value != fallback) {
+        throw Error("is " + find(path)->dump() + ", and " + first + " is " + find(first)->dump(),
+                    where(path), "they are two names of one thing");
+      }
+      if (first.empty()) first = path;
+      fallback = value;
+    }
+    return fallback;
+  }
+  int64_t size(const std::string& path);  // at least 1
+  int64_t size(const std::string& path, int64_t fallback);
+  bool has(const std::string& path);                                          // there, and not null
+  bool written(const std::string& key) const { return json_.contains(key); }  // null is there too
+  void only(const std::string& path, const Json& allowed);  // refused with any other value
+  void ignore(const std::vector<std::string>& keys);  // of no effect on outputs in this family
 
-  Where where(const std::string& key) const { return {.file = file_.string(), .field = key}; }
+  std::string activation(const std::string& key, const std::string& fallback);
+  // Rotary positions: the base and the stretching, in rope_theta and rope_scaling, or in newer
+  // files in rope_parameters. `partial` is the share of a head that is turned; most families turn
+  // all.
+  void rope(TransformerConfig& c, double default_theta, std::optional<double> partial = {});
+  // The same where sliding layers have others, whose base may stand under more names.
+  void rope_by_layer_type(TransformerConfig& c, double default_theta,
+                          const std::vector<std::string>& local_names, double default_local);
+  void layer_types(TransformerConfig& c);     // newer files name each layer's kind of attention
+  void uniform_layers(TransformerConfig& c);  // the same where a family has one kind alone
+
+  // The keys that were passed over and should be told. Error for one that could change outputs.
+  std::vector<std::string> finish() const;
+
+  Where where(const std::string& path) const { return {.file = file_.string(), .field = path}; }
 
  private:
+  struct Rope {
+    double theta;
+    RopeScaling scaling;
+  };
+  const Json* find(const std::string& path) const;  // nullptr where it is absent or null
   template <class T>
-  T convert(const Json& value, const std::string& key) const {
-    try {
-      return value.get<T>();
-    } catch (const Json::exception&) {
-      throw Error("has the wrong type: " + value.dump(), where(key));
-    }
-  }
+  T convert(const Json& value, const std::string& path) const;
+  Rope rope(const std::vector<std::string>& objects, const std::vector<std::string>& theta_names,
+            double default_theta, int64_t max_position_embeddings);
+
   const Json& json_;
   fs::path file_;
-  std::vector<std::string> used_;
+  std::set<std::string> used_;
 };
 
 struct Family {
@@ -77,12 +110,24 @@ struct Family {
 const std::vector<std::string>& family_names();              // the model types that can be read
 const Family& family(const std::string& model_type);        // Error for one that is not known
 
-// Rope settings and activation as config.json has them.
-Json rope_parameters(const TransformerConfig& c);
+// config.json of a known family → our configuration. A field that could change the computation and
+// is not supported is an Error that names it; one of no known meaning is told on standard error.
+TransformerConfig transformer_config_from_json(const Json& config, const fs::path& file);
+
+// Rotary positions, by their newer names and by the older ones, and activation in config.json.
+double rotary_share(const TransformerConfig& c);  // of a head's dimensions
+void write_rope(const TransformerConfig& c, Json& json);
 std::string activation_name(const TransformerConfig& c);
 
-// The table's entries; the names of Llama's, which many share.
+// What Llama and its many relatives share: names of parameters, and all fields but for biases and
+// the reading of rotary positions. `context` is max_position_embeddings of files that do not say
+// it.
 const ParameterNames& llama_names();
-extern const Family kLlama, kMistral, kQwen2, kQwen3, kGpt2, kGptNeoX, kGemma2;
+void read_llama(ConfigReader& json, TransformerConfig& c, int64_t context);
+void write_llama(const TransformerConfig& c, Json& json);
+
+// The table's entries.
+extern const Family kLlama, kMistral, kQwen2, kQwen3, kGpt2, kGptNeoX, kGemma2, kGemma3, kOlmo2,
+    kOlmo3;
 
 }  // namespace inoculum

@@ -71,10 +71,18 @@ Transformer::Transformer(TransformerConfig config) : config_(std::move(config)) 
   const int64_t query = c.num_attention_heads * c.head_dim, key = c.num_key_value_heads * c.head_dim;
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
     Layer layer;
-    layer.attention_norm = norm(c.hidden_size, norm_bias);
-    layer.mlp_norm = norm(c.hidden_size, norm_bias);
-    if (c.output_norms) layer.attention_output_norm = norm(c.hidden_size, norm_bias), layer.mlp_output_norm = norm(c.hidden_size, norm_bias);
-    if (c.qk_norm) layer.q_norm = norm(c.head_dim, false), layer.k_norm = norm(c.head_dim, false);
+    if (c.input_norms) {
+      layer.attention_norm = norm(c.hidden_size, norm_bias);
+      layer.mlp_norm = norm(c.hidden_size, norm_bias);
+    }
+    if (c.output_norms) {
+      layer.attention_output_norm = norm(c.hidden_size, norm_bias);
+      layer.mlp_output_norm = norm(c.hidden_size, norm_bias);
+    }
+    if (c.qk_norm) {
+      layer.q_norm = norm(c.qk_norm_all_heads ? query : c.head_dim, false);
+      layer.k_norm = norm(c.qk_norm_all_heads ? key : c.head_dim, false);
+    }
     if (c.fused_qkv) {
       layer.qkv = linear(query + 2 * key, c.hidden_size, c.attention_bias);
     } else {
@@ -90,7 +98,10 @@ Transformer::Transformer(TransformerConfig config) : config_(std::move(config)) 
   }
   final_norm = norm(c.hidden_size, norm_bias);
   if (!c.tie_word_embeddings) head = linear(c.vocab_size, c.hidden_size, false);
-  make_rotary_tables(at::kCPU);
+  if (c.positions != "rotary") return;
+  rotary_ = rotary_of(c.rope_theta, c.rope_scaling);
+  if (c.rope_local_base_freq > 0)
+    local_rotary_ = rotary_of(c.rope_local_base_freq, c.rope_local_scaling);
 }
 
 Transformer::Transformer(TransformerConfig config, Random random) : Transformer(std::move(config)) {
@@ -104,13 +115,10 @@ Transformer::Transformer(TransformerConfig config, Random random) : Transformer(
 }
 
 // Frequencies in float32, step by step as transformers computes them: at far positions their rounding shows.
-void Transformer::make_rotary_tables(at::Device device) {
-  const TransformerConfig& c = config_;
-  if (c.positions != "rotary") return;
-  const RopeScaling& s = c.rope_scaling;
-  const int64_t dim = c.rotary_dim > 0 ? c.rotary_dim : c.head_dim;
+Transformer::Rotary Transformer::rotary_of(double theta, const RopeScaling& s) const {
+  const int64_t dim = config_.rotary_dim > 0 ? config_.rotary_dim : config_.head_dim;
   const Tensor exponent = at::arange(0, dim / 2, at::kFloat) * 2 / static_cast<double>(dim);
-  const Tensor wavelength = at::pow(at::scalar_tensor(c.rope_theta, at::kFloat), exponent);  // over 2π
+  const Tensor wavelength = at::pow(at::scalar_tensor(theta, at::kFloat), exponent);  // over 2π
   Tensor frequency = at::reciprocal(wavelength);
   double magnitude = 1;
   const double original = static_cast<double>(s.original_max_position_embeddings);
@@ -123,7 +131,10 @@ void Transformer::make_rotary_tables(at::Device device) {
     frequency = at::where(length > longest, frequency / s.factor, at::where(length < shortest, frequency, between));
   }
   if (s.type == "yarn") {
-    const auto dimension_of = [&](double turns) { return static_cast<double>(dim) * std::log(original / (turns * 2 * M_PI)) / (2 * std::log(c.rope_theta)); };
+    const auto dimension_of = [&](double turns) {
+      return static_cast<double>(dim) * std::log(original / (turns * 2 * M_PI)) /
+             (2 * std::log(theta));
+    };
     double low = dimension_of(s.beta_fast), high = dimension_of(s.beta_slow);
     if (s.truncate) low = std::floor(low), high = std::ceil(high);
     low = std::max(low, 0.0), high = std::min(high, static_cast<double>(dim - 1));
@@ -132,19 +143,19 @@ void Transformer::make_rotary_tables(at::Device device) {
     frequency = at::reciprocal(s.factor * wavelength) * (1 - kept) + frequency * kept;
     magnitude = s.attention_factor > 0 ? s.attention_factor : s.factor <= 1 ? 1 : 0.1 * std::log(s.factor) + 1;
   }
-  const Tensor angle = at::arange(c.max_position_embeddings, at::kFloat).unsqueeze(1) * frequency;
-  cosine_ = (angle.cos() * magnitude).to(device);
-  sine_ = (angle.sin() * magnitude).to(device);
+  return {frequency, magnitude};
 }
 
 void Transformer::to(at::Device device, at::ScalarType dtype) {
   for_each_parameter([&](const std::string&, Tensor& parameter) {
     parameter = parameter.detach().to(at::TensorOptions(device).dtype(dtype));
   });
-  make_rotary_tables(device);
+  for (Rotary* each : {&rotary_, &local_rotary_})
+    if (each->frequency.defined()) each->frequency = each->frequency.to(device);
 }
 
 Tensor Transformer::norm(const Norm& norm, const Tensor& x) const {
+  if (!norm.weight.defined()) return x;
   if (config_.norm == "layer") return at::layer_norm(x, {x.size(-1)}, norm.weight, norm.bias, config_.norm_eps);
   return rms_norm(x, norm.weight, config_.norm_eps, config_.norm_plus_one);
 }
@@ -165,28 +176,44 @@ Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, con
   Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
   if (c.embedding_scale != 1) x = x * at::scalar_tensor(c.embedding_scale, x.options());
   if (position_embedding.defined()) x = x + at::embedding(position_embedding, positions);
-  const auto heads = [&](const Tensor& t) { return t.view({batch, time, -1, c.head_dim}); };
-  const auto turned = [&](const Tensor& t) {
-    if (c.positions != "rotary") return t;
-    if (c.rotary_dim == 0) return rotary(t, cosine_, sine_, positions);
-    return at::cat({rotary(t.narrow(-1, 0, c.rotary_dim), cosine_, sine_, positions), t.narrow(-1, c.rotary_dim, c.head_dim - c.rotary_dim)}, -1);
+  // A norm sees rows as wide as it is: one head, or all.
+  const auto heads = [&](const Tensor& t, const Norm& each) {  // → [batch, time, head, head_dim]
+    const int64_t width = each.weight.defined() ? each.weight.size(0) : c.head_dim;
+    return norm(each, t.contiguous().view({batch, time, -1, width}))
+        .view({batch, time, -1, c.head_dim});
+  };
+  // Of each token's place, float [batch · time, rotary_dim / 2]. A table of all places that the
+  // configuration allows would take gigabytes where texts may be a million tokens long.
+  struct Angles {
+    Tensor cosine, sine;
+  };
+  const auto angles = [&](const Rotary& rotary) {
+    if (!rotary.frequency.defined()) return Angles();
+    const Tensor angle = positions.to(at::kFloat).reshape({-1, 1}) * rotary.frequency;
+    return Angles{angle.cos() * rotary.magnitude, angle.sin() * rotary.magnitude};
+  };
+  const Angles global = angles(rotary_), local = angles(local_rotary_);
+  const Tensor token = at::arange(batch * time, positions.options()).view({batch, time});
+  const auto turned = [&](const Tensor& t, size_t layer) {
+    const auto& [cosine, sine] = local.cosine.defined() && slides(layer) ? local : global;
+    if (!cosine.defined()) return t;
+    if (c.rotary_dim == 0) return rotary(t, cosine, sine, token);
+    const auto parts = t.split_with_sizes({c.rotary_dim, c.head_dim - c.rotary_dim}, -1);
+    return at::cat({rotary(parts[0], cosine, sine, token), parts[1]}, -1);
   };
   const int64_t query = c.num_attention_heads * c.head_dim, key = c.num_key_value_heads * c.head_dim;
   for (size_t i = 0; i < layers.size(); ++i) {
     const Layer& layer = layers[i];
     const Tensor h = norm(layer.attention_norm, x);
     const std::vector<Tensor> qkv = c.fused_qkv ? layer.qkv(h).split_with_sizes({query, key, key}, -1) : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
-    Tensor q = heads(qkv[0].contiguous()), k = heads(qkv[1].contiguous());
-    if (c.qk_norm) q = norm(layer.q_norm, q), k = norm(layer.k_norm, k);
-    Tensor attended = layer.o(attend(i, turned(q), turned(k), heads(qkv[2].contiguous())).reshape({batch, time, -1}));
-    if (c.output_norms) attended = norm(layer.attention_output_norm, attended);
-    if (c.parallel_residual) {
-      x = x + attended + mlp(layer, norm(layer.mlp_norm, x));
-      continue;
-    }
-    x = x + attended;
-    const Tensor inner = mlp(layer, norm(layer.mlp_norm, x));
-    x = x + (c.output_norms ? norm(layer.mlp_output_norm, inner) : inner);
+    const Tensor q = heads(qkv[0], layer.q_norm), k = heads(qkv[1], layer.k_norm),
+                 v = heads(qkv[2], {});
+    const Tensor mixed = attend(i, turned(q, i), turned(k, i), v).reshape({batch, time, -1});
+    const Tensor attended = norm(layer.attention_output_norm, layer.o(mixed));
+    const Tensor after = x + attended;
+    // In parallel both are given x.
+    const Tensor inner = mlp(layer, norm(layer.mlp_norm, c.parallel_residual ? x : after));
+    x = after + norm(layer.mlp_output_norm, inner);
   }
   return norm(final_norm, x);
 }
@@ -197,8 +224,13 @@ AttentionRule Transformer::attention_rule(size_t layer) const {
   rule.scale = c.scale_attn_weights ? 1 / std::sqrt(c.query_pre_attn_scalar > 0 ? c.query_pre_attn_scalar : static_cast<double>(c.head_dim)) : 1;
   if (c.scale_attn_by_inverse_layer_idx) rule.scale /= static_cast<double>(layer + 1);
   rule.softcap = c.attn_logit_softcapping;
-  if (c.layer_types.empty() || c.layer_types[layer] == "sliding_attention") rule.window = c.sliding_window;
+  if (slides(layer)) rule.window = c.sliding_window;
   return rule;
+}
+
+bool Transformer::slides(size_t layer) const {
+  if (config_.layer_types.empty()) return config_.sliding_window > 0;
+  return config_.layer_types[layer] == "sliding_attention";
 }
 
 Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths) const {

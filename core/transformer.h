@@ -54,9 +54,10 @@ struct Norm {
 };
 
 struct Layer {
+  // Those that the family has not are undefined.
   Norm attention_norm, mlp_norm;                // before each
-  Norm attention_output_norm, mlp_output_norm;  // behind each, before it is added; undefined where output_norms is not set
-  Norm q_norm, k_norm;                          // undefined where qk_norm is not set
+  Norm attention_output_norm, mlp_output_norm;  // behind each, before it is added
+  Norm q_norm, k_norm;                          // of a head, or of all heads at once
   Linear qkv;                                   // queries, keys, values: this one, or the three
   Linear q, k, v, o;
   Linear gate, up, down;  // `gate` has no weight in a plain MLP
@@ -116,11 +117,19 @@ class Transformer {
   Tensor norm(const Norm& norm, const Tensor& x) const;
   Tensor mlp(const Layer& layer, const Tensor& x) const;
   AttentionRule attention_rule(size_t layer) const;
+  bool slides(size_t layer) const;
   Tensor blocks(const Tensor& input_ids, const Tensor& positions, const Attend& attend) const;
 
+  // Rotary positions of the layers of one kind.
+  struct Rotary {
+    Tensor frequency;      // float [rotary_dim / 2]
+    double magnitude = 1;  // of cosine and sine
+  };
+  Rotary rotary_of(double theta, const RopeScaling& scaling) const;
+
   TransformerConfig config_;
-  Tensor cosine_, sine_;  // float [position, rotary_dim / 2]
-  void make_rotary_tables(at::Device device);
+  Rotary rotary_;
+  Rotary local_rotary_;  // of sliding layers; undefined where theirs is the same
 };
 
 }  // namespace inoculum

@@ -1,5 +1,7 @@
 #include "core/transformer_config.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/families.h"
 
@@ -34,6 +36,10 @@ void TransformerConfig::fields(Fields& f) {
   f.value("rope_theta", rope_theta, "base of the rotary wavelengths", at_least(1));
   f.value("rotary_dim", rotary_dim, "dimensions of a head that are turned; 0: all", at_least(0));
   f.group("rope_scaling", rope_scaling, "how rotary positions are stretched to a longer context");
+  f.value("rope_local_base_freq", rope_local_base_freq, "rope_theta of sliding layers; 0: the same",
+          at_least(0));
+  f.group("rope_local_scaling", rope_local_scaling,
+          "rope_scaling of sliding layers with a base of their own");
   f.value("sliding_window", sliding_window, "tokens that a sliding layer looks back on, itself included; 0: all", at_least(0));
   f.value("layer_types", layer_types, "full_attention or sliding_attention for each layer; empty: all slide where there is a window");
   f.value("query_pre_attn_scalar", query_pre_attn_scalar, "scores are scaled by its inverse root; 0: head_dim", at_least(0));
@@ -45,7 +51,10 @@ void TransformerConfig::fields(Fields& f) {
   f.value("hidden_act", hidden_act, "silu | gelu | gelu_tanh | relu", one_of({"silu", "gelu", "gelu_tanh", "relu"}));
   f.value("gated_mlp", gated_mlp, "down(act(gate x) * up x) rather than down(act(up x))");
   f.value("qk_norm", qk_norm, "an RMS norm on each head's query and key");
-  f.value("output_norms", output_norms, "norms behind attention and MLP too");
+  f.value("qk_norm_all_heads", qk_norm_all_heads,
+          "or one on all heads' queries at once, and one on their keys");
+  f.value("input_norms", input_norms, "norms before attention and MLP");
+  f.value("output_norms", output_norms, "norms behind attention and MLP");
   f.value("parallel_residual", parallel_residual, "attention and MLP side by side");
   f.value("fused_qkv", fused_qkv, "one projection to queries, keys and values");
   f.value("tie_word_embeddings", tie_word_embeddings, "the output head is the embedding");
@@ -67,6 +76,17 @@ void TransformerConfig::check() const {
   if (rotary_dim < 0 || rotary_dim > head_dim) fault("rotary_dim", "must be from 0 to head_dim (" + std::to_string(head_dim) + ")");
   if (!layer_types.empty() && static_cast<int64_t>(layer_types.size()) != num_hidden_layers)
     fault("layer_types", "names " + std::to_string(layer_types.size()) + " layers, and there are " + std::to_string(num_hidden_layers));
+  if (sliding_window < 0)
+    fault("sliding_window", "must be at least 0, not " + std::to_string(sliding_window));
+  const auto slides = [](const std::string& type) { return type == "sliding_attention"; };
+  if (sliding_window == 0 && std::any_of(layer_types.begin(), layer_types.end(), slides))
+    fault("layer_types", "names sliding_attention, and there is no sliding_window");
+  if (positions == "rotary" && rope_theta < 1) fault("rope_theta", "must be at least 1");
+  if (rope_local_base_freq != 0 && rope_local_base_freq < 1)
+    fault("rope_local_base_freq", "must be at least 1");
+  if (rope_scaling.factor <= 0) fault("rope_scaling.factor", "must be above 0");
+  if (rope_local_scaling.factor <= 0) fault("rope_local_scaling.factor", "must be above 0");
+  if (norm_eps < 0) fault("norm_eps", "must be at least 0");
   const ParameterNames& names = inoculum::family(family).names;
   const auto has = [&](const char* field, bool wanted, const std::string& name) {
     if (wanted == name.empty()) fault(field, wanted ? "is not of the family " + family : "belongs to the family " + family);
@@ -74,6 +94,7 @@ void TransformerConfig::check() const {
   has("positions", positions == "learned", names.position_embedding);
   has("fused_qkv", fused_qkv, names.qkv);
   has("qk_norm", qk_norm, names.q_norm);
+  has("input_norms", input_norms, names.attention_norm);
   has("output_norms", output_norms, names.attention_output_norm);
   has("gated_mlp", gated_mlp, names.gate);
 }

@@ -37,6 +37,8 @@ struct TransformerConfig {
   double rope_theta = 10000;
   int64_t rotary_dim = 0;              // of a head's first dimensions that are turned; 0: all
   RopeScaling rope_scaling;
+  double rope_local_base_freq = 0;     // rope_theta of sliding layers; 0: the same
+  RopeScaling rope_local_scaling;      // rope_scaling of sliding layers with a base of their own
   int64_t sliding_window = 0;          // tokens that a sliding layer sees, itself included; 0: all
   std::vector<std::string> layer_types;  // full_attention | sliding_attention for each layer; empty: all slide where there is a window
   double query_pre_attn_scalar = 0;    // scores are scaled by its inverse root; 0: head_dim
@@ -46,7 +48,9 @@ struct TransformerConfig {
   double final_logit_softcapping = 0;
   double embedding_scale = 1;
   bool qk_norm = false;                // an RMS norm on each head's query and key
-  bool output_norms = false;           // norms on what attention and MLP give too
+  bool qk_norm_all_heads = false;      // or one on all heads' queries at once, one on keys
+  bool input_norms = true;             // norms on what attention and MLP are given
+  bool output_norms = false;           // norms on what they give
   bool parallel_residual = false;      // MLP beside attention, both on x
   bool fused_qkv = false;              // one projection to queries, keys and values
   std::string hidden_act = "silu";

@@ -1,6 +1,7 @@
 """Small random models of every family, with what transformers and PEFT make of them.
 
     python tests/families.py tests/golden/families 3      # the committed goldens: three of each family
+    python tests/families.py /tmp/some 3 olmo2 olmo3      # of these families alone
     python tests/families.py /tmp/many 50                 # for a live comparison (tests/parity.sh does this)
     python tests/families.py --merged build/inoculum      # what `inoculum model merge` makes of the committed ones, in transformers
 
@@ -22,10 +23,12 @@ from safetensors.torch import load_file, save_file
 
 ACTIVATIONS = ["silu", "gelu", "gelu_pytorch_tanh", "relu"]
 CONTEXT = 128
+KINDS = ["default", "linear", "dynamic", "llama3", "yarn"]
+MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 
 
-def rope(choice, theta=None, partial=None):
-    kind = choice(["default", "linear", "dynamic", "llama3", "yarn"])
+def rope(choice, theta=None, partial=None, kinds=KINDS):
+    kind = choice(kinds)
     out = {"rope_type": kind, "rope_theta": theta or choice([10000.0, 500000.0, 1000.0])}
     if kind != "default":
         out["factor"] = choice([2.0, 4.0, 8.0])
@@ -38,6 +41,16 @@ def rope(choice, theta=None, partial=None):
     if partial:
         out["partial_rotary_factor"] = partial
     return out
+
+
+def by_layer_type(choice):
+    """Most often as published: sliding layers turn by the default, some with another base."""
+    full = rope(choice, kinds=KINDS + ["yarn", "yarn"])
+    sliding = {"rope_type": "default", "rope_theta": choice([full["rope_theta"], 100.0])}
+    sliding = choice([sliding, sliding, sliding, rope(choice)])
+    for each in (full, sliding):
+        each.pop("truncate", None)  # transformers does not look for it there
+    return {"full_attention": full, "sliding_attention": sliding}
 
 
 def config_of(family, seed):
@@ -61,7 +74,24 @@ def config_of(family, seed):
         return transformers.Gemma2Config(head_dim=choice([4, 8, 10]), hidden_activation=choice(["gelu_pytorch_tanh", "silu"]), query_pre_attn_scalar=choice([4, 10, 16]),
                                          attn_logit_softcapping=choice([None, 2.0, 50.0]), final_logit_softcapping=choice([None, 3.0, 30.0]),
                                          sliding_window=window or 4096, attention_bias=choice([False, True]), **common)
+    if family == "gemma3":
+        window = choice([7, 7, 200])
+        common.update(rope_parameters=by_layer_type(choice))
+        common.update(hidden_activation=choice(["gelu_pytorch_tanh", "silu"]),
+                      query_pre_attn_scalar=choice([4, 10, 16]),
+                      final_logit_softcapping=choice([None, None, 3.0]))
+        return transformers.Gemma3TextConfig(head_dim=choice([4, 8, 10]), sliding_window=window,
+                                             sliding_window_pattern=choice([2, 3, 2, 3, 6]),
+                                             attention_bias=choice([False, True]), **common)
     common.update(hidden_act=choice(ACTIVATIONS))
+    if family.startswith("olmo"):
+        common.update(attention_bias=choice([True, False]), **choice([{}, {"head_dim": 6}]))
+        if family == "olmo2":
+            return transformers.Olmo2Config(**common)
+        types = choice([None, MIXED])  # every fourth is full where nothing is said
+        common.update(rope_parameters=by_layer_type(choice), layer_types=types,
+                      num_hidden_layers=3 if types else 4)
+        return transformers.Olmo3Config(sliding_window=choice([7, 7, 200]), **common)
     if family == "llama":
         return transformers.LlamaConfig(head_dim=choice([None, 4, 6, 8]), attention_bias=choice([True, False]), mlp_bias=choice([True, False]), **common)
     if family == "mistral":
@@ -72,7 +102,8 @@ def config_of(family, seed):
     return transformers.Qwen3Config(head_dim=choice([4, 8, 10]), attention_bias=choice([True, False]), **sliding, **common)
 
 
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "gemma2"]
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "gemma2", "gemma3", "olmo2",
+            "olmo3"]
 ATTENTION = {"gpt2": ["attn.c_attn"], "gpt_neox": ["query_key_value"]}
 MLP = {"gpt2": ["c_fc", "mlp.c_proj"], "gpt_neox": ["dense_h_to_4h"]}
 
@@ -81,7 +112,19 @@ def write_as_older(folder):
     """config.json as older releases of transformers wrote it: rope_theta and rope_scaling at the top level."""
     file = folder / "config.json"
     config = json.loads(file.read_text())
-    if parameters := config.pop("rope_parameters", None):
+    parameters = config.pop("rope_parameters", None)
+    if parameters and "full_attention" in parameters:
+        sliding = parameters["sliding_attention"]
+        parameters = parameters["full_attention"]
+        gemma = config["model_type"] == "gemma3_text"
+        other = sliding["rope_theta"] != parameters["rope_theta"]
+        if sliding["rope_type"] != "default" or not gemma and other:
+            return  # what older releases could not say
+        if gemma:
+            config["rope_local_base_freq"] = sliding["rope_theta"]
+            config["sliding_window_pattern"] = config.pop("_sliding_window_pattern")
+            config.pop("layer_types")
+    if parameters:
         partial = parameters.pop("partial_rotary_factor", None)
         theta, kind = parameters.pop("rope_theta"), parameters.pop("rope_type")
         neox = config["model_type"] == "gpt_neox"
@@ -89,6 +132,35 @@ def write_as_older(folder):
         if neox:
             config["rotary_pct"] = partial
         config["rope_scaling"] = None if kind == "default" else {"type": kind, **parameters}
+    file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+GENERIC = {"torch_dtype": "bfloat16", "_num_labels": 2, "torchscript": False, "pruned_heads": {},
+           "tie_encoder_decoder": False, "is_decoder": False, "cross_attention_hidden_size": None,
+           "do_sample": True, "temperature": 0.7, "max_length": 20, "bad_words_ids": None,
+           "output_scores": False, "tokenizer_class": "PreTrainedTokenizerFast",
+           "_name_or_path": "somewhere"}
+UNSLOTH = {"unsloth_fixed": True, "unsloth_version": "2025.1"}
+NANOTRON = {"is_llama_config": True, "rope_interleaved": False,
+            "transformers.js_config": {"dtype": "q4", "kv_cache_dtype": {"q4f16": "float16"}}}
+OTHER = {"quantization_config": None, "pretraining_tp": 2, "use_flash_attention_2": True,
+         "use_mrope": False, "clip_qkv": None}
+
+
+def write_as_published(folder, choice):
+    """What published files hold beside the model: generic settings, marks of tools, nulls, and
+    older names beside newer ones."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    for more in ([{}, GENERIC], [{}, UNSLOTH, NANOTRON], [{}, OTHER]):
+        config.update(choice(more))
+    twice = choice([True, False])
+    if twice and "rotary_pct" in config:
+        config["partial_rotary_factor"] = config["rotary_pct"]
+        config["rope_theta"] = config["rotary_emb_base"]
+    if twice and (parameters := config.get("rope_parameters")):
+        config["rope_scaling"] = parameters.get("full_attention", parameters)
+        config["rope_theta"] = config["rope_scaling"]["rope_theta"]
     file.write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -144,6 +216,7 @@ def make(folder, family, seed):
     model.save_pretrained(folder, max_shard_size=choice(["5GB", "8KB"]))
     if choice([True, False]):
         write_as_older(folder)
+    write_as_published(folder, random.Random(f"{family} {seed} published").choice)
     ids = smooth_ids(model)
     exact, logits, loss, rounding = exactly(model, ids)
     out = {"input_ids": ids, "logits": logits, "loss": loss[None], "rounding": rounding}
@@ -201,7 +274,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "--merged":
         check_merged(sys.argv[2])
         sys.exit()
-    for name in FAMILIES:
+    for name in sys.argv[3:] or FAMILIES:
         for number in range(int(sys.argv[2])):
             target = pathlib.Path(sys.argv[1]) / f"{name}_{number}"
             target.mkdir(parents=True)

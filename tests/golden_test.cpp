@@ -1,6 +1,7 @@
 // Against transformers, PEFT, torch's AdamW (tests/golden/make_goldens.py).
 #include <cstdlib>
 #include <map>
+#include <thread>
 
 #include "core/checkpoint.h"
 #include "core/kernels.h"
@@ -162,7 +163,41 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
     merge_lora(model);
     CHECK(relative_error(model.logits(model.hidden(adapted_ids)), want.at("logits")) < 1e-4);
   }
-  CHECK(models >= 21);
+  CHECK(models >= 30);
+}
+
+TEST_CASE("positions cost memory by the text at hand, not by the longest that is allowed",
+          "[golden]") {
+  const at::NoGradGuard no_grad;
+  for (const std::string name : {"llama_0", "gpt_neox_0", "gemma3_0"}) {
+    INFO(name);
+    const fs::path folder = fs::path("tests/golden/families") / name;
+    const Transformer model = load_model(folder, at::kFloat, at::kCPU);
+    TransformerConfig longer = model.config();
+    longer.rope_scaling = longer.rope_local_scaling =
+        RopeScaling();  // which may look at the longest
+    Transformer short_one(longer, Random(1, "weights"));
+    longer.max_position_embeddings = int64_t{1} << 50;
+    Transformer long_one(longer, Random(1, "weights"));
+    const Tensor ids = at::arange(3, 36).view({1, 33});
+    const Tensor alone = short_one.hidden(ids);
+    CHECK(at::equal(long_one.hidden(ids), alone));
+    // Several threads at once, of other lengths each, on the same model.
+    std::vector<int> equal(4);
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < equal.size(); ++i)
+      threads.emplace_back([&, i] {
+        const at::NoGradGuard guard;
+        const auto length = static_cast<int64_t>(8 * i + 9);
+        equal[i] = 1;
+        for (int repeat = 0; repeat < 20; ++repeat) {
+          const Tensor part = long_one.hidden(ids.narrow(1, 0, length));
+          equal[i] &= at::allclose(part, alone.narrow(1, 0, length), 1e-4, 1e-5);
+        }
+      });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(equal == std::vector<int>(4, 1));
+  }
 }
 
 TEST_CASE("Muon's steps are those of torch.optim.Muon", "[golden]") {

@@ -23,42 +23,42 @@ const Family kGemma2 = {
     .names = names(),
     .read =
         [](ConfigReader& json, TransformerConfig& c) {
-          c.vocab_size = json.need<int64_t>("vocab_size");
-          c.hidden_size = json.need<int64_t>("hidden_size");
-          c.intermediate_size = json.need<int64_t>("intermediate_size");
-          c.num_hidden_layers = json.need<int64_t>("num_hidden_layers");
-          c.num_attention_heads = json.need<int64_t>("num_attention_heads");
-          c.num_key_value_heads = json.get<int64_t>("num_key_value_heads", 4);
-          c.head_dim = json.get<int64_t>("head_dim", 256);
-          c.max_position_embeddings = json.get<int64_t>("max_position_embeddings", 8192);
-          c.norm_eps = json.get("rms_norm_eps", 1e-6);
+          read_llama(json, c, 8192);
+          c.num_key_value_heads = json.size("num_key_value_heads", 4);
+          c.head_dim = json.size("head_dim", 256);
           c.tie_word_embeddings = json.get("tie_word_embeddings", true);
           // Older files have hidden_act too, which transformers does not look at.
           c.hidden_act = json.activation("hidden_activation", "gelu_pytorch_tanh");
           c.attention_bias = c.attention_output_bias = json.get("attention_bias", false);
-          c.query_pre_attn_scalar = static_cast<double>(json.get<int64_t>("query_pre_attn_scalar", 256));
+          c.query_pre_attn_scalar = json.get("query_pre_attn_scalar", 256.0);
           c.attn_logit_softcapping = json.written("attn_logit_softcapping") ? json.get("attn_logit_softcapping", 0.0) : 50;
           c.final_logit_softcapping = json.written("final_logit_softcapping") ? json.get("final_logit_softcapping", 0.0) : 30;
-          json.ignore({"attn_logit_softcapping", "final_logit_softcapping", "hidden_act", "cache_implementation"});
-          c.sliding_window = json.get<int64_t>("sliding_window", 4096);
+          json.ignore({"attn_logit_softcapping", "final_logit_softcapping"});
+          c.sliding_window = json.size("sliding_window", 4096);
           json.layer_types(c);
           if (c.layer_types.empty())
-            for (int64_t i = 0; i < c.num_hidden_layers; ++i) c.layer_types.push_back(i % 2 == 0 ? "sliding_attention" : "full_attention");
+            for (int64_t i = 0; i < c.num_hidden_layers; ++i)
+              c.layer_types.push_back(i % 2 == 0 ? "sliding_attention" : "full_attention");
           json.rope(c, 10000);
-          json.only("use_bidirectional_attention", false);
           c.norm_plus_one = c.output_norms = true;
           c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
         },
     .write =
         [](const TransformerConfig& c, Json& json) {
-          kLlama.write(c, json);
-          json.erase("mlp_bias");
-          json.update({{"hidden_activation", activation_name(c)},
-                       {"query_pre_attn_scalar", static_cast<int64_t>(c.query_pre_attn_scalar)},  // transformers takes a whole number alone
-                       {"attn_logit_softcapping", c.attn_logit_softcapping > 0 ? Json(c.attn_logit_softcapping) : Json()},
-                       {"final_logit_softcapping", c.final_logit_softcapping > 0 ? Json(c.final_logit_softcapping) : Json()},
-                       {"sliding_window", c.sliding_window},
-                       {"layer_types", c.layer_types}});
+          write_llama(c, json);
+          const auto scalar =
+              static_cast<int64_t>(c.query_pre_attn_scalar);  // a whole one is written as such
+          const bool whole = static_cast<double>(scalar) == c.query_pre_attn_scalar;
+          json.update(
+              {{"attention_bias", c.attention_bias},
+               {"hidden_activation", activation_name(c)},
+               {"query_pre_attn_scalar", whole ? Json(scalar) : Json(c.query_pre_attn_scalar)},
+               {"attn_logit_softcapping",
+                c.attn_logit_softcapping > 0 ? Json(c.attn_logit_softcapping) : Json()},
+               {"final_logit_softcapping",
+                c.final_logit_softcapping > 0 ? Json(c.final_logit_softcapping) : Json()},
+               {"sliding_window", c.sliding_window},
+               {"layer_types", c.layer_types}});
         }};
 
 }  // namespace inoculum

@@ -22,20 +22,29 @@ const Family kGpt2 = {
     .buffers = {".attn.bias", ".attn.masked_bias"},
     .read =
         [](ConfigReader& json, TransformerConfig& c) {
-          c.vocab_size = json.need<int64_t>("vocab_size");
-          c.hidden_size = json.get<int64_t>("n_embd", 768);
-          c.intermediate_size = json.get<int64_t>("n_inner", 4 * c.hidden_size);
-          c.num_hidden_layers = json.get<int64_t>("n_layer", 12);
-          c.num_attention_heads = c.num_key_value_heads = json.get<int64_t>("n_head", 12);
+          const auto size = [&](const std::string& name, const std::string& other,
+                                int64_t fallback) {
+            const auto value = json.either<int64_t>({name, other}, fallback);
+            if (value < 1)
+              throw Error("must be at least 1", json.where(json.has(name) ? name : other));
+            return value;
+          };
+          c.vocab_size = json.size("vocab_size");
+          c.hidden_size = size("n_embd", "hidden_size", 768);
+          c.intermediate_size = json.size("n_inner", 4 * c.hidden_size);
+          c.num_hidden_layers = size("n_layer", "num_hidden_layers", 12);
+          c.num_attention_heads = c.num_key_value_heads = size("n_head", "num_attention_heads", 12);
           c.head_dim = c.hidden_size / c.num_attention_heads;
-          c.max_position_embeddings = json.get<int64_t>("n_positions", 1024);
+          c.max_position_embeddings = size("n_positions", "max_position_embeddings", 1024);
           c.norm_eps = json.get("layer_norm_epsilon", 1e-5);
           c.hidden_act = json.activation("activation_function", "gelu_new");
           c.tie_word_embeddings = json.get("tie_word_embeddings", true);
           c.scale_attn_weights = json.get("scale_attn_weights", true);
           c.scale_attn_by_inverse_layer_idx = json.get("scale_attn_by_inverse_layer_idx", false);
-          // n_ctx repeats n_positions; upcasting decides the rounding of half types alone; summaries are of other heads.
-          json.ignore({"n_ctx", "reorder_and_upcast_attn", "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout"});
+          // n_ctx repeats n_positions; upcasting decides the rounding of half types alone;
+          // summaries are of other heads.
+          json.ignore({"n_ctx", "reorder_and_upcast_attn", "summary_type", "summary_use_proj",
+                       "summary_activation", "summary_proj_to_labels"});
           c.norm = "layer", c.positions = "learned", c.gated_mlp = false, c.fused_qkv = true;
           c.attention_bias = c.attention_output_bias = c.mlp_bias = true;
         },

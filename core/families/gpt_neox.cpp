@@ -20,20 +20,19 @@ const Family kGptNeoX = {
     .buffers = {".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"},
     .read =
         [](ConfigReader& json, TransformerConfig& c) {
-          c.vocab_size = json.need<int64_t>("vocab_size");
-          c.hidden_size = json.need<int64_t>("hidden_size");
-          c.intermediate_size = json.need<int64_t>("intermediate_size");
-          c.num_hidden_layers = json.need<int64_t>("num_hidden_layers");
-          c.num_attention_heads = c.num_key_value_heads = json.need<int64_t>("num_attention_heads");
+          c.vocab_size = json.size("vocab_size");
+          c.hidden_size = json.size("hidden_size");
+          c.intermediate_size = json.size("intermediate_size");
+          c.num_hidden_layers = json.size("num_hidden_layers");
+          c.num_attention_heads = c.num_key_value_heads = json.size("num_attention_heads");
           c.head_dim = c.hidden_size / c.num_attention_heads;
-          c.max_position_embeddings = json.get<int64_t>("max_position_embeddings", 2048);
+          c.max_position_embeddings = json.size("max_position_embeddings", 2048);
           c.norm_eps = json.get("layer_norm_eps", 1e-5);
           c.hidden_act = json.activation("hidden_act", "gelu");
           c.tie_word_embeddings = json.get("tie_word_embeddings", false);
           c.parallel_residual = json.get("use_parallel_residual", true);
           c.attention_bias = c.attention_output_bias = json.get("attention_bias", true);
-          json.rope(c, json.get("rotary_emb_base", 10000.0), json.get("rotary_pct", 0.25));
-          json.only("is_decoder", false);
+          json.rope(c, 10000, 0.25);
           c.norm = "layer", c.gated_mlp = false, c.fused_qkv = true, c.mlp_bias = true;
         },
     .write =
@@ -48,8 +47,8 @@ const Family kGptNeoX = {
                        {"use_parallel_residual", c.parallel_residual},
                        {"attention_bias", c.attention_bias},
                        {"rotary_emb_base", c.rope_theta},
-                       {"rotary_pct", c.rotary_dim == 0 ? 1.0 : static_cast<double>(c.rotary_dim) / static_cast<double>(c.head_dim)},
-                       {"rope_parameters", rope_parameters(c)}});
+                       {"rotary_pct", rotary_share(c)}});
+          write_rope(c, json);
         }};
 
 }  // namespace inoculum
