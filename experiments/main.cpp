@@ -69,10 +69,11 @@ std::string is_number_within(const std::string& text, bool whole) {
 void check_numbers(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     const std::string type = option->get_type_name();
-    if (type.starts_with("FLOAT") || type.starts_with("INT"))
-      option->check([whole = type.starts_with("INT")](const std::string& text) {
-        return is_number_within(text, whole);
-      });
+    if (!type.starts_with("FLOAT") && !type.starts_with("INT")) continue;
+    const bool whole = type.starts_with("INT");
+    // What transforms comes before what checks a range; this changes nothing.
+    const auto check = [whole](std::string& text) { return is_number_within(text, whole); };
+    option->transform(CLI::Validator(check, ""));
   }
   for (CLI::App* command : app.get_subcommands(nullptr)) check_numbers(*command);
 }
