@@ -88,17 +88,26 @@ namespace {
 // The template that a folder holds, and the file that it stands in; nothing where there is none.
 std::optional<std::pair<std::string, fs::path>> own_template(const fs::path& folder) {
   if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) return std::pair(read_file(file), file);
-  const fs::path file = folder / "tokenizer_config.json";
-  if (!fs::exists(file)) return std::nullopt;
-  const Json config = read_json(file);
-  if (!config.is_object() || !config.contains("chat_template") || config["chat_template"].is_null()) return std::nullopt;
-  const Json& value = config["chat_template"];
-  if (value.is_string()) return std::pair(value.get<std::string>(), file);
-  // Several, by name: the one for plain chats.
-  if (value.is_array())
-    for (const Json& each : value)
-      if (each.is_object() && each.value("name", "") == "default" && each.contains("template") && each["template"].is_string()) return std::pair(each["template"].get<std::string>(), file);
-  throw Error("must be a text, or a list with one named \"default\"", {.file = file.string(), .field = "chat_template"}, "set chat_template in your configuration, such as chatml");
+  for (const std::string name : {"tokenizer_config.json", "chat_template.json"}) {
+    const fs::path file = folder / name;
+    if (!fs::exists(file)) continue;
+    const Json config = read_json(file);
+    if (!config.is_object() || !config.contains("chat_template") ||
+        config["chat_template"].is_null())
+      continue;
+    const Json& value = config["chat_template"];
+    if (value.is_string()) return std::pair(value.get<std::string>(), file);
+    // Several, by name: the one for plain chats.
+    if (value.is_array())
+      for (const Json& each : value)
+        if (each.is_object() && each.value("name", "") == "default" && each.contains("template") &&
+            each["template"].is_string())
+          return std::pair(each["template"].get<std::string>(), file);
+    throw Error("must be a text, or a list with one named \"default\"",
+                {.file = file.string(), .field = "chat_template"},
+                "set chat_template in your configuration, such as chatml");
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -210,6 +219,32 @@ std::vector<int32_t> Chat::encode_prompt(const Conversation& conversation) const
   }
   if (conversation.empty() || conversation.back().role != "user") throw Error("a prompt must end with the user's turn", {.field = "messages"});
   return tokenizer_.encode(format().render(conversation, true));
+}
+
+std::string Chat::end_of_turn() const {
+  if (native_) return kEnd;
+  if (!format_) return "";
+  const std::string answer = "An answer.";
+  try {
+    std::string text = format_->render(
+        {{.role = "user", .content = "A question?"}, {.role = "assistant", .content = answer}},
+        false);
+    const size_t at = text.rfind(answer);
+    if (at == std::string::npos) return "";
+    text.erase(0, at + answer.size());
+    // Up to the first special token, or that token where there is nothing before it.
+    const auto ids = tokenizer_.encode(text);
+    const auto special = std::find_if(ids.begin(), ids.end(), [&](int32_t id) {
+      return tokenizer_.decode({&id, 1}).empty() && !tokenizer_.piece(id).empty();
+    });
+    std::string end = tokenizer_.decode(std::span(ids.begin(), special));
+    constexpr std::string_view white = " \t\r\n";
+    end.erase(0, std::min(end.size(), end.find_first_not_of(white)));
+    end.resize(end.find_last_not_of(white) + 1);
+    return end.empty() && special != ids.end() ? tokenizer_.piece(*special) : end;
+  } catch (const Error&) {  // such a chat is refused where it is given
+    return "";
+  }
 }
 
 }  // namespace inoculum

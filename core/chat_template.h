@@ -38,8 +38,9 @@ struct ChatChoice {
 
 class Chat {
  public:
-  // The template in the model's folder (chat_template.jinja, or in tokenizer_config.json), or the named one: chatml, llama3, … A model
-  // without a template has none to render a chat with, which is an Error as soon as one is asked for.
+  // The template in the model's folder (chat_template.jinja, or in tokenizer_config.json or
+  // chat_template.json), or the named one: chatml, llama3, … A model without a template has none to
+  // render a chat with, which is an Error as soon as one is asked for.
   Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice& choice = {});
 
   // A whole conversation as it is trained on. The rendered text is made into tokens at once, and begins and ends as the template
@@ -48,6 +49,10 @@ class Chat {
   Encoded encode(const Conversation& conversation) const;
   // A conversation that ends with the user's turn, up to the point where the Assistant speaks.
   std::vector<int32_t> encode_prompt(const Conversation& conversation) const;
+  // With which the template ends an answer, beside the tokenizer's own ends: a token such as
+  // "<|im_end|>", or the text of one that the tokenizer lacks; "" where the template writes nothing
+  // there but white space.
+  std::string end_of_turn() const;
 
  private:
   const ChatFormat& format() const;

@@ -1,9 +1,11 @@
 #include "core/checkpoint.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <set>
 
+#include "core/adapter_config.h"
 #include "core/error.h"
 #include "core/families.h"
 #include "core/kernels.h"
@@ -14,6 +16,9 @@ namespace {
 
 const std::vector<std::pair<std::string, at::ScalarType>> kTypes = {
     {"F32", at::kFloat}, {"BF16", at::kBFloat16}, {"F16", at::kHalf}, {"F64", at::kDouble}, {"I64", at::kLong}};
+
+const std::string kNotQuantised =
+    "weights may be F32, BF16 or F16; quantised weights are not supported";
 
 std::string type_name(at::ScalarType type) {
   for (const auto& [name, known] : kTypes)
@@ -27,8 +32,8 @@ Tensor view(const std::shared_ptr<const Safetensors>& file, const std::string& n
   for (const auto& [type, scalar] : kTypes)
     if (type == source.dtype)
       return at::from_blob(const_cast<std::byte*>(source.data.data()), source.shape, [file](void*) {}, at::TensorOptions(scalar));
-  throw Error("tensor \"" + name + "\" has the unsupported type " + source.dtype, {.file = file->path().string()},
-              "weights may be F32, BF16 or F16; quantised weights are not supported");
+  throw Error("tensor \"" + name + "\" has the unsupported type " + source.dtype,
+              {.file = file->path().string()}, kNotQuantised);
 }
 
 // The rows of a fused projection from [head, (q, k, v), head_dim] to [(q, k, v), head, head_dim], or back.
@@ -36,21 +41,6 @@ Tensor reorder_qkv(const Tensor& rows, int64_t heads, bool to_ours) {
   std::vector<int64_t> shape = {to_ours ? heads : 3, to_ours ? 3 : heads, rows.size(0) / (3 * heads)};
   if (rows.dim() > 1) shape.push_back(rows.size(1));
   return rows.reshape(shape).transpose(0, 1).reshape(rows.sizes());
-}
-
-template <class T>
-T get(const Json& json, const std::string& key, const fs::path& file) {
-  if (!json.contains(key)) throw Error("is missing", {.file = file.string(), .field = key});
-  try {
-    return json.at(key).get<T>();
-  } catch (const Json::exception&) {
-    throw Error("has the wrong type: " + json.at(key).dump(), {.file = file.string(), .field = key});
-  }
-}
-
-template <class T>
-T get_or(const Json& json, const std::string& key, T fallback, const fs::path& file) {
-  return json.contains(key) && !json.at(key).is_null() ? get<T>(json, key, file) : fallback;
 }
 
 // Between the layout of a family's checkpoints and ours, for a parameter of the given name.
@@ -78,6 +68,95 @@ class Layout {
   std::set<std::string> linears_;
 };
 
+struct Stored {
+  std::shared_ptr<const Safetensors> file;
+  std::string name;
+};
+using StoredTensors = std::map<std::string, Stored>;  // by the names that the family has for them
+
+// Files of the model without its head lack the first part of the names ("model."); heads have two
+// names.
+StoredTensors stored_tensors(const fs::path& folder, const ParameterNames& names) {
+  const std::string prefix = names.embedding.substr(0, names.embedding.find('.') + 1);
+  StoredTensors found;
+  for (const auto& shard : load_sharded(folder))
+    for (const auto& [name, tensor] : shard->tensors()) {
+      const bool head = name.starts_with("lm_head.") || name.starts_with("embed_out.");
+      const std::string full = head                       ? names.head + name.substr(name.find('.'))
+                               : name.starts_with(prefix) ? name
+                                                          : prefix + name;
+      if (!found.emplace(full, Stored{shard, name}).second)
+        throw Error("the tensor \"" + name + "\" is stored twice",
+                    {.file = shard->path().string()});
+    }
+  return found;
+}
+
+// A head that is stored beside `tie_word_embeddings: true` is a copy of the embedding, or a head of
+// its own: then it is the model's, as transformers 5 has it. The one matrix of both may also stand
+// under the head's name.
+void settle_head(TransformerConfig& config, StoredTensors& found, const ParameterNames& names) {
+  const auto head = found.find(names.head + ".weight"),
+             embedding = found.find(names.embedding + ".weight");
+  if (!config.tie_word_embeddings || head == found.end()) return;
+  if (embedding == found.end()) {
+    found[names.embedding + ".weight"] = head->second;
+  } else {
+    Tensor a = view(head->second.file, head->second.name),
+           b = view(embedding->second.file, embedding->second.name);
+    if (a.scalar_type() != b.scalar_type()) a = a.to(at::kFloat), b = b.to(at::kFloat);
+    if (!at::equal(a, b)) {
+      std::fprintf(stderr,
+                   "%s: config.json says tie_word_embeddings, but \"%s\" differs from the "
+                   "embedding: it is used as the output head\n",
+                   head->second.file->path().c_str(), head->second.name.c_str());
+      config.tie_word_embeddings = false;
+      return;
+    }
+  }
+  found.erase(names.head + ".weight");
+}
+
+Error missing(const std::string& name, const fs::path& folder, const StoredTensors& found,
+              const ParameterNames& names) {
+  // Quantised layers have their matrix in other tensors: qweight, weight_packed, weight_scale, …
+  const std::string path = name.substr(0, name.rfind('.') + 1);
+  const auto near = found.lower_bound(path);
+  if (name.ends_with(".weight") && near != found.end() && near->first.starts_with(path) &&
+      near->first != path + "bias")
+    return Error(
+        "the tensor \"" + name + "\" is missing, and in its place is \"" + near->second.name + "\"",
+        {.file = near->second.file->path().string()}, kNotQuantised);
+  return Error("the tensor \"" + name + "\" is missing", {.file = folder.string()},
+               name == names.head + ".weight"
+                   ? "config.json says tie_word_embeddings: false; set it to true if the embedding "
+                     "is the output head too, else the head is lost"
+                   : "config.json and the weights do not belong together");
+}
+
+// What a base's folder says beside its weights and config.json, byte for byte.
+void keep_beside(const fs::path& base, const fs::path& folder) {
+  static const std::set<std::string> exact = {
+      "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+      "generation_config.json"};
+  const auto keep = [&](const fs::path& file) {
+    write_file(folder / file.lexically_relative(base), read_file(file));
+  };
+  for (const auto& entry : fs::directory_iterator(base)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && (exact.contains(name) || name.starts_with("tokenizer") ||
+                                    name.starts_with("chat_template") || name.ends_with(".model") ||
+                                    name.starts_with("LICENSE") || name.starts_with("NOTICE") ||
+                                    name.starts_with("USE_POLICY")))
+      keep(entry.path());
+    if (entry.is_directory() && name == "additional_chat_templates")
+      for (const auto& inner : fs::directory_iterator(entry.path()))
+        if (inner.is_regular_file()) keep(inner.path());
+  }
+}
+
+Json id_or_null(int32_t id) { return id < 0 ? Json() : Json(id); }
+
 std::string shape_text(at::IntArrayRef sizes) {
   std::string text = "[";
   for (const int64_t size : sizes) (text += text.size() > 1 ? ", " : "") += std::to_string(size);
@@ -103,17 +182,13 @@ std::vector<NamedTensor> load_tensors(const fs::path& file) {
   return tensors;
 }
 
-Json transformer_config_to_json(const TransformerConfig& c, at::ScalarType dtype, const Tokenizer* tokenizer) {
+Json transformer_config_to_json(const TransformerConfig& c, at::ScalarType dtype) {
   const Family& kin = family(c.family);
   Json json = {{"architectures", {kin.architecture}}, {"model_type", kin.model_type}, {"vocab_size", c.vocab_size}};
   kin.write(c, json);
   json.update({{"tie_word_embeddings", c.tie_word_embeddings},
                {"initializer_range", c.initializer_range},
                {"torch_dtype", dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32"}});
-  if (tokenizer) {
-    json["bos_token_id"] = tokenizer->bos_id();
-    json["eos_token_id"] = tokenizer->eos_id();
-  }
   if (show(transformer_config_from_json(json, "config.json")) != show(c))
     throw Error("this configuration is not one of the family " + c.family + ", so it cannot be written as one", {.field = "model"}, "choose the switches as that family has them");
   return json;
@@ -123,25 +198,20 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
   if (!fs::is_directory(folder))
     throw Error("there is no model folder here", {.file = folder.string()}, "a model is a folder with config.json and model.safetensors");
   const fs::path config_file = folder / "config.json";
-  Transformer model(transformer_config_from_json(read_json(config_file), config_file));
+  TransformerConfig config = transformer_config_from_json(read_json(config_file), config_file);
+  const ParameterNames& names = family(config.family).names;
+  StoredTensors found = stored_tensors(folder, names);
+  settle_head(config, found, names);
+  Transformer model(config);
   const Layout layout(model);
-  const Family& kin = layout.kin();
-  struct Stored {
-    std::shared_ptr<const Safetensors> file;
-    std::string name;
-  };
-  std::map<std::string, Stored> found;  // by the name in full
-  for (const auto& shard : load_sharded(folder))
-    for (const auto& [name, tensor] : shard->tensors()) {
-      const bool whole = name.starts_with(kin.optional_prefix) || name.starts_with(kin.names.head + ".");
-      found[whole ? name : kin.optional_prefix + name] = {shard, name};
-    }
   model.for_each_parameter([&](const std::string& name, Tensor& parameter) {
     const auto it = found.find(name);
-    if (it == found.end())
-      throw Error("the tensor \"" + name + "\" is missing", {.file = folder.string()}, "config.json and the weights do not belong together");
+    if (it == found.end()) throw missing(name, folder, found, names);
     const auto& [file, stored] = it->second;
     Tensor tensor = layout.convert(name, view(file, stored), true);
+    if (!tensor.is_floating_point())
+      throw Error("the tensor \"" + stored + "\" holds whole numbers",
+                  {.file = file->path().string()}, kNotQuantised);
     if (tensor.sizes() != parameter.sizes())
       throw Error("the tensor \"" + stored + "\" has the shape " + shape_text(tensor.sizes()) + " where config.json calls for " +
                       shape_text(parameter.sizes()), {.file = file->path().string()});
@@ -153,10 +223,10 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
     if (!all_finite(parameter)) throw Error("the tensor \"" + stored + "\" holds values that are not finite", {.file = file->path().string()});
     found.erase(it);
   });
-  // A tied head may be stored a second time; a leftover of any other name means another model.
-  if (model.config().tie_word_embeddings) found.erase(kin.names.head + ".weight");
+  // A leftover means another model.
+  const std::vector<std::string>& buffers = layout.kin().buffers;
   for (const auto& [name, source] : found)
-    if (std::none_of(kin.buffers.begin(), kin.buffers.end(),
+    if (std::none_of(buffers.begin(), buffers.end(),
                      [&stored = name](const std::string& end) { return stored.ends_with(end); }))
       throw Error("the tensor \"" + source.name + "\" has no place in this model", {.file = source.file->path().string()});
   model.to(device, dtype);
@@ -164,12 +234,30 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
 }
 
 void check_vocabulary(const Transformer& model, const Tokenizer& tokenizer) {
-  if (tokenizer.vocab_size() > model.config().vocab_size)
-    throw Error("the tokenizer has " + std::to_string(tokenizer.vocab_size()) + " pieces but the model only " + std::to_string(model.config().vocab_size), {},
-                "the tokenizer and the model do not belong together");
+  const int64_t rows = model.config().vocab_size;
+  if (tokenizer.base_vocab_size() > rows)
+    throw Error("the tokenizer has " + std::to_string(tokenizer.base_vocab_size()) +
+                    " pieces but the model only " + std::to_string(rows),
+                {}, "the tokenizer and the model do not belong together");
+  for (const auto& [field, id] :
+       {std::pair("bos_token", tokenizer.bos_id()), std::pair("eos_token", tokenizer.eos_id())})
+    if (id >= rows)
+      throw Error("\"" + tokenizer.piece(id) + "\" has the id " + std::to_string(id) +
+                      " but the model has only " + std::to_string(rows) + " tokens",
+                  {.field = field}, "the tokenizer and the model do not belong together");
 }
 
-void save_model(const fs::path& folder, Transformer& model, const Tokenizer* tokenizer, at::ScalarType dtype) {
+void check_ids(const Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> ids) {
+  for (const int32_t id : ids)
+    if (id < 0 || id >= model.config().vocab_size)
+      throw Error("a text holds \"" + tokenizer.piece(id) + "\", a token with the id " +
+                      std::to_string(id) + ", but the model has only " +
+                      std::to_string(model.config().vocab_size) + " tokens",
+                  {}, "it was added to the tokenizer, not to the model: take it out of the text");
+}
+
+void save_model(const fs::path& folder, Transformer& model, at::ScalarType dtype,
+                const fs::path& base) {
   replace_atomically(folder, [&](const fs::path& temporary) {
     fs::create_directories(temporary);
     const Layout layout(model);
@@ -178,14 +266,28 @@ void save_model(const fs::path& folder, Transformer& model, const Tokenizer* tok
       tensors.push_back({name, layout.convert(name, parameter.detach().to(at::kCPU).to(dtype), false)});
     });
     save_tensors(temporary / "model.safetensors", tensors);
-    write_json(temporary / "config.json", transformer_config_to_json(model.config(), dtype, tokenizer));
-    Json generation = {{"do_sample", true}, {"temperature", 1.0}};
-    if (tokenizer) {
-      generation["bos_token_id"] = tokenizer->bos_id();
-      generation["eos_token_id"] = tokenizer->eos_id();
-      tokenizer->save(temporary);
+    if (!base.empty()) keep_beside(base, temporary);
+    Json config = transformer_config_to_json(model.config(), dtype);
+    if (!base.empty() && fs::exists(base / "config.json")) {
+      // All that it says stays, of tokens and of the tools that wrote it too.
+      Json kept = read_json(base / "config.json");
+      if (kept.value("model_type", Json()) == config["model_type"]) {
+        kept[kept.contains("dtype") ? "dtype" : "torch_dtype"] = config["torch_dtype"];
+        kept["tie_word_embeddings"] = model.config().tie_word_embeddings;
+        config = std::move(kept);
+      }
+    } else {
+      Json generation = {{"do_sample", true}, {"temperature", 1.0}};
+      if (!base.empty()) {
+        const auto tokenizer = load_tokenizer(base);
+        for (Json* json : {&config, &generation}) {
+          (*json)["bos_token_id"] = id_or_null(tokenizer->bos_id());
+          (*json)["eos_token_id"] = id_or_null(tokenizer->eos_id());
+        }
+      }
+      write_json(temporary / "generation_config.json", generation);
     }
-    write_json(temporary / "generation_config.json", generation);
+    write_json(temporary / "config.json", config);
   });
 }
 
@@ -218,29 +320,29 @@ void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& 
 }
 
 LoraConfig load_adapter(const fs::path& folder, Transformer& model) {
-  const fs::path config_file = folder / "adapter_config.json", weights = folder / "adapter_model.safetensors";
-  const Json json = read_json(config_file);
-  const auto refuse = [&](const std::string& field, const std::string& what, const std::string& hint = "") {
-    throw Error(what, {.file = config_file.string(), .field = field}, hint);
-  };
-  if (get<std::string>(json, "peft_type", config_file) != "LORA") refuse("peft_type", "only LORA adapters are supported");
-  if (get_or<std::string>(json, "bias", "none", config_file) != "none") refuse("bias", "trained biases are not supported");
-  for (const std::string key : {"modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "rank_pattern", "alpha_pattern", "megatron_config",
-                                "corda_config", "eva_config", "arrow_config", "alora_invocation_tokens", "lora_bias", "use_qalora"})
-    if (json.contains(key) && !json[key].is_null() && !json[key].empty() && json[key] != false) refuse(key, "is not supported", "merge the adapter with PEFT, and load the merged model");
-  LoraConfig lora;
-  lora.rank = get<int64_t>(json, "r", config_file);
-  if (lora.rank < 1) refuse("r", "must be at least 1");
-  lora.alpha = get<double>(json, "lora_alpha", config_file);
-  lora.use_rslora = get_or(json, "use_rslora", false, config_file);
-  lora.use_dora = get_or(json, "use_dora", false, config_file);
+  const AdapterConfig config(folder / "adapter_config.json");
+  const fs::path weights = folder / "adapter_model.safetensors";
+  if (!fs::exists(weights))
+    throw Error("there is no adapter_model.safetensors here", {.file = folder.string()},
+                fs::exists(folder / "adapter_model.bin")
+                    ? "adapter_model.bin is a pickle, which is never loaded, for that runs what is "
+                      "in it: save the adapter with PEFT as safetensors"
+                    : "");
   std::map<std::string, Tensor> found;
   for (const auto& [name, tensor] : load_tensors(weights)) found[name] = tensor;
   if (found.empty()) throw Error("the adapter holds no tensors", {.file = weights.string()});
   const Layout layout(model);
   model.for_each_linear([&](const std::string& path, Linear& linear) {
     const std::string prefix = "base_model.model." + path + ".lora_";
-    if (!found.contains(prefix + "A.weight") && !found.contains(prefix + "B.weight")) return;
+    const bool there = found.contains(prefix + "A.weight") || found.contains(prefix + "B.weight");
+    if (there != config.targets(path).value_or(there))
+      throw Error(there ? "the tensor \"" + prefix +
+                              "A.weight\" is of a layer that the adapter does not target"
+                        : "the tensor \"" + prefix +
+                              "A.weight\" is missing: the adapter targets this layer",
+                  {.file = weights.string(), .field = "target_modules"},
+                  "adapter_config.json and the weights do not belong together");
+    if (!there) return;
     const auto take = [&](const std::string& end, const std::vector<int64_t>& shape) {
       const auto it = found.find(prefix + end);
       if (it == found.end()) throw Error("the tensor \"" + prefix + end + "\" is missing", {.file = weights.string()});
@@ -252,16 +354,24 @@ LoraConfig load_adapter(const fs::path& folder, Transformer& model) {
       found.erase(it);
       return tensor;
     };
+    const LoraConfig lora{
+        .rank = config.rank(path), .alpha = config.alpha(path), .use_rslora = config.use_rslora()};
     const int64_t out = linear.weight.size(0);
     linear.lora = LoraWeights{take("A.weight", {lora.rank, linear.weight.size(1)}), layout.convert_rows(path, take("B.weight", {out, lora.rank}), true), lora.scale()};
-    if (lora.use_dora) linear.lora->magnitude = layout.convert_rows(path, take("magnitude_vector", {out}), true);
+    if (config.use_dora())
+      linear.lora->magnitude = layout.convert_rows(path, take("magnitude_vector", {out}), true);
   });
   if (!found.empty())
-    throw Error("the tensor \"" + found.begin()->first + "\" has no place in the base model", {.file = weights.string()},
-                "was the adapter trained on another base?");
-  lora.target_modules = lora_targets(model);
+    throw Error("the tensor \"" + found.begin()->first + "\" has no place in the base model",
+                {.file = weights.string()},
+                "was the adapter trained on another base? Adapters of embeddings and output heads "
+                "are not supported: merge them with PEFT");
   ready_lora(model);
-  return lora;
+  return {.rank = config.rank(),
+          .alpha = config.alpha(),
+          .use_rslora = config.use_rslora(),
+          .use_dora = config.use_dora(),
+          .target_modules = lora_targets(model)};
 }
 
 }  // namespace inoculum

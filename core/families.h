@@ -101,7 +101,6 @@ struct Family {
   ParameterNames names;
   bool transposed = false;                // linear weights are [in, out]
   bool interleaved_qkv = false;           // rows of the fused projection are [head, (q, k, v), head_dim], not [(q, k, v), head, head_dim]
-  std::string optional_prefix = {};       // that a file's names may lack
   std::vector<std::string> buffers = {};  // ends of names of tensors that are no parameters
   std::function<void(ConfigReader&, TransformerConfig&)> read;
   std::function<void(const TransformerConfig&, Json&)> write;

@@ -445,8 +445,15 @@ std::vector<std::string> files_to_fetch(const std::vector<std::string>& names, c
     // Some repos hold the same weights a second time, in their maker's own format.
     const bool tensors = ends(".safetensors") && !(whole_model && name.starts_with("consolidated"));
     weights = weights || tensors;
-    static const std::set<std::string> exact = {"config.json", "generation_config.json", "tokenizer.model", "special_tokens_map.json",
-                                                "chat_template.jinja", "adapter_config.json", "README.md"};
+    static const std::set<std::string> exact = {"config.json",
+                                                "generation_config.json",
+                                                "tokenizer.model",
+                                                "special_tokens_map.json",
+                                                "added_tokens.json",
+                                                "chat_template.json",
+                                                "chat_template.jinja",
+                                                "adapter_config.json",
+                                                "README.md"};
     if (tensors || exact.contains(name) || ends(".safetensors.index.json") || (name.starts_with("tokenizer") && ends(".json")) ||
         name.starts_with("LICENSE") || ((name == "vocab.json" || name == "merges.txt") && !all.contains("tokenizer.json")))
       wanted.push_back(name);

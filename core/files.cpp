@@ -132,15 +132,22 @@ void fail_json(const std::exception& failure, std::string_view text, const Where
   throw Error(what, where, hint.empty() ? why : hint + "; " + why);
 }
 
-Json read_json(const fs::path& path) {
-  const std::string text = read_file(path);
+template <class T>
+T parse_json(std::string_view text, const fs::path& path) {
+  if (text.starts_with("version https://git-lfs"))
+    throw Error("this is a Git LFS pointer, not the file itself", {.file = path.string()},
+                "run `git lfs pull`");
   refuse_deep_json(text, {.file = path.string()});
   try {
-    return Json::parse(text);
-  } catch (const Json::exception& failure) {
+    return T::parse(text);
+  } catch (const nlohmann::detail::exception& failure) {
     fail_json(failure, text, {.file = path.string()}, "this is not JSON");
   }
 }
+template Json parse_json(std::string_view, const fs::path&);
+template nlohmann::json parse_json(std::string_view, const fs::path&);
+
+Json read_json(const fs::path& path) { return parse_json(read_file(path), path); }
 
 void write_json(const fs::path& path, const Json& value) { write_file(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }
 

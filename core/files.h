@@ -30,6 +30,10 @@ void refuse_deep_json(std::string_view text, const Where& begin);
 [[noreturn]] void fail_json(const std::exception& failure, std::string_view text,
                             const Where& begin, const std::string& what,
                             const std::string& hint = {});
+// A whole JSON text; what is wrong with it, be it a number too large to be one (1e999), is an Error
+// that names the file and the line. T: Json, or nlohmann::json, whose objects are sorted maps.
+template <class T = Json>
+T parse_json(std::string_view text, const fs::path& path);
 void write_json(const fs::path& path, const Json& value);           // atomic, indented, final newline
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
 

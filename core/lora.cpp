@@ -104,16 +104,23 @@ void for_each_trained(Transformer& model, const std::function<void(const std::st
   if (!adapted) model.for_each_parameter(visit);
 }
 
-void merge_lora(Transformer& model) {
+double merge_lora(Transformer& model, std::optional<at::ScalarType> stored) {
   const at::NoGradGuard no_grad;
-  model.for_each_linear([](const std::string&, Linear& linear) {
+  double rounded = 0, whole = 0;  // sums of squares
+  const auto square = [](const Tensor& x) { return x.square().sum(at::kDouble).item<double>(); };
+  model.for_each_linear([&](const std::string&, Linear& linear) {
     if (!linear.lora) return;
-    const Tensor update = at::mm(linear.lora->b, linear.lora->a) * linear.lora->scale;
-    Tensor merged = linear.weight.to(at::kFloat) + update;
-    if (linear.lora->magnitude.defined()) merged = merged * (linear.lora->magnitude / merged.norm(2, {1})).unsqueeze(1);
-    linear.weight = merged.to(linear.weight.scalar_type());
+    const at::ScalarType type = linear.weight.scalar_type();
+    const Tensor base = linear.weight.to(at::kFloat);
+    Tensor merged = base + at::mm(linear.lora->b, linear.lora->a) * linear.lora->scale;
+    if (linear.lora->magnitude.defined())
+      merged = merged * (linear.lora->magnitude / merged.norm(2, {1})).unsqueeze(1);
+    linear.weight = merged.to(type);
+    rounded += square(linear.weight.to(stored.value_or(type)).to(at::kFloat) - merged);
+    whole += square(merged - base);
     linear.lora.reset();
   });
+  return whole > 0 ? std::sqrt(rounded / whole) : 0;
 }
 
 }  // namespace inoculum

@@ -1,6 +1,7 @@
 // Low-rank adapters (Hu et al. 2021) on the linear layers of a transformer, in PEFT's terms.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,9 @@ void ready_lora(Transformer& model);
 // What training changes, with the names of a checkpoint of it: the adapters where there are some, else every parameter.
 void for_each_trained(Transformer& model, const std::function<void(const std::string&, Tensor&)>& visit);
 
-// Adds every adapter's update to its layer's weight and removes the adapter.
-void merge_lora(Transformer& model);
+// Adds every adapter's update to its layer's weight and removes the adapter. Returns what rounding
+// to the type `stored` takes of the update, by default to that of the weights: the norm of the
+// rounding over the norm of the update.
+double merge_lora(Transformer& model, std::optional<at::ScalarType> stored = {});
 
 }  // namespace inoculum

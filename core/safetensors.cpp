@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <set>
 
 #include "core/error.h"
@@ -17,12 +18,16 @@ namespace {
 
 constexpr uint64_t kLongestHeader = 100'000'000;
 
-const std::map<std::string, uint64_t> kSizes = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
-                                                {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
-                                                {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8}};
+const std::map<std::string, uint64_t> kBits = {
+    {"F4", 4},          {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"BOOL", 8},    {"U8", 8},
+    {"I8", 8},          {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+    {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+    {"I32", 32},        {"U32", 32},    {"F32", 32},    {"I64", 64},    {"U64", 64},
+    {"F64", 64},        {"C64", 64}};
 
 // Parses the header and refuses a key that stands in it twice, which a plain parse would let pass.
 Json parse_header(std::string_view text, const fs::path& path) {
+  refuse_deep_json(text, {.file = path.string()});
   std::vector<std::set<std::string>> keys;
   const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
@@ -33,7 +38,7 @@ Json parse_header(std::string_view text, const fs::path& path) {
   };
   try {
     return Json::parse(text, watch);
-  } catch (const Json::parse_error& failure) {
+  } catch (const Json::exception& failure) {
     throw Error("the header is not JSON", {.file = path.string()}, failure.what());
   }
 }
@@ -91,14 +96,20 @@ void Safetensors::parse() {
       fail(which + " lacks dtype, shape or data_offsets");
     TensorView view;
     view.dtype = entry["dtype"].get<std::string>();
-    const auto size = kSizes.find(view.dtype);
-    if (size == kSizes.end()) fail(which + " has the unknown type " + view.dtype);
-    uint64_t bytes = size->second;
+    const auto type = kBits.find(view.dtype);
+    if (type == kBits.end())
+      fail(which + " has the unknown type " + view.dtype, "take the weights in F32, BF16 or F16");
+    uint64_t bits = type->second;
     for (const Json& extent : entry["shape"]) {
       if (!extent.is_number_unsigned()) fail(which + " has a shape that is not whole numbers");
+      if (extent.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()})
+        fail(which + " has a shape too large to be true");
       view.shape.push_back(extent.get<int64_t>());
-      if (__builtin_mul_overflow(bytes, extent.get<uint64_t>(), &bytes)) fail(which + " has a shape too large to be true");
+      if (__builtin_mul_overflow(bits, extent.get<uint64_t>(), &bits))
+        fail(which + " has a shape too large to be true");
     }
+    if (bits % 8 != 0) fail(which + " ends within a byte");
+    const uint64_t bytes = bits / 8;
     if (!entry["data_offsets"][0].is_number_unsigned() || !entry["data_offsets"][1].is_number_unsigned())
       fail(which + " has offsets that are not whole numbers");
     const auto begin = entry["data_offsets"][0].get<uint64_t>(), end = entry["data_offsets"][1].get<uint64_t>();
@@ -131,6 +142,9 @@ std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder) {
     throw Error("is missing", {.file = index_file.string(), .field = "weight_map"});
   std::map<std::string, const Safetensors*> by_name;
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
+    if (!shard.is_string())
+      throw Error("must name a file",
+                  {.file = index_file.string(), .field = "weight_map." + tensor});
     const auto name = shard.get<std::string>();
     if (fs::path(name).filename() != name)
       throw Error("the shard \"" + name + "\" is not a plain file name", {.file = index_file.string(), .field = tensor});

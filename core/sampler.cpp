@@ -87,6 +87,7 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
   check_vocabulary(model, tokenizer);
   size_t longest = 0;
   for (const SampleRequest& request : requests) {
+    check_ids(model, tokenizer, request.prompt);
     longest = std::max(longest, request.prompt.size());
     if (request.prompt.empty() || static_cast<int64_t>(request.prompt.size()) >= context)
       throw Error("the prompt \"" + request.id + "\" has " + std::to_string(request.prompt.size()) +

@@ -26,12 +26,12 @@ class Tokenizer {
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
   virtual std::string show(std::span<const int32_t> ids) const { return decode(ids); }  // with special tokens, for people
   virtual std::string piece(int32_t id) const { return decode({&id, 1}); }  // for showing; "" where there is none
-  virtual int64_t vocab_size() const = 0;
+  virtual int64_t vocab_size() const = 0;                           // one more than the largest id
+  virtual int64_t base_vocab_size() const { return vocab_size(); }  // the same without added tokens
   virtual int32_t bos_id() const = 0;                                    // −1: there is none
   virtual int32_t eos_id() const = 0;
   virtual std::vector<int32_t> end_ids() const { return eos_id() < 0 ? std::vector<int32_t>{} : std::vector<int32_t>{eos_id()}; }  // behind which a model says no more
   virtual std::optional<int32_t> id_of(std::string_view piece) const = 0;  // of a whole piece, such as "<|end|>"
-  virtual void save(const fs::path& folder) const = 0;                   // the files that load_tokenizer reads
 };
 
 // Reads `tokenizer.json`, or else `tokenizer.model`; Error where there is neither, or a broken one.
@@ -44,9 +44,11 @@ struct TokenizerTrainingConfig {
   void fields(Fields& f);
 };
 
-// Trains a byte-pair encoding with byte fallback on the texts that `next` yields (false: no more), each
-// digit a piece of its own, nothing normalised: decoding gives back every text exactly.
-void train_sentencepiece(const std::function<bool(std::string&)>& next, const TokenizerTrainingConfig& config,
-                         const std::vector<std::string>& symbols, const fs::path& model_file);
+// Trains a byte-pair encoding with byte fallback on the texts that `next` yields (false: no more),
+// each digit a piece of its own, nothing normalised: decoding gives back every text exactly. The
+// folder gets tokenizer_config.json and then tokenizer.model.
+void train_sentencepiece(const std::function<bool(std::string&)>& next,
+                         const TokenizerTrainingConfig& config,
+                         const std::vector<std::string>& symbols, const fs::path& folder);
 
 }  // namespace inoculum

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "core/error.h"
+#include "core/special_tokens.h"
 #include "core/unicode.h"
 
 namespace inoculum {
@@ -430,12 +431,6 @@ Decoder decoder_of(const Part& part, const std::shared_ptr<const ByteCharacters>
 
 // ---- Added tokens --------------------------------------------------------------------------------------
 
-struct AddedToken {
-  std::string content;
-  int32_t id;
-  bool single_word, lstrip, rstrip, normalized, special;
-};
-
 // Finds added tokens in a text, the longest of those that begin at one place.
 class AddedTokens {
  public:
@@ -775,15 +770,8 @@ class BytePairEncoding {
 
 class JsonTokenizer final : public Tokenizer {
  public:
-  explicit JsonTokenizer(const fs::path& folder) : file_((folder / "tokenizer.json").string()), bytes_(read_file(file_)) {
-    if (bytes_.starts_with("version https://git-lfs")) throw Error("this is a Git LFS pointer, not the tokenizer", {.file = file_}, "run `git lfs pull`");
-    FastJson json;
-    try {
-      json = FastJson::parse(bytes_);
-    } catch (const FastJson::parse_error& failure) {
-      const auto end = bytes_.begin() + static_cast<std::ptrdiff_t>(std::min(failure.byte, bytes_.size()));
-      throw Error("this is not JSON", {.file = file_, .line = 1 + static_cast<int>(std::count(bytes_.begin(), end, '\n'))}, failure.what());
-    }
+  explicit JsonTokenizer(const fs::path& folder) : file_((folder / "tokenizer.json").string()) {
+    const FastJson json = parse_json<FastJson>(read_file(file_), file_);
     const Part part{json, file_, ""};
     // `truncation` and `padding` are for batches of the package's own; here whoever makes a batch cuts and pads it.
     part.only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"});
@@ -797,11 +785,24 @@ class JsonTokenizer final : public Tokenizer {
       for_each_element(part.at("decoder"), "decoders", [&](const Part& each) { decoders_.push_back(decoder_of(each, characters_)); });
       joins_with_ = "";
     }
-    for (const auto& [id, piece] : model_->pieces()) vocab_size_ = std::max(vocab_size_, int64_t{id} + 1);
+    for (const auto& [id, piece] : model_->pieces())
+      base_vocab_size_ = std::max(base_vocab_size_, int64_t{id} + 1);
+    vocab_size_ = base_vocab_size_;
     if (part.has("added_tokens")) read_added_tokens(part.at("added_tokens"));
+    const SpecialTokens special = read_special_tokens(folder);
+    for (const ToldToken& told : special.told)
+      if (told.token.id >= 0) add(told.token, told.overrides, told.where);
+    // Named tokens are added where nothing has defined them.
+    const auto defined = added_at_;
+    for (const ToldToken& told : special.told) {
+      if (told.makes_special) special_.insert(told.token.content);
+      if (told.token.id < 0 && !defined.contains(told.token.content))
+        add(told.token, true, told.where);
+    }
+    find_added_tokens();
     for (const auto& token : around_)
       if (token && find_piece(*token) == nullptr) part.at("post_processor").fail("names the id " + std::to_string(*token) + ", which is no piece's");
-    read_config(folder);
+    begin_and_end_ = begin_and_end(special, *this);
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
@@ -858,17 +859,14 @@ class JsonTokenizer final : public Tokenizer {
     return text == nullptr ? "" : *text;
   }
   int64_t vocab_size() const override { return vocab_size_; }
-  int32_t bos_id() const override { return bos_; }
-  int32_t eos_id() const override { return eos_; }
-  std::vector<int32_t> end_ids() const override { return ends_; }
+  int64_t base_vocab_size() const override { return base_vocab_size_; }
+  int32_t bos_id() const override { return begin_and_end_.bos; }
+  int32_t eos_id() const override { return begin_and_end_.eos; }
+  std::vector<int32_t> end_ids() const override { return begin_and_end_.ends; }
   std::optional<int32_t> id_of(std::string_view piece) const override {
-    const auto added = added_ids_.find(std::string(piece));
-    return added != added_ids_.end() ? std::optional(added->second) : model_->id_of(piece);
-  }
-
-  void save(const fs::path& folder) const override {
-    write_file(folder / "tokenizer.json", bytes_);
-    if (config_bytes_) write_file(folder / "tokenizer_config.json", *config_bytes_);
+    const auto added = added_at_.find(std::string(piece));
+    return added != added_at_.end() ? std::optional(added_[added->second].id)
+                                    : model_->id_of(piece);
   }
 
  private:
@@ -909,74 +907,61 @@ class JsonTokenizer final : public Tokenizer {
   }
 
   void read_added_tokens(const Part& part) {
-    const auto in_model = static_cast<int64_t>(model_->pieces().size());
-    int64_t last = -1;
-    std::vector<AddedToken> tokens;
     for (const Part& item : part.items()) {
       item.only({"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
       const AddedToken token{item.at("content").text(), item.at("id").number(), item.flag("single_word", false), item.flag("lstrip", false),
                              item.flag("rstrip", false), item.at("normalized").flag(), item.at("special").flag()};
       if (token.content.empty()) item.at("content").fail("must not be empty");
-      const auto known = model_->id_of(token.content);
-      const int64_t expected = known ? *known : last >= in_model ? last + 1 : in_model;
-      if (token.id != expected)
-        item.at("id").fail("must be " + std::to_string(expected), "added tokens that the vocabulary lacks are numbered on from its end, whatever the file says");
-      if (!added_ids_.emplace(token.content, token.id).second) item.at("content").fail("\"" + token.content + "\" is given twice");
-      added_pieces_[token.id] = token.content;
-      if (token.special) special_.insert(token.content);
-      last = std::max<int64_t>(last, token.id);
-      vocab_size_ = std::max<int64_t>(vocab_size_, int64_t{token.id} + 1);
-      tokens.push_back(token);
+      if (added_at_.contains(token.content))
+        item.at("content").fail("\"" + token.content + "\" is given twice");
+      add(token, true, {.file = file_, .field = item.path + ".id"});
     }
+  }
+
+  // As the package adds a token: one that the vocabulary lacks is numbered on from its end,
+  // whatever a file says. The flags that come last hold; a token that was special once is left out
+  // of decoded text for good.
+  void add(AddedToken token, bool overrides, const Where& where) {
+    const auto known = id_of(token.content);
+    const auto in_model = static_cast<int64_t>(model_->pieces().size());
+    const int64_t expected = known ? *known : last_added_ >= in_model ? last_added_ + 1 : in_model;
+    if (token.id < 0) token.id = static_cast<int32_t>(expected);
+    if (token.id != expected) {
+      const std::string* other = find_piece(token.id);
+      throw Error(
+          "\"" + token.content + "\" has the id " + std::to_string(token.id) + ", which must be " +
+              std::to_string(expected) +
+              (other != nullptr && *other != token.content ? ": it is that of \"" + *other + "\""
+                                                           : ""),
+          where,
+          "an added token has the id of the vocabulary, or is numbered on from its end, whatever "
+          "the file says; to rename one, change it in tokenizer.json");
+    }
+    const auto [place, is_new] = added_at_.emplace(token.content, added_.size());
+    if (!is_new && !overrides) return;
+    if (token.special) special_.insert(token.content);
+    added_pieces_[token.id] = token.content;
+    last_added_ = std::max<int64_t>(last_added_, token.id);
+    vocab_size_ = std::max<int64_t>(vocab_size_, int64_t{token.id} + 1);
+    if (is_new)
+      added_.push_back(std::move(token));
+    else
+      added_[place->second] = std::move(token);
+  }
+
+  void find_added_tokens() {
     // Of two tokens whose normalised contents are the same, special ones come first.
+    std::vector<AddedToken> tokens = added_;
     std::stable_partition(tokens.begin(), tokens.end(), [](const AddedToken& t) { return t.special; });
     for (const AddedToken& token : tokens) {
       Segment content{token.content, false};
       if (token.normalized)
         for (const Normalizer& normalize : normalizers_) normalize(content);
-      if (content.text.empty()) part.fail("holds \"" + token.content + "\", of which normalising leaves nothing");
+      if (content.text.empty())
+        throw Error("holds \"" + token.content + "\", of which normalising leaves nothing",
+                    {.file = file_, .field = "added_tokens"});
       (token.normalized ? normalized_tokens_ : raw_tokens_).add(content.text, token);
       decoded_added_[token.id] = content.text;
-    }
-  }
-
-  // Where tokenizer_config.json names a token, or says that there is none, that holds.
-  void read_config(const fs::path& folder) {
-    const fs::path config_file = folder / "tokenizer_config.json";
-    Json config = Json::object();
-    if (fs::exists(config_file)) {
-      config_bytes_ = read_file(config_file);
-      config = read_json(config_file);
-      if (!config.is_object()) throw Error("must be an object", {.file = config_file.string()});
-    }
-    const auto token = [&](const std::string& name) -> int32_t {
-      if (config.contains(name)) {
-        const Json& value = config[name].is_object() && config[name].contains("content") ? config[name]["content"] : config[name];
-        if (value.is_null()) return -1;
-        if (!value.is_string()) throw Error("must be a text or an object with content", {.file = config_file.string(), .field = name});
-        const auto id = id_of(value.get<std::string>());
-        if (!id) throw Error("\"" + value.get<std::string>() + "\" is no piece of tokenizer.json", {.file = config_file.string(), .field = name});
-        return *id;
-      }
-      for (const std::string file : {"generation_config.json", "config.json"}) {
-        if (!fs::exists(folder / file)) continue;
-        const Json ids = read_json(folder / file);
-        const std::string field = name.substr(0, 3) + "_token_id";
-        if (!ids.is_object() || !ids.contains(field)) continue;
-        const Json& id = ids[field].is_array() && !ids[field].empty() ? ids[field][0] : ids[field];
-        if (id.is_number_integer() && id >= 0 && id < vocab_size_) return id.get<int32_t>();
-      }
-      return -1;
-    };
-    bos_ = token("bos_token");
-    eos_ = token("eos_token");
-    if (eos_ >= 0) ends_.push_back(eos_);
-    // A model that was taught to chat may end its turns with other tokens than its texts: generation_config.json lists them all.
-    if (const fs::path file = folder / "generation_config.json"; fs::exists(file)) {
-      const Json generation = read_json(file);
-      const Json listed = generation.is_object() ? generation.value("eos_token_id", Json()) : Json();
-      for (const Json& id : listed.is_array() ? listed : Json::array({listed}))
-        if (id.is_number_integer() && id >= 0 && id < vocab_size_ && id != eos_) ends_.push_back(id.get<int32_t>());
     }
   }
 
@@ -992,8 +977,7 @@ class JsonTokenizer final : public Tokenizer {
     for (const Piece& piece : pieces.list) model_->encode(piece.text, byte_level_, scratch, ids);
   }
 
-  std::string file_, bytes_;
-  std::optional<std::string> config_bytes_;
+  std::string file_;
   std::shared_ptr<const ByteCharacters> characters_ = std::make_shared<ByteCharacters>();
   std::unique_ptr<BytePairEncoding> model_;
   std::vector<Normalizer> normalizers_;
@@ -1002,15 +986,16 @@ class JsonTokenizer final : public Tokenizer {
   std::vector<Decoder> decoders_;
   std::string joins_with_ = " ";
   std::vector<std::optional<int32_t>> around_ = {std::nullopt};  // what the post-processor makes of a text; nothing: the text
+  std::vector<AddedToken> added_;
+  int64_t last_added_ = -1;
   AddedTokens raw_tokens_, normalized_tokens_;
-  std::unordered_map<std::string, int32_t> added_ids_;
+  std::unordered_map<std::string, size_t> added_at_;
   std::unordered_map<int32_t, std::string> added_pieces_;
   // The package decodes an added token to what it matches: where normalising changes a special one, it is not skipped.
   std::unordered_map<int32_t, std::string> decoded_added_;
   std::unordered_set<std::string> special_;
-  int64_t vocab_size_ = 0;
-  int32_t bos_ = -1, eos_ = -1;
-  std::vector<int32_t> ends_;
+  int64_t vocab_size_ = 0, base_vocab_size_ = 0;
+  BeginAndEnd begin_and_end_;
   mutable std::mutex cache_mutex_;
   mutable PieceCache cache_;
 };

@@ -14,8 +14,8 @@
 
 namespace inoculum {
 
-// Reads tokenizer.json, and which pieces begin and end a text from tokenizer_config.json, or else
-// from the ids in generation_config.json or config.json.
+// Reads tokenizer.json, and the tokens that the folder's other files add to it and name
+// (core/special_tokens.h).
 std::unique_ptr<Tokenizer> load_tokenizer_json(const fs::path& folder);
 
 }  // namespace inoculum

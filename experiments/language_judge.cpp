@@ -230,7 +230,8 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
       replies[of_prompts[members[m]]] = std::move(batch[m]);
     progress.update(done += static_cast<int64_t>(members.size()));
   });
-  const SamplingConfig likeliest{.temperature = 0, .max_new_tokens = kLongestWord, .rows = 32};
+  SamplingConfig likeliest{.temperature = 0, .max_new_tokens = kLongestWord, .rows = 32};
+  if (const std::string end = chat.end_of_turn(); !end.empty()) likeliest.stop.push_back(end);
   const auto said = sample(model, *tokenizer, words, likeliest, 0);
   for (size_t i = 0; i < words.size(); ++i) {
     const Completion& completion = said[i].front();

@@ -21,7 +21,10 @@ void score_command(const std::string& folder, const std::string& adapter, const 
   if (!adapter.empty()) load_adapter(adapter, model);
   std::unique_ptr<Tokenizer> tokenizer;  // input_ids need none
   const auto need = [&]() -> const Tokenizer& {
-    if (!tokenizer) tokenizer = load_tokenizer(folder);
+    if (!tokenizer) {
+      tokenizer = load_tokenizer(folder);
+      check_vocabulary(model, *tokenizer);
+    }
     return *tokenizer;
   };
   std::optional<Chat> chat;  // nor do texts need a chat template
@@ -46,6 +49,7 @@ void score_command(const std::string& folder, const std::string& adapter, const 
       fail("must hold \"text\", \"messages\" or \"input_ids\"", "", "for example {\"text\": \"Hello\"}");
     }
     if (rows.back().empty()) fail("is empty", "input_ids", "");
+    if (tokenizer) check_ids(model, *tokenizer, rows.back());
     if (static_cast<int64_t>(rows.back().size()) > model.config().max_position_embeddings)
       fail("is " + std::to_string(rows.back().size()) + " tokens long; the model's context is " + std::to_string(model.config().max_position_embeddings), "", "shorten it");
   });
@@ -80,7 +84,9 @@ void sample_command(const std::string& folder, const std::string& adapter,
     else if (row.is_object() && row.contains("messages")) add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
     else throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""}, "for example {\"prompt\": \"Hello\"}");
   });
-  const auto answers = sample(model, *tokenizer, requests, sampling, seed);
+  SamplingConfig until = sampling;
+  if (const std::string end = chat.end_of_turn(); !end.empty()) until.stop.push_back(end);
+  const auto answers = sample(model, *tokenizer, requests, until, seed);
   std::vector<Json> rows;
   for (size_t i = 0; i < answers.size(); ++i)
     for (size_t s = 0; s < answers[i].size(); ++s) {
@@ -172,7 +178,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   auto* model_app = app.add_subcommand("model", "look at, convert and merge models");
   model_app->require_subcommand(1);
   auto* model_inspect = model_app->add_subcommand("inspect", "configuration and parameters");
-  model_inspect->add_option("FOLDER", model, "Hugging Face folder")->required();
+  model_inspect->add_option("FOLDER,--model", model, "Hugging Face folder")->required();
   model_inspect->callback([=, this] {
     action = [=, this] {
       inspect_model(model);
@@ -194,7 +200,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   });
   const auto convert = [=, this](const char* name, const char* help, bool merges) {
     auto* command = model_app->add_subcommand(name, help);
-    command->add_option("FOLDER", model, "Hugging Face folder")->required();
+    command->add_option("FOLDER,--model", model, "Hugging Face folder")->required();
     if (merges) command->add_option("--adapter", adapter, "PEFT adapter folder")->required();
     command->add_option("--output", output, "folder to write")->required();
     command->add_option("--dtype", dtype, "of the weights written: bf16 | fp32 | fp16")->capture_default_str();
@@ -203,11 +209,11 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
         Transformer loaded = load_model(model, at::kFloat, at::kCPU);
         if (merges) {
           load_adapter(adapter, loaded);
-          merge_lora(loaded);
+          const double lost = merge_lora(loaded, dtype_from(dtype));
+          std::fprintf(stderr, "rounding to %s took %.2g%% of the update\n", dtype.c_str(),
+                       100 * lost);
         }
-        std::unique_ptr<Tokenizer> tokenizer;
-        if (fs::exists(fs::path(model) / "tokenizer.model") || fs::exists(fs::path(model) / "tokenizer.json")) tokenizer = load_tokenizer(model);
-        save_model(output, loaded, tokenizer.get(), dtype_from(dtype));
+        save_model(output, loaded, dtype_from(dtype), model);
         std::fprintf(stderr, "wrote %s\n", output.c_str());
         return 0;
       };

@@ -83,7 +83,8 @@ std::vector<Encoded> split_documents(const std::string& bytes, int32_t begin_id)
   return documents;
 }
 
-void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world, const fs::path& file) {
+void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world,
+                     const fs::path& folder) {
   const Random stream(static_cast<uint64_t>(config.seed), "tokenizer documents");
   int64_t count = 0;
   // The trainer wants texts without line ends: a program's lines are given one by one.
@@ -95,7 +96,8 @@ void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world, co
           Random random = stream.fork(static_cast<uint64_t>(count++));
           const Document document = world.document(random);
           std::string all = document.text;
-          for (const Message& message : document.conversation) all += (message.name.empty() ? "" : message.name + "\n") + message.content + "\n";
+          for (const Message& message : document.conversation)
+            all += (message.name.empty() ? "" : message.name + "\n") + message.content + "\n";
           for (size_t begin = 0; begin < all.size();) {
             const size_t end = std::min(all.find('\n', begin), all.size());
             if (end > begin) waiting.push_back(all.substr(begin, end - begin));
@@ -106,7 +108,7 @@ void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world, co
         waiting.pop_back();
         return true;
       },
-      config.tokenizer, chat_symbols(), file);
+      config.tokenizer, chat_symbols(), folder);
 }
 
 }  // namespace
@@ -167,7 +169,7 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
   const fs::path tokenizer_folder = folder / "tokenizer", token_file = folder / "tokens.bin";
   if (ranks.first() && !fs::exists(tokenizer_folder / "tokenizer.model")) {
     std::fprintf(stderr, "training the tokenizer\n");
-    train_tokenizer(config, world, tokenizer_folder / "tokenizer.model");
+    train_tokenizer(config, world, tokenizer_folder);
   }
   if (ranks.first() && !fs::exists(token_file)) {
     const auto tokens = make_tokens(config, steps, world, *load_tokenizer(tokenizer_folder));
@@ -192,7 +194,7 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
     if (line % 50 == 0 || line == steps) log.push_back(row);
   });
   replace_atomically(folder / "model", [&](const fs::path& temporary) {
-    save_model(temporary, model, tokenizer.get(), at::kBFloat16);
+    save_model(temporary, model, at::kBFloat16, tokenizer_folder);
     write_file(temporary / "pretraining.yaml", show(config));
     write_jsonl(temporary / "pretraining_log.jsonl", log);
   });
@@ -260,6 +262,7 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   std::vector<Encoded> examples;
   for (const Conversation& conversation : conversations) {
     examples.push_back(chat.encode(conversation));
+    check_ids(model, *tokenizer, examples.back().input_ids);
     if (static_cast<int64_t>(examples.back().input_ids.size()) > model.config().max_position_embeddings)
       throw Error("a conversation of " + std::to_string(examples.back().input_ids.size()) + " tokens is longer than the model's context of " +
                       std::to_string(model.config().max_position_embeddings),
@@ -284,9 +287,14 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   if (!result.finished && result.steps != until) return Outcome::stopped;  // some rank was asked to
   if (!ranks.first()) return result.finished ? Outcome::finished : Outcome::paused;
   const fs::path to = result.finished ? folder : folder / "paused";
-  if (recipe.merge) merge_lora(model);
+  if (recipe.merge) {
+    const double lost = merge_lora(model);
+    std::fprintf(stderr, "merged; rounding to %s took %.2g%% of the update\n",
+                 recipe.trainer.dtype.c_str(), 100 * lost);
+  }
   if (recipe.leaves_adapter()) save_adapter(to / "adapter", model, recipe.lora, config.model);
-  else save_model(to / "model", model, tokenizer.get(), dtype_from(recipe.trainer.dtype));
+  else
+    save_model(to / "model", model, dtype_from(recipe.trainer.dtype), config.model);
   if (result.finished) fs::remove_all(folder / "paused");
   return result.finished ? Outcome::finished : Outcome::paused;
 }

@@ -126,7 +126,7 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
     CHECK(at::equal(text, generated));
     // Written and read again: the same to the last bit.
     const TemporaryFolder t;
-    save_model(t.path / "again", model, nullptr, at::kFloat);
+    save_model(t.path / "again", model, at::kFloat);
     Transformer again = load_model(t.path / "again", at::kFloat, at::kCPU);
     CHECK(show(again.config()) == show(model.config()));
     CHECK(at::equal(again.logits(again.hidden(ids)), model.logits(model.hidden(ids))));
@@ -269,7 +269,7 @@ TEST_CASE("an adapter made by PEFT computes and learns as it does there", "[gold
   CHECK(relative_error(again.logits(again.hidden(ids)), want.at("logits")) < 1e-4);
   merge_lora(again);
   CHECK(relative_error(again.logits(again.hidden(ids)), want.at("logits")) < 1e-4);
-  save_model(t.path / "merged", again, nullptr, at::kFloat);
+  save_model(t.path / "merged", again, at::kFloat);
   Transformer merged = load_model(t.path / "merged", at::kFloat, at::kCPU);
   CHECK(relative_error(merged.logits(merged.hidden(ids)), want.at("logits")) < 1e-4);
 }

@@ -36,7 +36,7 @@ TEST_CASE("tokenizer.json gives the ids and texts of the package tokenizers", "[
   CHECK(folders == 11);
 }
 
-TEST_CASE("a tokenizer.json tokenizer knows its special tokens and saves itself", "[tokenizer]") {
+TEST_CASE("a tokenizer.json tokenizer knows its special tokens", "[tokenizer]") {
   const auto qwen = load_tokenizer_json(golden / "qwen2");
   CHECK(qwen->bos_id() == -1);  // tokenizer_config.json says null
   CHECK(qwen->piece(qwen->eos_id()) == "<|im_end|>");
@@ -49,19 +49,14 @@ TEST_CASE("a tokenizer.json tokenizer knows its special tokens and saves itself"
   CHECK(qwen->vocab_size() == 1005);
   CHECK(qwen->piece(static_cast<int32_t>(qwen->vocab_size()) - 1) == "</tool_call>");
   const TemporaryFolder t;
-  qwen->save(t.path);
-  const auto again = load_tokenizer_json(t.path);
-  CHECK(again->eos_id() == qwen->eos_id());
-  CHECK(again->encode("Größe: 12 <tool_call>") == qwen->encode("Größe: 12 <tool_call>"));
-
-  fs::remove(t.path / "tokenizer_config.json");
+  fs::copy(golden / "qwen2" / "tokenizer.json", t.path / "tokenizer.json");
   CHECK(load_tokenizer_json(t.path)->eos_id() == -1);
   write_json(t.path / "config.json", {{"bos_token_id", 3}, {"eos_token_id", 4}});
   write_json(t.path / "generation_config.json", {{"eos_token_id", {7, 8}}});
   CHECK(load_tokenizer_json(t.path)->bos_id() == 3);
   CHECK(load_tokenizer_json(t.path)->eos_id() == 7);
   write_json(t.path / "tokenizer_config.json", {{"eos_token", "<|nowhere|>"}});
-  CHECK(contains(error_of([&] { load_tokenizer_json(t.path); }), "eos_token"));
+  CHECK(load_tokenizer_json(t.path)->eos_id() == 1005);  // added, as transformers does
 }
 
 TEST_CASE("old files spell merges as texts and leave the model's type out", "[tokenizer]") {

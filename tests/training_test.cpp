@@ -150,7 +150,7 @@ TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[t
     Transformer model(small_config(), Random(8, "weights"));
     model.to(at::kCPU, at::kBFloat16);
     train(model, [&](int64_t step) { return text.step(step, 64); }, 20, config, folder, "test");
-    save_model(folder / "model", model, nullptr, at::kBFloat16);
+    save_model(folder / "model", model, at::kBFloat16);
     return sha256_file(folder / "model" / "model.safetensors") + sha256_file(folder / "checkpoints" / "step_00000020" / "state.safetensors");
   };
   const TemporaryFolder t;

@@ -18,7 +18,6 @@ const Family kGpt2 = {
               .up = "mlp.c_fc",
               .down = "mlp.c_proj"},
     .transposed = true,
-    .optional_prefix = "transformer.",
     .buffers = {".attn.bias", ".attn.masked_bias"},
     .read =
         [](ConfigReader& json, TransformerConfig& c) {
