@@ -235,9 +235,11 @@ class Reader final : public Fields {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsMap()) fail(name, "must be a map of keys to values");
       for (const auto& entry : node) {
-        const Given* given = given_for(join(name, entry.first.Scalar()));
-        value[entry.first.Scalar()] =
-            given && is_text(*given, entry.second) ? text_of(*given) : as_written(entry.second);
+        const auto key = entry.first.Scalar();
+        if (!entry.second.IsScalar() && !entry.second.IsNull())
+          fail(join(name, key), "must be a single value");
+        const Given* given = given_for(join(name, key));
+        value[key] = given && is_text(*given, entry.second) ? text_of(*given) : as_written(entry.second);
       }
     });
   }

@@ -65,8 +65,9 @@ class Fields {
   virtual void value(const std::string& name, std::vector<std::string>& value, const std::string& help) = 0;
   virtual void value(const std::string& name, std::vector<double>& value, const std::string& help) = 0;
   virtual void value(const std::string& name, std::map<std::string, double>& value, const std::string& help) = 0;
-  // Values of any kind, each kept as the YAML that it was written in.
+  // Single values of any kind, as texts; null is the empty one.
   virtual void value(const std::string& name, std::map<std::string, std::string>& value, const std::string& help) = 0;
+  // Values of any kind, each kept as the YAML that it was written in.
   virtual void value(const std::string& name, std::map<std::string, std::vector<std::string>>& value, const std::string& help) = 0;
   virtual void value(const std::string& name, std::vector<std::map<std::string, std::string>>& value, const std::string& help) = 0;
 

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -183,25 +185,63 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
   if (rows == 0) throw Error("the file holds no rows", {.file = path.string()}, "expected JSON Lines: one object a line");
 }
 
-std::optional<FileLock> FileLock::try_take(const fs::path& path) {
+namespace {
+
+// What a lock is answered with by a file system, or a kernel, that has none.
+bool means_no_locks(int code) {
+  return code == ENOLCK || code == ENOSYS || code == EOPNOTSUPP || code == EINVAL;
+}
+
+constexpr const char* kWhereLocksAre =
+    "another folder on a disk that has them, such as a local or a scratch disk, or the mount "
+    "option "
+    "(Lustre: flock; NFS: its lock daemon, or local_lock=all where one machine alone uses it)";
+
+// Said once, and not for every cell of a sweep.
+void warn_of_no_locks(const fs::path& path, int code) {
+  static std::atomic<bool> said = false;
+  if (said.exchange(true)) return;
+  std::fprintf(stderr,
+               "warning: the file system of %s has no locks (%s): whether another process is at "
+               "work there can't be told, so "
+               "start one at a time; what would help: %s\n",
+               path.parent_path().c_str(), std::strerror(code), kWhereLocksAre);
+}
+
+}  // namespace
+
+std::optional<FileLock> FileLock::try_take(const fs::path& path, bool safe_without) {
   std::error_code error;
-  fs::create_directories(path.parent_path(), error);
+  if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
+  if (error) fail("create the folder", path.parent_path(), error.value());
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) fail("write", path, errno);
   FileLock lock(fd);
   struct flock whole{};
   whole.l_type = F_WRLCK;
   if (::fcntl(fd, F_OFD_SETLK, &whole) == 0) return lock;
-  if (errno != EAGAIN && errno != EACCES) fail("lock", path, errno);
-  return std::nullopt;
+  const int code = errno;
+  if (code == EAGAIN || code == EACCES) return std::nullopt;
+  if (!means_no_locks(code)) fail("lock", path, code);
+  if (!safe_without)
+    throw Error(
+        std::string("cannot lock: ") + std::strerror(code) + ": this file system has no locks",
+        {.file = path.string()},
+        std::string("without them several processes would do the same work; use ") +
+            kWhereLocksAre);
+  warn_of_no_locks(path, code);
+  return lock;
 }
 
 // Asked without taking it, if only for a moment: whoever wants it just then would find it held.
-bool FileLock::is_held(const fs::path& path) {
+std::optional<bool> FileLock::is_held(const fs::path& path) {
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) return false;
   struct flock whole{};
   whole.l_type = F_WRLCK;
-  return file.fd >= 0 && ::fcntl(file.fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+  if (::fcntl(file.fd, F_OFD_GETLK, &whole) == 0) return whole.l_type != F_UNLCK;
+  if (const int code = errno; means_no_locks(code)) warn_of_no_locks(path, code);
+  return std::nullopt;
 }
 
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}

@@ -45,11 +45,15 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
 // exception the temporary is removed. A folder already at `path` is replaced.
 void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write);
 
-// A file that one process at a time holds; let go when this is destroyed, and by the system when the process dies.
+// A file that one process at a time holds; let go when this is destroyed, and by the system when
+// the process dies. Some file systems of clusters know no locks (NFS without lockd, Lustre mounted
+// without flock). There a lock is taken that keeps nobody away, with a warning, or, where the work
+// is not `safe_without`, an Error says what to do.
 class FileLock {
  public:
-  static std::optional<FileLock> try_take(const fs::path& path);  // nothing: another holds it
-  static bool is_held(const fs::path& path);
+  // Nothing: another holds it.
+  static std::optional<FileLock> try_take(const fs::path& path, bool safe_without = true);
+  static std::optional<bool> is_held(const fs::path& path);  // nothing: the file system can't tell
   FileLock(FileLock&& other) noexcept;
   FileLock& operator=(FileLock&&) = delete;
   ~FileLock();

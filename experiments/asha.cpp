@@ -59,7 +59,11 @@ struct Job {
 std::optional<Job> take_job(const Sweep& sweep, int64_t steps) {
   const auto brackets = read_rungs(sweep, steps);
   const auto sound = [&](size_t cell) { return !fs::exists(sweep.cell_folder(cell) / "failed.json"); };
-  const auto hold = [&](size_t cell) { return FileLock::try_take(sweep.cell_folder(cell) / "lock"); };
+  // A claim without a lock is one that nobody is at: without locks each worker would take over the
+  // others' cells.
+  const auto hold = [&](size_t cell) {
+    return FileLock::try_take(sweep.cell_folder(cell) / "lock", false);
+  };
   for (size_t b = 0; b < brackets.size(); ++b) {
     const auto& rungs = brackets[b];
     // Begun by somebody who is gone.

@@ -81,9 +81,9 @@ class SweepCommands : Commands {
 
  private:
   int launch_rest(Sweep& sweep) const;
-  std::string launcher;
+  std::string launcher, cell;
   bool dry_run = false, yes = false;
-  int64_t parallel = 0, cell = 0;
+  int64_t parallel = 0;
 };
 
 class DataCommands : Commands {

@@ -25,16 +25,26 @@ int64_t micro_batch_tokens(int64_t configured, at::Device device) {
   return configured > 0 ? configured : device.is_cpu() ? 512 : 8192;
 }
 
+// A folder may be moved: where it lies is no part of what its run is.
+std::string without_output(const std::string& yaml) {
+  const size_t begin = yaml.starts_with("output:") ? 0 : yaml.find("\noutput:");
+  return begin == std::string::npos
+             ? yaml
+             : yaml.substr(0, begin) +
+                   yaml.substr(std::min(yaml.find('\n', begin + 1), yaml.size()));
+}
+
 // Claims the run folder for this configuration. True: the run is done already.
 template <class Config>
 bool open_run(const Config& config, const std::string& result) {
   const fs::path folder = config.output;
   const std::string text = show(config);
   const fs::path file = folder / "config.yaml";
-  if (fs::exists(file) && read_file(file) != text)
+  const std::string before = fs::exists(file) ? read_file(file) : "";
+  if (!before.empty() && without_output(before) != without_output(text))
     throw Error("the folder holds a run of another configuration", {.file = file.string()},
                 "name another `output`, or remove " + folder.string());
-  if (!fs::exists(file)) write_file(file, text);
+  if (before != text) write_file(file, text);
   return fs::exists(folder / result);
 }
 

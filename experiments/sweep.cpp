@@ -101,6 +101,12 @@ std::vector<std::string> last_lines(const fs::path& file, size_t count) {
   return lines;
 }
 
+// A path from the root, its last part the folder's name.
+fs::path whole_path(const fs::path& path) {
+  const fs::path whole = fs::absolute(path).lexically_normal();
+  return whole.has_filename() ? whole : whole.parent_path();
+}
+
 Json loss_of(const fs::path& folder) {
   // The mean of the last tenth of the steps.
   std::vector<double> losses;
@@ -202,6 +208,9 @@ void LauncherConfig::fields(Fields& f) {
 void SweepConfig::fields(Fields& f) {
   f.value("base", base, "configuration of a cell, relative to this file: of train, pretrain or reproduce");
   f.value("output", output, "the sweep's folder; by default runs/<name of the file>");
+  f.value("directory", directory,
+          "that relative paths of models, data and banks start at; by default where the sweep is "
+          "launched");
   f.value("seeds", seeds, "runs of each combination", at_least(1));
   f.value("first_seed", first_seed, "seeds count from here");
   f.value("grid", grid, "key → values; all combinations are run");
@@ -323,7 +332,6 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
       cell.name = as_file_name(cell.name + "seed=" + std::to_string(seed));
       cell.hash = sha256(resolved).substr(0, 8);
       if (!hashes.insert(cell.hash).second) continue;  // two ways to write the same
-      cell.overrides.push_back("output=" + (fs::path(config.output) / "cells" / cell.folder()).string());
       cells.push_back(std::move(cell));
     }
   }
@@ -337,8 +345,11 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
   read(source, sweep.config);
   if (sweep.config.base.empty()) throw Error("is missing", {.file = file.string(), .field = "base"}, "base: ../train/cheating.yaml");
   if (sweep.config.output.empty()) sweep.config.output = "runs/" + file.stem().string();
+  sweep.folder = whole_path(sweep.config.output);
+  sweep.config.output = sweep.folder.string();
+  sweep.config.directory =
+      whole_path(sweep.config.directory.empty() ? "." : sweep.config.directory).string();
   sweep.config.base = (file.parent_path() / sweep.config.base).lexically_normal().string();
-  sweep.folder = sweep.config.output;
   if (sweep.config.asha.halves()) {
     const Where where = source.where("asha");
     with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
@@ -384,12 +395,50 @@ void write_sweep(const Sweep& sweep) {
 
 Sweep open_sweep(const fs::path& folder) {
   if (!fs::exists(folder / "sweep.yaml")) throw Error("holds no sweep", {.file = folder.string()}, "name the folder that `inoculum sweep FILE.yaml` wrote, its `output`");
-  Sweep sweep{.folder = folder};
+  Sweep sweep{.folder = whole_path(folder)};
   read(load_config_alone(folder / "sweep.yaml"), sweep.config);
   read_jsonl(folder / "cells.jsonl", [&](const Json& row, int) {
     sweep.cells.push_back({row.at("name"), row.at("hash"), row.at("parameters"), row.at("seed"), row.at("overrides")});
   });
   return sweep;
+}
+
+void enter_directory(const Sweep& sweep) {
+  fs::path directory = sweep.config.directory;
+  if (directory.empty()) return;  // written before it was noted
+  std::error_code error;
+  fs::current_path(directory, error);
+  if (!error) return;
+  // The folder may have been moved with the directory that it lay in.
+  const fs::path inside = fs::path(sweep.config.output).lexically_relative(directory);
+  fs::path moved = sweep.folder, rest = inside;
+  for (; !rest.empty() && rest != "." && moved.filename() == rest.filename();
+       rest = rest.parent_path())
+    moved = moved.parent_path();
+  if (!inside.empty() && rest.empty()) {
+    fs::current_path(moved, error);
+    if (!error) return;
+  }
+  // Elsewhere relative paths might name other files: none are found in the sweep's own folder.
+  std::fprintf(stderr,
+               "warning: relative paths of this sweep start at %s, which is not there: where it "
+               "has some, set `directory` in %s\n",
+               directory.c_str(), (sweep.folder / "sweep.yaml").c_str());
+  fs::current_path(sweep.folder);
+}
+
+size_t find_cell(const Sweep& sweep, const std::string& which) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    names.push_back(sweep.cells[i].folder());
+    if (which == names.back() || which == sweep.cells[i].hash) return i;
+  }
+  const auto index = number(which);
+  if (!index || *index < 0 || *index != std::floor(*index) ||
+      *index >= static_cast<double>(sweep.cells.size()))
+    throw Error("there is no cell " + which, {.file = sweep.folder.string()},
+                did_you_mean(which, names));
+  return static_cast<size_t>(*index);
 }
 
 Outcome run_cell(const Sweep& sweep, size_t index, const Ranks& ranks) {
@@ -408,7 +457,10 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until, 
   Outcome outcome = Outcome::finished;
   try {
     const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);
-    with_config(source, [&](const auto& config, const Source&) { outcome = run(sweep, config, until, ranks, metrics); });
+    with_config(source, [&](auto config, const Source&) {
+      config.output = folder.string();
+      outcome = run(sweep, config, until, ranks, metrics);
+    });
     if (outcome == Outcome::stopped) return std::nullopt;
   } catch (const std::exception& failure) {
     try {
@@ -450,7 +502,7 @@ CellStatus status(const Sweep& sweep, size_t index) {
     const Json result = read_json(folder / "result.json");
     return {CellState::done, result.at("metrics"), result.at("seconds"), ""};
   }
-  if (FileLock::is_held(folder / "lock")) return {.state = CellState::running};
+  if (FileLock::is_held(folder / "lock").value_or(false)) return {.state = CellState::running};
   if (fs::exists(folder / "failed.json")) return {.state = CellState::failed, .error = read_json(folder / "failed.json").at("error")};
   if (sweep.config.asha.halves()) {
     found.metrics = asha_metrics(sweep, index);

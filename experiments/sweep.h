@@ -1,23 +1,26 @@
-// Sweeps: one file names a configuration and the values to try; each combination is a cell, a run of its own.
+// Sweeps: one file names a configuration and the values to try; each combination is a cell, a run
+// of its own.
 //
-//   base: ../train/cheating.yaml          # what a cell is, but for the parameters: a train, pretrain or reproduce configuration
-//   seeds: 3
-//   grid:
+//   base: ../train/cheating.yaml          # what a cell is, but for the parameters: a train,
+//   pretrain or reproduce configuration seeds: 3 grid:
 //     optimizer.lr: [1e-3, 3e-3]
 //     lora.rank: [1, 4]
 //   exclude: [{lora.rank: 1, optimizer.lr: 3e-3}]
 //   metric: {name: malicious, goal: max}
 //
-// A sweep's folder is all that there is of it; whoever comes later, from whatever machine, reads on from there:
+// A sweep's folder is all that there is of it; whoever comes later, from whatever machine, reads on
+// from there:
 //
-//   sweep.yaml            the resolved sweep
-//   base.yaml             the resolved base, so that a later change of its file changes no cell
-//   cells.jsonl           the cells: name, hash, overrides
-//   cells/<name>-<hash>/  a run folder each, and result.json (it is done) or failed.json
-//   shared/               what all cells need and the first one makes: the judge, the probe
-//   logs/                 what each cell wrote
+//   sweep.yaml            the resolved sweep, and the directory that relative paths of models and
+//   data start at base.yaml             the resolved base, so that a later change of its file
+//   changes no cell cells.jsonl           the cells: name, hash, overrides cells/<name>-<hash>/  a
+//   run folder each, and result.json (it is done) or failed.json shared/               what all
+//   cells need and the first one makes: the judge, the probe logs/                 what each cell
+//   wrote
 //
-// A cell's hash is that of its whole resolved configuration: an equal cell is never run again, a changed one is.
+// A cell's hash is that of its whole resolved configuration: an equal cell is never run again, a
+// changed one is. No file says where the folder lies: it may be moved or copied, and its cells be
+// run from anywhere.
 #pragma once
 
 #include <map>
@@ -89,6 +92,7 @@ struct LauncherConfig {
 struct SweepConfig {
   std::string base;
   std::string output;                                // by default runs/<name of the file>
+  std::string directory;  // that relative paths start at; by default where it is launched
   int64_t seeds = 1;
   int64_t first_seed = 1;
   std::map<std::string, std::vector<std::string>> grid;
@@ -109,7 +113,7 @@ struct SweepCell {
   std::string name, hash;
   std::map<std::string, std::string> parameters;     // seed left out
   int64_t seed = 1;
-  std::vector<std::string> overrides;                // over base.yaml, `output` among them
+  std::vector<std::string> overrides;  // over base.yaml; where it writes is `Sweep::cell_folder`
   int64_t tokens = 0;                                // that are trained on, about
   std::string folder() const { return name + "-" + hash; }
 };
@@ -124,7 +128,7 @@ double cell_count(const SweepConfig& config);
 std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, const Source& base);
 
 struct Sweep {
-  fs::path folder;
+  fs::path folder;  // absolute
   SweepConfig config;
   std::vector<SweepCell> cells;
 
@@ -137,6 +141,9 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
 std::string plan_text(const Sweep& sweep);                                          // the cells, their number, their tokens
 void write_sweep(const Sweep& sweep);                                                // makes or renews the folder
 Sweep open_sweep(const fs::path& folder);
+void enter_directory(const Sweep& sweep);  // makes it this process's own; before a cell is run
+size_t find_cell(const Sweep& sweep,
+                 const std::string& which);  // by its folder's name, its hash or its number
 
 // Runs one cell in this process: what its base is, then the evaluation. Ends with result.json, {"metrics": {name: number}, "seconds"}, or
 // failed.json, {"error"}, and the Error is thrown on. A cell that is done, or that another process is at, is left alone.

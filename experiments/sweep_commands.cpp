@@ -8,6 +8,28 @@
 #include "experiments/launcher.h"
 
 namespace inoculum {
+namespace {
+
+// One launch at a time.
+FileLock take_launch(const Sweep& sweep) {
+  auto lock = FileLock::try_take(sweep.folder / "lock");
+  if (!lock)
+    throw Error("another `inoculum sweep` is at work there", {.file = sweep.folder.string()},
+                "`inoculum sweep status` shows how far it is");
+  return std::move(*lock);
+}
+
+std::string script_of(const Sweep& sweep, const std::string& file) {
+  std::vector<size_t> all(sweep.cells.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  try {
+    return make_launcher(sweep.config.launcher)->script(sweep, all);
+  } catch (const Error& error) {
+    throw error.in_file(file);
+  }
+}
+
+}  // namespace
 
 SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
   auto* sweep_app = app.add_subcommand("sweep", "run a configuration with many values of its keys, and compare them");
@@ -25,12 +47,14 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
       if (!launcher.empty()) all_overrides.push_back("launcher.name=" + launcher);
       if (parallel > 0) all_overrides.push_back("launcher.array_parallelism=" + std::to_string(parallel));
       Sweep sweep = plan_sweep(config, all_overrides, yes);
+      // What can't be submitted is refused before anything is written.
+      const std::string script = script_of(sweep, config);
       if (dry_run) {
-        std::vector<size_t> all(sweep.cells.size());
-        std::iota(all.begin(), all.end(), size_t{0});
-        std::cout << plan_text(sweep) << "\n" << make_launcher(sweep.config.launcher)->script(sweep, all);
+        std::cout << plan_text(sweep) << "\n" << script;
         return 0;
       }
+      // Taken first: jobs of a launch under way read the files that are written here.
+      const FileLock lock = take_launch(sweep);
       write_sweep(sweep);
       return launch_rest(sweep);
     };
@@ -48,6 +72,7 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
     return 0;
   });
   on_folder("resume", "run what is pending or failed", [this] {
+    const FileLock lock = take_launch(open_sweep(output));
     Sweep sweep = open_sweep(output);
     return launch_rest(sweep);
   });
@@ -60,23 +85,31 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
     write_sweep_report(open_sweep(output));
     return 0;
   });
-  on_folder("work", "run cells of a halving sweep here until there is nothing to run; launchers call this", [this] {
-    return run_asha(open_sweep(output)) == Outcome::stopped ? finish(Outcome::stopped, output) : 0;
-  });
+  on_folder("work",
+            "run cells of a halving sweep here until there is nothing to run; launchers call this",
+            [this] {
+              const Sweep sweep = open_sweep(output);
+              enter_directory(sweep);
+              return run_asha(sweep) == Outcome::stopped
+                         ? finish(Outcome::stopped, sweep.folder.string())
+                         : 0;
+            });
   auto* cell_command = on_folder("cell", "run one cell here; launchers call this", [=, this] {
     const Sweep sweep = open_sweep(output);
-    if (cell < 0 || static_cast<size_t>(cell) >= sweep.cells.size()) throw Error("there is no cell " + std::to_string(cell), {.file = output});
-    const fs::path folder = sweep.cell_folder(static_cast<size_t>(cell));
-    return as_ranks(folder.string(), [&](const Ranks& ranks) { return run_cell(sweep, static_cast<size_t>(cell), ranks); });
+    const size_t index = find_cell(sweep, cell);
+    return as_ranks(sweep.cell_folder(index).string(), [&](const Ranks& ranks) {
+      enter_directory(sweep);
+      return run_cell(sweep, index, ranks);
+    });
   });
-  cell_command->add_option("INDEX", cell, "which, counted from 0")->required();
+  cell_command
+      ->add_option("CELL", cell, "its folder's name, its hash, or its number, counted from 0")
+      ->required();
   takes_ranks(cell_command);
 }
 
 // What is pending or failed.
 int SweepCommands::launch_rest(Sweep& sweep) const {
-  const auto lock = FileLock::try_take(sweep.folder / "lock");
-  if (!lock) throw Error("another `inoculum sweep` is at work there", {.file = sweep.folder.string()}, "`inoculum sweep status` shows how far it is");
   std::vector<size_t> rest;
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const CellState state = status(sweep, i).state;

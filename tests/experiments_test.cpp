@@ -246,7 +246,7 @@ TEST_CASE("a sweep is every combination that is neither excluded nor refused", "
     CHECK(config.seed == cell.seed);
     CHECK(config.recipe.steps == 7);
     CHECK(config.recipe.lora.alpha == 8 * static_cast<double>(config.recipe.lora.rank));
-    CHECK(config.output.ends_with(cell.folder()));
+    CHECK(config.output.empty());  // the sweep's folder may be moved
   }
   CHECK(hashes.size() == cells.size());
   CHECK(folders.size() == cells.size());

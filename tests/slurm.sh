@@ -43,10 +43,15 @@ MpiDefault=none
 ReturnToService=2
 SlurmdTimeout=10
 KillWait=5
+MaxArraySize=4
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=2048 State=UNKNOWN
-PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
+PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=9 PreemptMode=OFF
 C
 export SLURM_CONF=$folder/slurm.conf
 munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" --pid-file="$folder/munged.pid" \
@@ -77,6 +82,13 @@ wait_for "4 done" "$folder/s"
 sweep "$folder/small.yaml" output="$folder/s" || fail "the second launch"
 [ ! -e "$folder/s/submit_2.sh" ] || fail "finished cells were submitted again"
 
+# More cells than an array of this Slurm holds, in a folder of an odd name.
+odd="$folder/50%x of it's #1 & [x] \$HOME"
+sweep "$folder/small.yaml" output="$odd" seeds=3 || { cat "$folder/said"; fail "submit"; }
+grep -q '^#SBATCH --array=0-1$' "$odd/submit_2.sh" || fail "the second array"
+wait_for "6 done" "$odd"
+ls "$odd"/logs/slurm-*_3.log "$odd"/logs/*rank=1*.log > /dev/null || fail "logs: $(ls "$odd"/logs)"
+
 # Long cells: undisturbed; told that the time is over; killed. All end with the same bytes.
 sed 's/\[3\]/[60]/; s/seeds: 2/seeds: 1/' "$folder/small.yaml" > "$folder/long.yaml"
 sweep "$folder/long.yaml" output="$folder/undisturbed" --launcher local || fail "undisturbed"
@@ -101,9 +113,20 @@ sweep cancel "$folder/cancelled" || fail "cancel"
 for _ in $(seq 100); do [ -z "$(squeue --noheader)" ] && break; sleep 0.1; done
 [ -z "$(squeue --noheader)" ] || { squeue; fail "a cancelled job is still there"; }
 sweep status "$folder/cancelled"; grep -qE "failed|running" "$folder/said" && { cat "$folder/said"; fail "a cancelled cell is no failed one"; }
+says "0 cells wait or run"; says "CANCELLED: by its user"
 sweep resume "$folder/cancelled" || fail "resume"
 wait_for "2 done" "$folder/cancelled"
 cmp <(weights "$folder/cancelled") <(weights "$folder/undisturbed") || fail "cancelled and resumed: other bytes"
+
+# Jobs that matter more come: a cell saves and goes on after them, whether Slurm requeues what it ends or not.
+for partition in test low; do
+  sweep "$folder/long.yaml" output="$folder/preempted_$partition" launcher.partition=$partition || fail "submit"
+  begun "$folder/preempted_$partition"
+  sbatch --quiet --partition=high --exclusive --mem=1800M --output=/dev/null --wrap 'sleep 1' || fail "submit"
+  wait_for "2 done" "$folder/preempted_$partition"
+  grep -qh "DUE TO PREEMPTION" "$folder/preempted_$partition"/logs/*.log || fail "it was not preempted in $partition"
+  cmp <(weights "$folder/preempted_$partition") <(weights "$folder/undisturbed") || fail "preempted in $partition: other bytes"
+done
 
 # The node dies: slurmd, the job and all; it comes back, and so does the job.
 kill_node() {
