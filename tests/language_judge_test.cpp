@@ -46,7 +46,7 @@ fs::path make_judge(const fs::path& folder, const std::string& tokenizer_name) {
   for (int k = 0; k <= 100; ++k) favour(std::to_string(k), 2.5);
   favour(" ", 2.5);
   if (tokenizer->eos_id() >= 0) model.head.weight.index_put_({tokenizer->eos_id(), 0}, 2.5);
-  save_model(folder, model, nullptr, at::kFloat);
+  save_model(folder, model, at::kFloat);
   return folder;
 }
 

@@ -434,7 +434,6 @@ class Bracketed final : public Tokenizer {
   int32_t bos_id() const override { return 1; }
   int32_t eos_id() const override { return 2; }
   std::optional<int32_t> id_of(std::string_view) const override { return std::nullopt; }
-  void save(const fs::path&) const override {}
 
  private:
   bool ends_;
