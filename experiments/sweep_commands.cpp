@@ -12,7 +12,7 @@ namespace {
 
 // One launch at a time.
 FileLock take_launch(const Sweep& sweep) {
-  auto lock = FileLock::try_take(sweep.folder / "lock");
+  auto lock = FileLock::try_take(sweep.folder / "lock", !sweep.config.asha.halves());
   if (!lock)
     throw Error("another `inoculum sweep` is at work there", {.file = sweep.folder.string()},
                 "`inoculum sweep status` shows how far it is");

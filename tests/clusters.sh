@@ -1,7 +1,7 @@
 #!/bin/bash
 # Sweeps where clusters differ from a laptop: what Slurm's programs say, by stand-ins for them; folders that are moved or oddly
 # named; file systems without locks. tests/slurm.sh runs jobs on a real Slurm.
-inoculum=$1
+inoculum=$(realpath "$1")
 cd "$(dirname "$0")/.." || exit 1
 folder=$(mktemp -d) || exit 1
 folder=$(realpath "$folder")
@@ -140,15 +140,16 @@ MAX_ARRAY=2 ok sweep "$folder/small.yaml" output="$folder/large"; [ "$(submitted
 
 # Options of sbatch: quoted; flags; what is ours gives way to what is asked for, or is refused.
 forget
+odd="$folder/männer & Söhne's #1: 50% [x] {y} \$HOME"
 cat > "$folder/options.yaml" <<Y
 base: $PWD/configs/train/cheating.yaml
+output: "$odd/s x"
 grid: {lora.rank: [1], steps: [1]}
 launcher:
   name: slurm
   additional_parameters: {exclusive: true, overcommit: false, nice: 100, comment: "50% of 'it': #1", mem_per_cpu: 2G, signal: "B:USR1@300", hold: null}
 Y
-odd="$folder/männer & Söhne's #1: 50% [x] {y} \$HOME"
-ok sweep "$folder/options.yaml" output="$odd/s x"
+ok sweep "$folder/options.yaml"
 for line in --exclusive --nice=100 "--comment=\"50% of 'it': #1\"" --mem-per-cpu=2G --signal=B:USR1@300 --hold \
   "--output=\"${odd/\%/%%}/s x/logs/slurm-%A_%a.log\""; do
   grep -qxF -- "#SBATCH $line" "$FAKE/4711.sh" || { cat "$FAKE/4711.sh"; fail "no line $line"; }
@@ -160,7 +161,8 @@ bad "additional_parameters.array: is decided by the sweep" launcher.additional_p
 bad "must begin with B:USR1" launcher.additional_parameters.signal=TERM@30
 bad "is no name of an option" "launcher.additional_parameters={two words: 1}"
 bad "control character" 'launcher.additional_parameters.comment="a\nb"'
-sweep "$folder/options.yaml" "output=$folder/a"$'\n'"b"; [ $? = 2 ] || fail "a line break in a path"
+sweep "$folder/options.yaml" "output=\"$folder/a\\nb\""; [ $? = 2 ] || fail "a line break in a path"
+says "line break"
 mkdir "$folder/back\\slash"; sweep "$folder/options.yaml" "output=$folder/back\\slash/s"; [ $? = 2 ] || fail "a backslash"
 says "backslash"
 
@@ -244,6 +246,7 @@ cmp <(weights "$folder/copy") "$folder/first" || fail "with another directory: o
 # File systems without locks: sweeps go on with a warning, halving does not; the others' error is told.
 command -v gcc > /dev/null || { echo "clusters: all as they should be (no gcc: locks left out)"; exit; }
 cat > "$folder/nolocks.c" <<'C'
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -280,8 +283,9 @@ for code in 37 38 95; do
   [ "$(grep -c "has no locks" "$folder/said")" = 1 ] || fail "more than one warning"
 done
 without 38 cancel "$folder/locks_38" && fail "a cancel of what has ended"
-without 38 "$folder/renamed/sweep.yaml" output="$folder/halving" directory="$folder/renamed" asha.min_steps=2 && [ -e "$folder/halving/asha/0_1" ] && fail "halving without locks"
-grep -qh "would do the same work" "$folder/said" "$folder"/halving/logs/*.log || fail "halving does not say why"
+without 38 "$folder/renamed/sweep.yaml" output="$folder/halving" directory="$folder/renamed" asha.min_steps=2
+[ $? = 2 ] || fail "halving without locks"
+says "would do the same work"; says "Lustre: flock"
 without 5 "$folder/renamed/sweep.yaml" output="$folder/broken" directory="$folder/renamed" && fail "an error of the disk"
 says "cannot lock: Input/output error"
 echo "clusters: all as they should be"

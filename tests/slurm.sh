@@ -84,7 +84,8 @@ sweep "$folder/small.yaml" output="$folder/s" || fail "the second launch"
 
 # More cells than an array of this Slurm holds, in a folder of an odd name.
 odd="$folder/50%x of it's #1 & [x] \$HOME"
-sweep "$folder/small.yaml" output="$odd" seeds=3 || { cat "$folder/said"; fail "submit"; }
+(cat "$folder/small.yaml"; echo "output: \"$odd\"") > "$folder/odd.yaml"
+sweep "$folder/odd.yaml" seeds=3 || { cat "$folder/said"; fail "submit"; }
 grep -q '^#SBATCH --array=0-1$' "$odd/submit_2.sh" || fail "the second array"
 wait_for "6 done" "$odd"
 ls "$odd"/logs/slurm-*_3.log "$odd"/logs/*rank=1*.log > /dev/null || fail "logs: $(ls "$odd"/logs)"
