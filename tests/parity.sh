@@ -12,4 +12,7 @@ export HF_HUB_OFFLINE=1
 INOCULUM_FAMILIES=$folder/families "$(dirname "$1")/inoculum_tests" "models of every family*" || exit 1
 "$python" tests/families.py --merged "$1" 2> /dev/null || { echo "a merged model differs in transformers"; exit 1; }
 # A hundred thousand hard texts.
-"$python" tests/tokenizer_parity.py "$1" --strings 120000
+"$python" tests/tokenizer_parity.py "$1" --strings 120000 || exit 1
+# Folders whose files add tokens; adapters with ranks, scales and layers of their own.
+"$python" tests/special_tokens.py "$1" 200 || exit 1
+"$python" tests/adapters.py "$1" 40 2> /dev/null || { echo "an adapter differs from PEFT"; exit 1; }
