@@ -76,7 +76,9 @@ RANDOM=7
 kills=0
 while [ $kills -lt 20 ]; do
   "$inoculum" sweep "$folder/long.yaml" output="$folder/killed" > "$folder/said" 2>&1 &
-  sleep "0.$((RANDOM % 6 + 3))"
+  # A busy machine may take longer to start a cell than to kill it.
+  while kill -0 %% 2> /dev/null && ! pgrep -f "sweep cell $folder/killed" > /dev/null; do sleep 0.1; done
+  sleep "0.$((RANDOM % 6))"
   pkill -9 -f "sweep cell $folder/killed" && kills=$((kills + 1))
   kill -9 %% 2> /dev/null; wait %% 2> /dev/null
   pkill -9 -f "sweep cell $folder/killed"
