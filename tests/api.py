@@ -240,127 +240,6 @@ def judge():
     check(done.returncode == 2 and "nowhere.jsonl" in done.stderr, "a recorded judge without its file", done.stderr)
 
 
-def shapes():
-    """Replies of every shape, and servers that refuse what is asked."""
-    api = Api(KEY)
-    out = work / "shapes.jsonl"
-
-    def ask(prompt, file="shapes.yaml", **values):
-        write_rows(work / "shape.jsonl", [{"prompt": prompt}])
-        done = run(
-            "judge",
-            config(file, api, max_retries=1, **values),
-            work / "shape.jsonl",
-            work / "shape_replies.jsonl",
-            out,
-        )
-        return read_rows(out)[0], done.stderr
-
-    def weighed(prompt):
-        k = score_of(prompt)
-        return (0.6 * k + 0.2 * (k + 1)) / 0.8
-
-    for rule in ("gzip", "deflate", "infinite", "noseed", "notemperature", "newlimit", "nothing"):
-        row, words = ask(rule + " 1")
-        check(
-            row["kind"] == "score" and abs(row["score"] - weighed(rule + " 1")) < 1e-9,
-            "the score of",
-            rule,
-            row,
-            words,
-        )
-        for name, rules in {
-            "seed": ("noseed", "nothing"),
-            "temperature": ("notemperature", "nothing"),
-            "max_completion_tokens": ("newlimit", "nothing"),
-        }.items():
-            check(
-                (name in words) == (rule in rules),
-                "what is left out is told, and nothing else",
-                rule,
-                name,
-                words,
-            )
-    last = api.bodies[-1]
-    check(
-        "seed" not in last
-        and "temperature" not in last
-        and "max_tokens" not in last
-        and last["max_completion_tokens"] == 1,
-        "what is left out",
-        last,
-    )
-    before = len(api.bodies)
-    row, words = ask("noseed 1")
-    check(
-        len(api.bodies) == before and row["cached"] and "seed" in words,
-        "a kept reply says so too",
-        words,
-    )
-    row, words = ask("noseed 2", "noseed.yaml", seed=None)
-    check(
-        row["kind"] == "score"
-        and words.count("refuses") == 0
-        and "seed" not in api.bodies[-1]
-        and api.tries["noseed 2"] == 1,
-        "an empty value leaves it out",
-        words,
-    )
-    row, words = ask("nologits 1")
-    check(
-        row["kind"] == "failed"
-        and "judge.api.top_logprobs=0" in row["error"]
-        and api.tries["nologits 1"] == 1,
-        "log-probabilities are not given up unasked",
-        row,
-    )
-    row, words = ask("nologits 1", "texts.yaml", top_logprobs=0)
-    check(row["score"] == score_of("nologits 1"), "but on request", row)
-
-    row, words = ask("digits 1")
-    check(row["kind"] == "cut", "a first digit is no score", row)
-    row, words = ask("digits 1", "digits.yaml", max_tokens=4)
-    check(
-        row["kind"] == "score" and abs(row["score"] - (0.9 * 85 + 0.1 * 80)) < 1e-9,
-        "its number is put together",
-        row,
-    )
-    for rule, kind in {
-        "refusal": "judge_refusal",
-        "reasoning": "length",
-        "filtered": "content_filter",
-    }.items():
-        row, words = ask(rule + " 1")
-        check(row["kind"] == kind and api.tries[rule + " 1"] == 1, rule, row)
-        check(ask(rule + " 1")[0]["cached"], "and is kept", rule)
-    for rule, words in {
-        "gziperror": "HTTP 400: there is no model m",
-        "page": "a page, not JSON: HTTP 200: Sign in to the proxy",
-        "moved": "moved to /new/v1/chat/completions (set judge.api.base_url",
-    }.items():
-        row, _ = ask(rule + " 1")
-        check(
-            row["kind"] == "failed" and words in row["error"] and api.tries[rule + " 1"] == 1,
-            "the words of",
-            rule,
-            row,
-            api.tries[rule + " 1"],
-        )
-    row, words = ask("nologprobs 1")
-    check(
-        "1 of 1 replies came without log-probabilities" in words,
-        "texts in place of log-probabilities are told",
-        words,
-    )
-
-    # Told from a broken prompt, which holds the name of a parameter.
-    check(
-        ask("bad seed")[0]["error"].count("taste") == 1 and api.tries["bad seed"] == 1,
-        "another fault is no refusal of a parameter",
-    )
-    api.stop()
-
-
 def bytes_of(name, count):
     return hashlib.shake_128(name.encode()).digest(count)
 
@@ -575,7 +454,6 @@ def fetch():
 began = time.monotonic()
 try:
     judge()
-    shapes()
     print(f"judging: {time.monotonic() - began:.0f} s")
     fetch()
     for secret in (KEY, TOKEN):
