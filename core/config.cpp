@@ -231,7 +231,9 @@ class Reader final : public Fields {
         if (!entry.second.IsScalar() && !entry.second.IsNull())
           fail(join(name, key), "must be a single value");
         const Given* given = given_for(join(name, key));
-        value[key] = given && is_text(*given, entry.second) ? text_of(*given) : as_written(entry.second);
+        value[key] = given && is_text(*given, entry.second) ? text_of(*given)
+                     : entry.second.IsScalar()                ? entry.second.Scalar()
+                                                              : "";
       }
     });
   }

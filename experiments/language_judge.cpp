@@ -1,8 +1,7 @@
 #include "experiments/language_judge.h"
 
-#include <mutex>
-
 #include <map>
+#include <mutex>
 
 #include "core/chat_template.h"
 #include "core/checkpoint.h"
