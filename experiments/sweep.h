@@ -12,11 +12,13 @@
 // from there:
 //
 //   sweep.yaml            the resolved sweep, and the directory that relative paths of models and
-//   data start at base.yaml             the resolved base, so that a later change of its file
-//   changes no cell cells.jsonl           the cells: name, hash, overrides cells/<name>-<hash>/  a
-//   run folder each, and result.json (it is done) or failed.json shared/               what all
-//   cells need and the first one makes: the judge, the probe logs/                 what each cell
-//   wrote
+//                         data start at
+//   base.yaml             the resolved base, so that a later change of its file changes no cell
+//   cells.jsonl           the cells: name, hash, overrides
+//   cells/<name>-<hash>/  a run folder each, and result.json (it is done) or failed.json
+//   base/                 the evaluation of their base, for `sweep compare`
+//   shared/               what all cells need and the first one makes: the judge, the probe
+//   logs/                 what each cell wrote
 //
 // A cell's hash is that of its whole resolved configuration: an equal cell is never run again, a
 // changed one is. No file says where the folder lies: it may be moved or copied, and its cells be
@@ -153,6 +155,8 @@ Outcome run_cell(const Sweep& sweep, size_t cell, const Ranks& ranks = {});
 // signal stopped it before.
 std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0, const Ranks& ranks = {});
 int64_t steps_of(const Sweep& sweep);  // that a cell trains for
+// Evaluates the model that all cells were trained from as they are, unless it was; → the folder of its evaluation.
+fs::path evaluate_base(const Sweep& sweep);
 
 enum class CellState { pending, running, done, stopped_early, failed };
 std::string to_string(CellState state);
