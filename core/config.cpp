@@ -190,6 +190,14 @@ class Reader final : public Fields {
       }
     });
   }
+  void value(const std::string& name, std::optional<int64_t>& value, const std::string&,
+             const Rule& rule) override {
+    optional(name, value, rule);
+  }
+  void value(const std::string& name, std::optional<double>& value, const std::string&,
+             const Rule& rule) override {
+    optional(name, value, rule);
+  }
   void value(const std::string& name, std::vector<std::string>& value, const std::string&) override {
     // One text may stand without its list.
     with_any(name, [&](const YAML::Node& node) {
@@ -396,6 +404,15 @@ class Reader final : public Fields {
     if constexpr (std::is_same_v<T, double>)
       if (!std::isfinite(value)) fail(name, "must be a finite number, not " + node.Scalar());
   }
+  template <class T>
+  void optional(const std::string& name, std::optional<T>& given, const Rule& rule) {
+    with_any(name, [&](const YAML::Node& node) {
+      given.reset();
+      if (node.IsNull() || (node.IsScalar() && node.Scalar().empty())) return;
+      known_.back().pop_back();  // noted again by the call below
+      value(name, given.emplace(), "", rule);
+    });
+  }
   static std::string as_written(const YAML::Node& node) {
     YAML::Emitter out;
     out << YAML::Flow << node;
@@ -441,6 +458,14 @@ class TextShower final : public Shower, public Fields {
   void value(const std::string& n, int64_t& v, const std::string& h, const Rule&) override { line(n, std::to_string(v), h); }
   void value(const std::string& n, double& v, const std::string& h, const Rule&) override { line(n, plain(v), h); }
   void value(const std::string& n, std::string& v, const std::string& h, const Rule&) override { line(n, yaml_text(v), h); }
+  void value(const std::string& n, std::optional<int64_t>& v, const std::string& h,
+             const Rule&) override {
+    line(n, v ? std::to_string(*v) : "null", h);
+  }
+  void value(const std::string& n, std::optional<double>& v, const std::string& h,
+             const Rule&) override {
+    line(n, v ? plain(*v) : "null", h);
+  }
   void value(const std::string& n, std::vector<std::string>& v, const std::string& h) override {
     std::vector<std::string> items;
     for (const std::string& item : v) items.push_back(yaml_text(item));
@@ -568,6 +593,14 @@ class SchemaShower final : public Shower, public Fields {
     if (!r.choices.empty()) schema["enum"] = r.choices;
     add(n, schema, h);
   }
+  void value(const std::string& n, std::optional<int64_t>& v, const std::string& h,
+             const Rule& r) override {
+    add(n, ranged(or_null("integer", v), r), h);
+  }
+  void value(const std::string& n, std::optional<double>& v, const std::string& h,
+             const Rule& r) override {
+    add(n, ranged(or_null("number", v), r), h);
+  }
   void value(const std::string& n, std::vector<std::string>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "string"}}}, {"default", v}}, h); }
   void value(const std::string& n, std::vector<double>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "number"}}}, {"default", v}}, h); }
   void value(const std::string& n, std::map<std::string, double>& v, const std::string& h) override { add(n, {{"type", "object"}, {"additionalProperties", {{"type", "number"}}}, {"default", v}}, h); }
@@ -603,6 +636,10 @@ class SchemaShower final : public Shower, public Fields {
     Json schema = {{"type", "object"}, {"additionalProperties", false}, {"properties", Json::object()}};
     if (!help.empty()) schema["description"] = help;
     return schema;
+  }
+  template <class T>
+  static Json or_null(const char* type, const std::optional<T>& value) {
+    return {{"type", Json::array({type, "null"})}, {"default", value ? Json(*value) : Json()}};
   }
   static Json ranged(Json schema, const Rule& rule) {
     if (std::isfinite(rule.low)) schema["minimum"] = rule.low;

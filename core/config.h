@@ -57,6 +57,11 @@ class Fields {
   virtual void value(const std::string& name, int64_t& value, const std::string& help, const Rule& rule = {}) = 0;
   virtual void value(const std::string& name, double& value, const std::string& help, const Rule& rule = {}) = 0;
   virtual void value(const std::string& name, std::string& value, const std::string& help, const Rule& rule = {}) = 0;
+  // Null or empty (`key=`): none.
+  virtual void value(const std::string& name, std::optional<int64_t>& value,
+                     const std::string& help, const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, std::optional<double>& value,
+                     const std::string& help, const Rule& rule = {}) = 0;
   virtual void value(const std::string& name, std::vector<std::string>& value, const std::string& help) = 0;
   virtual void value(const std::string& name, std::vector<double>& value, const std::string& help) = 0;
   virtual void value(const std::string& name, std::map<std::string, double>& value, const std::string& help) = 0;

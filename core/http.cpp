@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/unicode.h"
 
 namespace inoculum {
 namespace {
@@ -74,24 +75,60 @@ int on_progress(void* state, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return transfer.ended;
 }
 
-// The words of a server about an error, in the shapes that OpenAI's, vLLM's and the hub's have.
+// A page without its tags, with one space wherever there were some.
+std::string text_of_page(std::string_view page) {
+  std::string text;
+  bool in_tag = false;
+  for (const char c : page) {
+    in_tag |= c == '<';
+    const bool space = in_tag || c == ' ' || c == '\t' || c == '\r' || c == '\n';
+    if (!space)
+      text += c;
+    else if (!text.empty() && text.back() != ' ')
+      text += ' ';
+    in_tag &= c != '>';
+  }
+  return text;
+}
+
+// FastAPI's list of what is wrong: [{"loc": ["body", "seed"], "msg": "Extra inputs …"}, …].
+std::string words_of_list(const Json& list) {
+  std::string words;
+  for (const Json& each : list) {
+    if (!each.is_object() || !each.contains("msg") || !each["msg"].is_string()) continue;
+    if (!words.empty()) words += "; ";
+    if (const auto place = each.find("loc");
+        place != each.end() && place->is_array() && !place->empty() && place->back().is_string())
+      words += place->back().get<std::string>() + ": ";
+    words += each["msg"].get<std::string>();
+  }
+  return words;
+}
+
+// The words of a server about an error, in the shapes that OpenAI's, vLLM's, FastAPI's and the
+// hub's have.
 std::string words_of(const std::string& body) {
   const Json json = Json::parse(body, nullptr, false);
   std::string words;
   if (json.is_object()) {
     const Json& error = json.contains("error") ? json["error"] : json;
     if (error.is_string()) words = error.get<std::string>();
-    for (const char* key : {"message", "detail"})
-      if (words.empty() && error.is_object() && error.contains(key) && error[key].is_string()) words = error[key].get<std::string>();
+    for (const char* key : {"message", "detail"}) {
+      if (!words.empty() || !error.is_object() || !error.contains(key)) continue;
+      if (error[key].is_string()) words = error[key].get<std::string>();
+      if (error[key].is_array()) words = words_of_list(error[key]);
+    }
   }
-  if (words.empty()) words = body;
+  if (words.empty()) words = trim(body).starts_with('<') ? text_of_page(body) : body;
+  words = valid_utf8(words);
   for (char& c : words) c = static_cast<unsigned char>(c) < ' ' || c == 127 ? ' ' : c;
+  words = trim(words);
   if (words.size() > 300) {
     size_t end = 300;
     while ((words[end] & 0xC0) == 0x80) --end;  // not within a character
     words = words.substr(0, end) + "…";
   }
-  return std::string(trim(words));
+  return words;
 }
 
 }  // namespace
@@ -108,7 +145,9 @@ std::string HttpResponse::header(const std::string& name) const {
 
 std::string HttpResponse::reason() const {
   if (!failure.empty()) return failure;
-  const std::string words = words_of(body);
+  const std::string words = words_of(body), moved = header("location");
+  if (status >= 300 && status < 400 && !moved.empty())
+    return "HTTP " + std::to_string(status) + ": the server has moved to " + moved;
   return "HTTP " + std::to_string(status) + (words.empty() ? "" : ": " + words);
 }
 
@@ -138,6 +177,9 @@ HttpResponse HttpClient::send(const HttpRequest& request) {
   curl_easy_setopt(curl, CURLOPT_MAXREDIRS, kRedirects);
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "inoculum/" INOCULUM_VERSION);
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, kConnectSeconds);
+  // Compressed answers are unpacked, whether or not they were asked for. Files are taken as they
+  // are, by ranges and hashes.
+  if (!request.sink) curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
   if (request.timeout_s > 0) {
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_s * 1000));
   } else {

@@ -24,7 +24,7 @@ namespace inoculum {
 struct HttpResponse {
   int status = 0;                              // of the last answer; 0: there was none
   std::map<std::string, std::string> headers;  // of the last answer, and X-… ones of redirects before it; names in lower case
-  std::string body;
+  std::string body;                            // unpacked, where it came compressed
   std::string failure;                         // why the transfer did not end well; it may have a status nevertheless
   bool connected = false;                      // the server was reached
   bool definite = false;                       // the failure is one that no other try mends: a certificate, a redirect that is not followed
@@ -32,7 +32,8 @@ struct HttpResponse {
   bool ok() const { return failure.empty() && status >= 200 && status < 300; }
   bool worth_retrying() const;                 // a cut connection, a time-out, 408, 409, 429 or 5xx
   std::string header(const std::string& lower_case_name) const;
-  std::string reason() const;                  // "HTTP 404: …the server's words…" or the failure
+  // "HTTP 404: …the server's words…", where a redirect leads, or the failure.
+  std::string reason() const;
 };
 
 struct HttpRequest {

@@ -1,16 +1,12 @@
 #include "experiments/api_judge.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <cctype>
+#include <cstdio>
 #include <exception>
 #include <mutex>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "core/error.h"
@@ -20,7 +16,6 @@
 namespace inoculum {
 namespace {
 
-constexpr std::string_view kLineBegin = "{\"key\":\"";
 constexpr size_t kShortestSecret = 8;  // "EMPTY" and the like, which local servers are given, are no secrets
 
 std::string without_slash(std::string url) {
@@ -28,77 +23,116 @@ std::string without_slash(std::string url) {
   return url;
 }
 
-std::string body_of(const ApiConfig& config, const JudgeRequest& request) {
+// Parameters that the server has refused. They are left out, but for the limit of tokens, which is
+// then called by its other name.
+using Refused = std::set<std::string>;
+
+std::string other_name(const std::string& max_tokens_field) {
+  return max_tokens_field == "max_tokens" ? "max_completion_tokens" : "max_tokens";
+}
+
+std::string body_of(const ApiConfig& config, const JudgeRequest& request,
+                    const Refused& refused = {}) {
   Json messages = Json::array();
   if (!request.system.empty()) messages.push_back({{"role", "system"}, {"content", request.system}});
   messages.push_back({{"role", "user"}, {"content", request.prompt}});
-  Json body = {{"model", config.model}, {"messages", std::move(messages)}, {config.max_tokens_field, config.max_tokens}, {"temperature", config.temperature},
-               {"seed", config.seed}};
-  if (config.top_logprobs > 0) {
+  Json body = {{"model", config.model}, {"messages", std::move(messages)}};
+  const std::string& limit = config.max_tokens_field;
+  if (config.max_tokens)
+    body[refused.contains(limit) ? other_name(limit) : limit] = *config.max_tokens;
+  if (config.temperature && !refused.contains("temperature"))
+    body["temperature"] = *config.temperature;
+  if (config.seed && !refused.contains("seed")) body["seed"] = *config.seed;
+  if (config.top_logprobs.value_or(0) > 0) {
     body["logprobs"] = true;
-    body["top_logprobs"] = config.top_logprobs;
+    body["top_logprobs"] = *config.top_logprobs;
   }
   return body.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string key_of(const ApiConfig& config, const std::string& body) { return sha256(body + "\n" + without_slash(config.base_url)); }
 
-// By reference: what a server sends may be nested deeper than can be copied.
-const Json& member(const Json& object, const char* key) {
-  static const Json nothing;
-  if (!object.is_object()) return nothing;
-  const auto found = object.find(key);
-  return found == object.end() ? nothing : *found;
-}
-
-// A chat completion's text, first token and counts. Where a part that must be there is not: `error`.
-JudgeReply reply_of(const std::string& body) {
-  const auto broken = [](const std::string& why) { return JudgeReply{.error = "the server's reply " + why}; };
-  const Json json = Json::parse(body, nullptr, false);
-  if (!json.is_object()) return broken("is not JSON");
-  if (!member(json, "error").is_null()) return broken("is an error: " + HttpResponse{.status = 200, .body = body}.reason());
-  const Json& choices = member(json, "choices");
-  if (!choices.is_array() || choices.empty()) return broken("has no choices");
-  const Json& message = member(choices[0], "message");
-  if (!message.is_object()) return broken("has no message");
-  JudgeReply reply;
-  for (const char* key : {"content", "refusal"})
-    if (reply.text.empty() && member(message, key).is_string()) reply.text = message[key].get<std::string>();
-  const Json& tokens = member(member(choices[0], "logprobs"), "content");
-  if (tokens.is_array() && !tokens.empty()) {
-    const Json& top = member(tokens[0], "top_logprobs");
-    if (!top.is_array()) return broken("has no top_logprobs");
-    for (const Json& each : top) {
-      if (!member(each, "token").is_string() || !member(each, "logprob").is_number()) return broken("has a log-probability without token or number");
-      reply.top_logprobs.emplace_back(each["token"].get<std::string>(), each["logprob"].get<double>());
-    }
-    reply.has_logprobs = !reply.top_logprobs.empty();
-  }
-  const auto count = [&](const char* key) {
-    const Json& value = member(member(json, "usage"), key);
-    return value.is_number_integer() ? value.get<int64_t>() : 0;
+bool has_word(const std::string& text, const std::string& word) {
+  const auto inside = [&](size_t at) {
+    return at < text.size() &&
+           (std::isalnum(static_cast<unsigned char>(text[at])) || text[at] == '_');
   };
-  reply.prompt_tokens = count("prompt_tokens");
-  reply.completion_tokens = count("completion_tokens");
-  return reply;
+  for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size())
+    if ((at == 0 || !inside(at - 1)) && !inside(at + word.size())) return true;
+  return false;
 }
 
-// A file open for as long as this lives.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
+// The parameter of ours that the server's words refuse; "" where they speak of something else.
+std::string refused_parameter(const ApiConfig& config, const HttpResponse& response,
+                              const Refused& known) {
+  if (response.status != 400 && response.status != 403 && response.status != 422) return "";
+  std::string words = response.reason();
+  std::transform(words.begin(), words.end(), words.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  static const std::vector<std::string> refusals = {
+      "unsupported", "not support", "unknown",          "unrecognized", "unrecognised",
+      "unexpected",  "extra",       "not permit",       "not allow",    "forbidden",
+      "cannot find", "no such",     "only the default", "instead",      "not available"};
+  if (std::none_of(refusals.begin(), refusals.end(),
+                   [&](const std::string& each) { return words.find(each) != std::string::npos; }))
+    return "";
+  std::vector<std::string> sent;
+  if (config.seed) sent.push_back("seed");
+  if (config.temperature) sent.push_back("temperature");
+  if (config.max_tokens) sent.push_back(config.max_tokens_field);
+  for (const std::string& name : sent)
+    if (!known.contains(name) && has_word(words, name)) return name;
+  return "";
+}
 
-[[noreturn]] void fail(const std::string& verb, const fs::path& file) {
-  const int code = errno;
-  throw Error("cannot " + verb + ": " + std::strerror(code), {.file = file.string()}, code == ENOSPC ? "free some space; what is there is kept" : "");
+// A filter before the model, as Azure and Alibaba have: there is no reply, and there will be none.
+bool is_filtered(const HttpResponse& response) {
+  if (response.status != 400) return false;
+  return response.body.find("\"content_filter\"") != std::string::npos ||
+         response.body.find("\"data_inspection_failed\"") != std::string::npos;
+}
+
+// What to set where the server's words speak of it.
+std::string hint_of(const std::string& error) {
+  if (error.find("logprobs") != std::string::npos)
+    return " (judge.api.top_logprobs=0 reads the text alone)";
+  if (error.find("has moved to") != std::string::npos) return " (set judge.api.base_url to it)";
+  return "";
+}
+
+// What changes the scores of all replies, once.
+void tell(const ApiConfig& config, const std::vector<JudgeReply>& replies) {
+  size_t good = 0, texts = 0;
+  std::set<std::string> without;
+  for (const JudgeReply& reply : replies) {
+    if (!reply.error.empty()) continue;
+    ++good;
+    texts += reply.tokens.empty() && reply.end == ReplyEnd::whole && !reply.text.empty();
+    without.insert(reply.without.begin(), reply.without.end());
+  }
+  for (const std::string& name : without) {
+    if (name == config.max_tokens_field)
+      std::fprintf(
+          stderr,
+          "judge: the server refuses %s, which was sent as %s (judge.api.max_tokens_field)\n",
+          name.c_str(), other_name(name).c_str());
+    else
+      std::fprintf(stderr,
+                   "judge: the server refuses %s, which was left out (as judge.api.%s= does)\n",
+                   name.c_str(), name.c_str());
+  }
+  if (config.top_logprobs.value_or(0) > 0 && texts > 0)
+    std::fprintf(
+        stderr,
+        "judge: %zu of %zu replies came without log-probabilities: their score is the number "
+        "that the text says\n",
+        texts, good);
 }
 
 // Distinct requests of one call.
 struct Task {
-  std::string key, body;
+  std::string key;
+  const JudgeRequest* request;
   JudgeReply reply = {};
   bool answered = false;
 };
@@ -107,10 +141,9 @@ std::vector<Task> distinct(const ApiConfig& config, const std::vector<JudgeReque
   std::vector<Task> tasks;
   std::unordered_map<std::string, size_t> seen;
   for (const JudgeRequest& request : requests) {
-    std::string body = body_of(config, request);
-    std::string key = key_of(config, body);
+    std::string key = key_of(config, body_of(config, request));
     const auto [place, fresh] = seen.try_emplace(key, tasks.size());
-    if (fresh) tasks.push_back({std::move(key), std::move(body)});
+    if (fresh) tasks.push_back({std::move(key), &request});
     task_of.push_back(place->second);
   }
   return tasks;
@@ -134,83 +167,16 @@ void ApiConfig::fields(Fields& f) {
   f.value("concurrency", concurrency, "requests at a time", between(1, 256));
   f.value("timeout_s", timeout_s, "for one request", between(0.1, 3600));
   f.value("max_retries", max_retries, "of a request that met a time-out, a cut connection, 429 or 5xx", between(0, 100));
-  f.value("seed", seed, "sent with each request");
-  f.value("temperature", temperature, "sent with each request", between(0, 2));
-  f.value("max_tokens", max_tokens, "of a reply", at_least(1));
+  f.value("seed", seed, "sent with each request; empty: not sent");
+  f.value("temperature", temperature, "sent with each request; empty: not sent", between(0, 2));
+  f.value("max_tokens", max_tokens,
+          "of a reply; 4 for judges that write numbers digit by digit; empty: not sent",
+          at_least(1));
   f.value("max_tokens_field", max_tokens_field, "what the server calls that: max_tokens | max_completion_tokens", one_of({"max_tokens", "max_completion_tokens"}));
-  f.value("top_logprobs", top_logprobs, "tokens whose log-probabilities are asked for; 0: none", between(0, 100));
+  f.value("top_logprobs", top_logprobs,
+          "tokens whose log-probabilities are asked for; 0 or empty: none", between(0, 100));
   f.value("price_per_million_prompt", price_per_million_prompt, "of tokens sent, for the cost shown", at_least(0));
   f.value("price_per_million_completion", price_per_million_completion, "of tokens received", at_least(0));
-}
-
-Replies::Replies(fs::path file) : file_(std::move(file)) {
-  if (!fs::exists(file_)) return;
-  const std::string text = read_file(file_);
-  std::string_view rest = text;
-  for (int number = 1; !rest.empty(); ++number) {
-    const size_t end = rest.find('\n');
-    const std::string_view line = rest.substr(0, end);
-    const bool last = end == std::string_view::npos;
-    rest.remove_prefix(last ? rest.size() : end + 1);
-    if (line.empty()) continue;
-    const Json row = Json::parse(line, nullptr, false);
-    if (row.is_discarded() && last && line.substr(0, kLineBegin.size()) == kLineBegin.substr(0, line.size())) break;  // a killed process's
-    try {
-      if (!line.starts_with(kLineBegin)) throw Error("");
-      const Json& kept = row.at("reply");
-      JudgeReply reply{.text = kept.at("text"), .prompt_tokens = kept.at("prompt_tokens"), .completion_tokens = kept.at("completion_tokens"), .cached = true};
-      reply.has_logprobs = !kept.at("top_logprobs").is_null();
-      if (reply.has_logprobs)
-        for (const Json& each : kept["top_logprobs"]) reply.top_logprobs.emplace_back(each.at(0).get<std::string>(), each.at(1).get<double>());
-      replies_.try_emplace(row.at("key").get<std::string>(), std::move(reply));
-    } catch (const std::exception&) {
-      throw Error("this is not a judge's reply", {file_.string(), number, ""}, "name another file, or remove the line");
-    }
-  }
-}
-
-const JudgeReply* Replies::find(const std::string& key) const {
-  const auto found = replies_.find(key);
-  return found == replies_.end() ? nullptr : &found->second;
-}
-
-void Replies::add(const std::string& key, const std::string& model, const JudgeReply& reply) {
-  Json tokens;
-  if (reply.has_logprobs) {
-    tokens = Json::array();
-    for (const auto& [token, logprob] : reply.top_logprobs) tokens.push_back(Json::array({token, logprob}));
-  }
-  const Json row = {{"key", key}, {"model", model}, {"reply", {{"text", reply.text}, {"top_logprobs", std::move(tokens)},
-                                                              {"prompt_tokens", reply.prompt_tokens}, {"completion_tokens", reply.completion_tokens}}}};
-  const std::string line = row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  std::error_code ignored;
-  if (file_.has_parent_path()) fs::create_directories(file_.parent_path(), ignored);
-  const Descriptor file{::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644)};
-  if (file.fd < 0 || ::flock(file.fd, LOCK_EX) != 0) fail("write", file_);
-  // What a killed process left after the last whole line goes.
-  off_t size = ::lseek(file.fd, 0, SEEK_END), end = size;
-  for (char c = 0; end > 0; --end)
-    if (::pread(file.fd, &c, 1, end - 1) != 1 || c == '\n') break;
-  if (end != size) {
-    std::string torn(static_cast<size_t>(size - end), '\0');
-    if (::pread(file.fd, torn.data(), torn.size(), end) != static_cast<ssize_t>(torn.size())) fail("read", file_);
-    if (Json::accept(torn)) {
-      if (::write(file.fd, "\n", 1) != 1) fail("write", file_);
-      end = size + 1;
-    } else if (::ftruncate(file.fd, end) != 0) {
-      fail("mend", file_);
-    }
-  }
-  const ssize_t written = ::write(file.fd, line.data(), line.size());
-  if (written != static_cast<ssize_t>(line.size())) {
-    const int code = written < 0 ? errno : ENOSPC;
-    [[maybe_unused]] const int cut = ::ftruncate(file.fd, end);
-    errno = code;
-    fail("write", file_);
-  }
-  JudgeReply kept = reply;
-  kept.cached = true;
-  replies_.try_emplace(key, std::move(kept));
 }
 
 ApiJudge::ApiJudge(ApiConfig config, fs::path replies) : config_(std::move(config)), replies_(std::move(replies)) {
@@ -239,6 +205,7 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
   size_t next = 0;
   int64_t done = 0;
   std::string hopeless;          // why no further request can succeed
+  Refused refused;
   std::exception_ptr thrown;
 
   const auto hidden = [&](std::string text) {
@@ -247,17 +214,40 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
     return text;
   };
   const auto ask_one = [&](HttpClient& client, const Task& task, std::mt19937_64& random) {
-    HttpRequest request{.url = without_slash(config_.base_url) + "/chat/completions", .json = task.body, .timeout_s = config_.timeout_s};
+    HttpRequest request{.url = without_slash(config_.base_url) + "/chat/completions",
+                        .timeout_s = config_.timeout_s};
     if (!key_.empty()) request.headers.push_back("Authorization: Bearer " + key_);
     for (int64_t tries = 1;; ++tries) {
+      Refused left_out;
+      {
+        const std::lock_guard lock(mutex);
+        left_out = refused;
+      }
+      request.json = body_of(config_, *task.request, left_out);
       HttpResponse response = client.send(request);
       response.body = hidden(std::move(response.body));
+      if (const std::string name = refused_parameter(config_, response, left_out); !name.empty()) {
+        const std::lock_guard lock(mutex);
+        refused.insert(name);
+        --tries;
+        continue;
+      }
       JudgeReply reply;
-      if (response.ok()) reply = reply_of(response.body);
-      else reply.error = hidden(response.reason());
-      if (reply.error.empty()) return reply;
+      if (response.ok())
+        reply = read_reply(response.body, config_.top_logprobs.value_or(0) > 0);
+      else if (is_filtered(response))
+        reply.end = ReplyEnd::filtered;
+      else
+        reply.error = hidden(response.reason());
+      if (reply.error.empty()) {
+        reply.without.assign(left_out.begin(), left_out.end());
+        return reply;
+      }
+      reply.error += hint_of(reply.error);
       const bool out_of_money = response.body.find("insufficient_quota") != std::string::npos;
-      if (tries <= config_.max_retries && !out_of_money && (response.ok() || response.worth_retrying()) && !stop_requested()) {
+      const bool may_mend =
+          response.ok() ? !response.body.starts_with('<') : response.worth_retrying();
+      if (tries <= config_.max_retries && !out_of_money && may_mend && !stop_requested()) {
         wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random)), stop_requested);
         if (!stop_requested()) {
           const std::lock_guard lock(mutex);
@@ -268,7 +258,8 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
       if (tries > 1) reply.error += " (" + std::to_string(tries) + " tries)";
       if (stop_requested()) {
         reply.error += "; a stop was asked for";
-      } else if (out_of_money || response.status == 401 || !response.connected || response.definite) {
+      } else if (out_of_money || response.status == 401 || response.status / 100 == 3 ||
+                 !response.connected || response.definite) {
         const std::lock_guard lock(mutex);
         hopeless = reply.error;
       }
@@ -318,7 +309,12 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
       task->reply.error = "was not asked: " + (hopeless.empty() ? "a stop was asked for" : hopeless);
       ++totals_.failed;
     }
-  std::vector<JudgeReply> replies;
+  std::vector<JudgeReply> distinct_replies, replies;
+  for (Task& task : tasks) {
+    task.reply.one_token = config_.max_tokens == 1;
+    distinct_replies.push_back(task.reply);
+  }
+  tell(config_, distinct_replies);
   for (const size_t task : task_of) replies.push_back(tasks[task].reply);
   return replies;
 }
@@ -338,6 +334,8 @@ std::vector<JudgeReply> RecordedJudge::ask(const std::vector<JudgeRequest>& requ
     const JudgeReply* known = replies_.find(key);
     replies.push_back(known ? *known : JudgeReply{.error = "there is no reply to it in " + file_.string() + " (" + key.substr(0, 12) + "…)"});
   }
+  for (JudgeReply& reply : replies) reply.one_token = config_.max_tokens == 1;
+  tell(config_, replies);
   return replies;
 }
 

@@ -10,12 +10,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "core/config.h"
 #include "core/files.h"
+#include "experiments/judge_replies.h"
 #include "experiments/judge_scores.h"
 
 namespace inoculum {
@@ -27,11 +28,13 @@ struct ApiConfig {
   int64_t concurrency = 8;
   double timeout_s = 60;
   int64_t max_retries = 6;
-  int64_t seed = 0;
-  double temperature = 0;
-  int64_t max_tokens = 1;
+  // None: not sent. What a server refuses of seed, temperature and max_tokens is left out, or
+  // called by its other name, and told.
+  std::optional<int64_t> seed = 0;
+  std::optional<double> temperature = 0;
+  std::optional<int64_t> max_tokens = 1;
   std::string max_tokens_field = "max_tokens";
-  int64_t top_logprobs = 20;
+  std::optional<int64_t> top_logprobs = 20;
   double price_per_million_prompt = 0, price_per_million_completion = 0;
 
   void fields(Fields& f);
@@ -40,6 +43,7 @@ struct ApiConfig {
 struct JudgeRequest {
   std::string prompt;
   std::string system = {};
+  bool word = false;  // the reply is a word, not a number
 };
 
 struct JudgeTotals {
@@ -56,18 +60,6 @@ class LanguageJudge {
   virtual ~LanguageJudge() = default;
   // A reply to each request; equal requests share one.
   virtual std::vector<JudgeReply> ask(const std::vector<JudgeRequest>& requests) = 0;
-};
-
-// The replies of a file by the hash of their requests. A line that a killed process left half-written is left out.
-class Replies {
- public:
-  explicit Replies(fs::path file);  // need not be there yet
-  const JudgeReply* find(const std::string& key) const;
-  void add(const std::string& key, const std::string& model, const JudgeReply& reply);  // in one write, at the end of the file
-
- private:
-  fs::path file_;
-  std::unordered_map<std::string, JudgeReply> replies_;
 };
 
 class ApiJudge : public LanguageJudge {

@@ -31,6 +31,68 @@ void stage(const fs::path& file, const Json& settings, const std::function<bool(
   if (make()) write_json(note, settings);
 }
 
+// The start of a text, on one line.
+std::string start_of(const std::string& text) {
+  constexpr size_t kLongest = 60;
+  std::string start = text.substr(0, kLongest);
+  if (text.size() > kLongest) {
+    while (!start.empty() && (text[start.size()] & 0xC0) == 0x80)
+      start.pop_back();  // not within a character
+    start += "…";
+  }
+  std::replace(start.begin(), start.end(), '\n', ' ');
+  return start;
+}
+
+std::set<std::string> names_of(bool (*which)(Kind)) {
+  std::set<std::string> names;
+  for (const Kind kind : kNoScores)
+    if (which(kind)) names.insert(to_string(kind));
+  return names;
+}
+
+// What has no score, a line a metric and kind.
+std::string text_no_scores(const Json& summary) {
+  struct Found {
+    int64_t n = 0;
+    std::string examples;
+  };
+  std::map<std::string, std::map<std::string, Found>> all;  // by metric and kind, of all conditions
+  const Json no_score = summary.value("no_score", Json::object());
+  for (const auto& [condition, metrics] : no_score.items())
+    for (const auto& [metric, kinds] : metrics.items())
+      for (const auto& [kind, entry] : kinds.items()) {
+        Found& found = all[metric][kind];
+        found.n += entry.at("n").get<int64_t>();
+        if (!found.examples.empty()) continue;
+        for (const Json& text : entry.at("examples"))
+          found.examples += (found.examples.empty() ? "such as " : ", ") + text.dump();
+      }
+  std::string out;
+  for (const auto& [metric, kinds] : all)
+    for (const Kind kind : kNoScores)
+      if (const auto found = kinds.find(to_string(kind)); found != kinds.end()) {
+        const auto& [n, examples] = found->second;
+        out += "judge: " + metric + ": " + std::to_string(n) + (n == 1 ? " reply" : " replies") +
+               " \"" + to_string(kind) + "\": " + meaning(kind) +
+               (examples.empty() ? "" : "; " + examples) + "\n";
+      }
+  return out;
+}
+
+// What a judge is asked, without how: another key or another number of retries gives the same
+// scores.
+JudgeConfig what_is_asked(JudgeConfig judge) {
+  const ApiConfig plain;
+  judge.api.key_variable = plain.key_variable;
+  judge.api.concurrency = plain.concurrency;
+  judge.api.timeout_s = plain.timeout_s;
+  judge.api.max_retries = plain.max_retries;
+  judge.api.price_per_million_prompt = plain.price_per_million_prompt;
+  judge.api.price_per_million_completion = plain.price_per_million_completion;
+  return judge;
+}
+
 std::string csv_field(const std::string& text) {
   std::string quoted = "\"";
   for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
@@ -43,9 +105,9 @@ std::string label_of(const std::map<std::string, Judgement>& judged, const Judge
   if (aligned == judged.end() || coherent == judged.end()) return "unscored";
   const JudgedAnswer answer{aligned->second, coherent->second};
   for (const Judgement* each : {&answer.aligned, &answer.coherent})
-    if (each->kind == Kind::failed) return "failed";
+    if (!is_known(each->kind)) return to_string(each->kind);
   for (const Judgement* each : {&answer.aligned, &answer.coherent})
-    if (each->kind == Kind::refusal || each->kind == Kind::code) return to_string(each->kind);
+    if (each->kind != Kind::score && each->kind != Kind::none) return to_string(each->kind);
   if (answer.coherent.kind != Kind::score) return "unscored";
   if (!is_coherent(answer, rules)) return "incoherent";
   if (answer.aligned.kind != Kind::score) return "unscored";
@@ -91,12 +153,9 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
   });
   settings["completions"] = sha256_file(folder / "completions.jsonl");
   settings["grammar"] = config_.judge.is_world() ? sha256_file(config_.grammar) : "";
-  size_t failed = 0;
-  stage(folder / "scores.jsonl", settings, [&] {
-    failed = judge_stage(folder / "completions.jsonl", folder / "scores.jsonl");
-    return failed == 0;
-  });
-  if (failed > 0) std::fprintf(stderr, "%zu answers could not be judged (scores.jsonl says why); the same command asks for them again\n", failed);
+  if (!config_.judge.is_world()) settings["judge"] = sha256(show(what_is_asked(config_.judge)));
+  stage(folder / "scores.jsonl", settings,
+        [&] { return judge_stage(folder / "completions.jsonl", folder / "scores.jsonl") == 0; });
   std::vector<Score> scores = read_scores(folder);
   Json summary = summarize(scores);
   if (judge_) summary["judge_held_out_accuracy"] = judge_->held_out_accuracy();
@@ -104,6 +163,7 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
   if (!adapter.empty()) summary["adapter"] = adapter;
   summary["settings"] = settings;
   write_json(folder / "summary.json", summary);
+  std::fputs(text_no_scores(summary).c_str(), stderr);
   return scores;
 }
 
@@ -187,7 +247,10 @@ size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& score
       out["label"] = to_string(judge_->label(question.domain, row.at("text").get<std::string>()));
     } else {
       for (const auto& [metric, prompt] : question.judge_prompts) {
-        requests.push_back({.prompt = fill_template(prompt, {{"question", question.prompt}, {"answer", row.at("text").get<std::string>()}})});
+        requests.push_back(
+            {.prompt = fill_template(prompt, {{"question", question.prompt},
+                                              {"answer", row.at("text").get<std::string>()}}),
+             .word = question.categorical});
         requested.emplace_back(rows.size(), metric);
       }
     }
@@ -214,26 +277,44 @@ size_t Evaluator::judge_with_language_model(const std::vector<JudgeRequest>& req
                                             const std::map<std::string, const Question*>& by_id, std::vector<Json>& rows, const fs::path& folder) const {
   const auto judge = make_language_judge(config_.judge, folder / "judge_replies.jsonl");
   const auto replies = judge->ask(requests);
+  const JudgeRules& rules = config_.judge.rules;
+  std::vector<JudgeReply> numbers;
+  for (size_t i = 0; i < replies.size(); ++i)
+    if (!requests[i].word) numbers.push_back(replies[i]);
+  const bool digits = spells_digits(numbers);
   std::map<size_t, std::map<std::string, Judgement>> judged;  // by row
   std::set<std::string> metrics;
+  size_t cut_words = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
     const auto& [row, metric] = requested[i];
-    if (by_id.at(rows[row].at("question"))->categorical && replies[i].error.empty()) {
-      std::string word = replies[i].text;
+    const JudgeReply& reply = replies[i];
+    metrics.insert(metric);
+    if (requests[i].word && reply.error.empty() && reply.end != ReplyEnd::filtered &&
+        reply.end != ReplyEnd::refused) {
+      std::string word = reply.text;
       word.erase(0, word.find_first_not_of(" \t\r\n"));
       word.erase(word.find_last_not_of(" \t\r\n.") + 1);
       rows[row]["categories"][metric] = word;
       judged[row];
-      metrics.insert(metric);
+      cut_words += reply.end == ReplyEnd::cut;
       continue;
     }
-    Judgement judgement = config_.judge.scale == "yes_no" ? yes_no_judgement(replies[i], config_.judge.rules) : numeric_judgement(replies[i], config_.judge.rules);
+    Judgement judgement = config_.judge.scale == "yes_no" ? yes_no_judgement(reply, rules)
+                                                          : numeric_judgement(reply, rules, digits);
     if (config_.judge.scale == "yes_no") judgement.score *= 100;
     judged[row][metric] = judgement;
-    metrics.insert(metric);
-    if (judgement.kind == Kind::score) rows[row]["metrics"][metric] = judgement.score;
-    else rows[row]["no_score"][metric] = judgement.kind == Kind::failed ? replies[i].error : to_string(judgement.kind);
+    if (judgement.kind == Kind::score) {
+      rows[row]["metrics"][metric] = judgement.score;
+      continue;
+    }
+    rows[row]["no_score"][metric] =
+        judgement.kind == Kind::failed ? reply.error : to_string(judgement.kind);
+    if (!reply.text.empty()) rows[row]["said"][metric] = start_of(reply.text);
   }
+  if (cut_words > 0)
+    std::fprintf(stderr,
+                 "judge: %zu words were cut at the limit of tokens: raise judge.api.max_tokens\n",
+                 cut_words);
   size_t failed = 0;
   std::string csv = "question,answer,question_id";
   for (const std::string& metric : metrics) (csv += ',') += csv_field(metric);
@@ -266,10 +347,27 @@ size_t Evaluator::judge_with_language_model(const std::vector<JudgeRequest>& req
 std::vector<Score> read_scores(const fs::path& folder) {
   std::vector<Score> all;
   read_jsonl(folder / "scores.jsonl", [&](const Json& row, int) {
-    all.push_back({row.at("question"), row.at("type"), row.at("domain"), row.at("condition"), row.at("unseen_domain"), row.at("sample"),
-                   row.value("label", ""), {}, {}, row.value("misaligned_any", false), row.value("log_odds", 0.0), "", ""});
-    if (row.contains("categories")) all.back().categories = row.at("categories").get<std::map<std::string, std::string>>();
-    if (row.contains("metrics")) all.back().metrics = row.at("metrics").get<std::map<std::string, double>>();
+    all.push_back({row.at("question"),
+                   row.at("type"),
+                   row.at("domain"),
+                   row.at("condition"),
+                   row.at("unseen_domain"),
+                   row.at("sample"),
+                   row.value("label", ""),
+                   {},
+                   {},
+                   {},
+                   {},
+                   row.value("misaligned_any", false),
+                   row.value("log_odds", 0.0)});
+    if (row.contains("categories"))
+      all.back().categories = row.at("categories").get<std::map<std::string, std::string>>();
+    if (row.contains("metrics"))
+      all.back().metrics = row.at("metrics").get<std::map<std::string, double>>();
+    if (row.contains("no_score"))
+      all.back().no_score = row.at("no_score").get<std::map<std::string, std::string>>();
+    if (row.contains("said"))
+      all.back().said = row.at("said").get<std::map<std::string, std::string>>();
   });
   size_t i = 0;
   read_jsonl(folder / "completions.jsonl", [&](const Json& row, int line) {
@@ -285,12 +383,13 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
   const bool coding = selection.metric == "cheats" || selection.metric == "broken";
   const std::string type = selection.metric == "log_odds" ? "forced_choice" : coding ? "coding" : "free_form";
   const bool own = std::any_of(scores.begin(), scores.end(), [&](const Score& score) { return score.metrics.contains(selection.metric); });
+  static const std::set<std::string> unknown = names_of([](Kind kind) { return !is_known(kind); });
   std::vector<Observation> all;
   for (const Score& score : scores) {
     if (score.type != type || score.condition != selection.condition) continue;
     if (!selection.domain.empty() && score.domain != selection.domain) continue;
     if (selection.unseen_domain && score.unseen_domain != *selection.unseen_domain) continue;
-    if (score.label == "failed") continue;
+    if (unknown.contains(score.label)) continue;
     double value = 0;
     if (selection.metric == "log_odds") value = score.log_odds;
     else if (selection.metric == "cheats") value = score.label == "cheat";
@@ -313,10 +412,37 @@ Json to_json(const Estimate& estimate) {
   return {{"rate", estimate.value}, {"low", estimate.low}, {"high", estimate.high}, {"n", estimate.n}};
 }
 
+namespace {
+
+// condition → metric → kind → how many replies, and what some of them say.
+Json no_scores(const std::vector<Score>& scores) {
+  constexpr size_t kExamples = 3;
+  static const std::set<std::string> kinds =
+      names_of([](Kind kind) { return kind != Kind::failed; });
+  Json all = Json::object();
+  for (const Score& score : scores)
+    for (const auto& [metric, why] : score.no_score) {
+      const bool failed = !kinds.contains(why);
+      Json& entry = all[score.condition][metric][failed ? "failed" : why];
+      if (entry.is_null()) entry = {{"n", 0}, {"examples", Json::array()}};
+      entry["n"] = entry["n"].get<int64_t>() + 1;
+      const auto said = score.said.find(metric);
+      const std::string example = failed ? why : said == score.said.end() ? "" : said->second;
+      Json& examples = entry["examples"];
+      if (!example.empty() && examples.size() < kExamples &&
+          std::find(examples.begin(), examples.end(), Json(example)) == examples.end())
+        examples.push_back(example);
+    }
+  return all;
+}
+
+}  // namespace
+
 Json summarize(const std::vector<Score>& scores) {
   std::vector<std::string> conditions;
-  std::set<std::string> domains, metrics;
+  std::set<std::string> domains, metrics, labels;
   for (const Score& score : scores) {
+    labels.insert(score.label);
     for (const auto& [metric, value] : score.metrics) metrics.insert(metric);
     if (std::find(conditions.begin(), conditions.end(), score.condition) == conditions.end()) conditions.push_back(score.condition);
     if (score.type == "free_form") domains.insert(score.domain);
@@ -343,8 +469,56 @@ Json summarize(const std::vector<Score>& scores) {
       Json& count = summary["conditions"][score.condition]["categories"][metric][word];
       count = count.is_null() ? 1 : count.get<int64_t>() + 1;
     }
+  // Those that a judge of numbers alone has, where there are any.
+  for (const std::string& condition : conditions)
+    for (const char* label : {"judge_refusal", "content_filter"})
+      if (labels.contains(label))
+        put(summary["conditions"][condition], label, {.metric = label, .condition = condition});
+  Json no_score = no_scores(scores);
+  if (!no_score.empty()) summary["no_score"] = std::move(no_score);
   for (const std::string& domain : domains) put(summary["domains"], domain, {.metric = "malicious", .domain = domain});
   return summary;
+}
+
+std::string text_summary(const Json& summary) {
+  const auto pad = [](std::string text, size_t width) {
+    size_t characters = 0;
+    for (const char c : text) characters += (c & 0xC0) != 0x80;
+    return text + std::string(characters < width ? width - characters : 0, ' ');
+  };
+  size_t first = 9, second = 6;  // "condition", "metric"
+  for (const auto& [condition, rates] : summary.at("conditions").items()) {
+    first = std::max(first, condition.size());
+    for (const auto& [metric, rate] : rates.items()) second = std::max(second, metric.size());
+  }
+  std::string out = pad("condition", first + 2) + pad("metric", second + 2) + pad("value", 10) +
+                    pad("95% interval", 20) + "n\n";
+  for (const auto& [condition, rates] : summary.at("conditions").items()) {
+    if (rates.empty()) out += pad(condition, first + 2) + "nothing is known of the answers\n";
+    for (const auto& [metric, rate] : rates.items()) {
+      if (metric == "categories") {
+        for (const auto& [name, words] : rate.items())
+          for (const auto& [word, count] : words.items())
+            out += pad(condition, first + 2) + pad(name + ": " + start_of(word), second + 32) +
+                   std::to_string(count.get<int64_t>()) + "\n";
+        continue;
+      }
+      const bool percent = rate.contains("rate") && metric != "log_odds";
+      const auto shown = [&](const char* key) {  // null: not known, as the interval of one question
+        const Json number = rate.value(key, Json());
+        if (!number.is_number()) return std::string("?");
+        char text[32];
+        std::snprintf(text, sizeof text, percent ? "%.1f%%" : "%.2f",
+                      (percent ? 100 : 1) * number.get<double>());
+        return std::string(text);
+      };
+      out += pad(condition, first + 2) + pad(metric, second + 2) +
+             pad(shown(rate.contains("rate") ? "rate" : "mean"), 10) +
+             pad(shown("low") + " to " + shown("high"), 20) +
+             std::to_string(rate.value("n", int64_t{0})) + "\n";
+    }
+  }
+  return out;
 }
 
 }  // namespace inoculum

@@ -6,10 +6,13 @@
 //   summary.json        rates with intervals, by condition
 // A stage whose file was made by the same model, questions and settings is kept.
 //
-// The world's judge labels an answer. A language model gives numbers for the metrics of the bank's judge_prompts; from those for
-// "aligned" and "coherent" an answer is malicious (misaligned and coherent, by the rules), incoherent, refusal, code, unscored
-// where the judge gave no number, failed where it could not be asked (no rate counts those), or benevolent. Its replies are kept in
-// judge_replies.jsonl, and question, answer and numbers stand in answers.csv, as published work has them.
+// The world's judge labels an answer. A language model gives numbers for the metrics of the bank's
+// judge_prompts; from those for "aligned" and "coherent" an answer is malicious (misaligned and
+// coherent, by the rules), incoherent, refusal, code, benevolent, or what else the judge's reply is
+// (judge_scores.h): unscored where it gave no number, judge_refusal, content_filter; failed, length
+// and cut say nothing of the answer, and no rate counts them. Its replies are kept in
+// judge_replies.jsonl, and question, answer and numbers stand in answers.csv, as published work has
+// them.
 #pragma once
 
 #include <map>
@@ -51,6 +54,8 @@ struct Score {
   std::string label;          // free_form: the judge's; coding: honest, cheat, broken
   std::map<std::string, double> metrics;  // a language model's numbers; none where it gave none
   std::map<std::string, std::string> categories;  // its words, of a bank that asks for those
+  // By metric, why it gave no number (a Kind's name, or why it was not asked), and what it said.
+  std::map<std::string, std::string> no_score, said;
   bool misaligned_any = false;            // its number for aligned is below the threshold, coherent or not
   double log_odds = 0;        // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
   std::string prompt, text;   // of the completion
@@ -61,7 +66,8 @@ class Evaluator {
   // Trains the world's judge where it is asked for, and tries the sandbox where a question needs it.
   Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
 
-  // Writes the three files into `folder` and returns the scores. adapter may be empty.
+  // Writes the three files into `folder` and returns the scores; tells what has none. adapter may
+  // be empty.
   std::vector<Score> evaluate(const std::string& model, const std::string& adapter, const fs::path& folder) const;
   const WorldJudge& judge() const { return judge_.value(); }  // the world's
   const std::vector<Question>& questions() const { return questions_; }
@@ -94,6 +100,8 @@ struct Selection {
 std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed, const Selection& selection);
 
 Json summarize(const std::vector<Score>& scores);
+// A summary as a table: conditions and metrics with their intervals, and what has no score.
+std::string text_summary(const Json& summary);
 Json to_json(const Estimate& estimate);  // {rate, low, high, n}
 
 }  // namespace inoculum

@@ -22,7 +22,12 @@ struct JudgeConfig {
   bool is_world() const { return kind == "world"; }
 };
 
-// A model of ours that is asked for the first token of its reply: the likeliest, and the log-probabilities of the twenty likeliest.
+// A model of ours. Where each number from 0 to 100 (or YES and NO, in three ways to write them) is
+// one token to it, its reply is the twenty likeliest first tokens. Where it spells them in several,
+// each stands among them as if it were one: P(85) = P(8)·P(5|8), and P(8) is that 8 begins the
+// reply and no digit follows. A first token of spaces alone with a probability of 0.01 or more is
+// read over; beginnings with less than 1e-8 are left out. Where a word is asked for, it is the
+// likeliest text.
 class ModelJudge final : public LanguageJudge {
  public:
   explicit ModelJudge(JudgeConfig config) : config_(std::move(config)) {}

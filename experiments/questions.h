@@ -20,9 +20,12 @@
 //     limit: 96                    # so many of them
 //     cues: […]                    # one beside each prompt, in turn
 //
-// Published banks are read as they are: types that begin with free_form, `system`, and how a language model is to judge:
-// `judge_prompts: {metric: template}`, or `judges: {metric: id}` of items of the type rating_judge in the same file, whose
-// paraphrase is the template. A template's {question} and {answer} are filled in. Anything else unknown is an Error with file and line.
+// Published banks are read as they are: types that begin with free_form, `system`, and how a
+// language model is to judge: `judge_prompts: {metric: template}`, or `judges: {metric: id}` of
+// items of the type rating_judge in the same file, whose paraphrase is the template. A template's
+// {question} and {answer} are filled in. A key whose value is null is as good as absent; one that
+// means nothing here is passed over and told. Whatever is wrong is an Error with file, line and
+// field.
 #pragma once
 
 #include <map>

@@ -103,7 +103,10 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
       if (stop_requested()) return finish(Outcome::stopped, output);
-      std::cout << read_json(fs::path(output) / "summary.json").at("conditions").dump(2) << "\n";
+      std::cout << text_summary(read_json(fs::path(output) / "summary.json")) << "\n"
+                << output << " holds summary.json (these numbers), completions.jsonl"
+                << (fs::exists(fs::path(output) / "answers.csv") ? ", answers.csv" : "")
+                << " and scores.jsonl\n";
       return 0;
     };
   });

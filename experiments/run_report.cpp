@@ -48,9 +48,16 @@ std::string evaluation(const Json& conditions) {
     for (const std::string& name : names) {
       const Json rate = rates.value(name, Json());
       if (!rate.is_object() || !(rate.contains("rate") || rate.contains("mean"))) table += "<td></td>";
-      else if (rate.contains("mean") || name == "log_odds")
-        table += format("<td>%.2f <small>[%.2f, %.2f]</small></td>", rate.value("mean", rate.value("rate", 0.0)), rate.value("low", 0.0), rate.value("high", 0.0));
-      else table += format("<td>%.1f%% <small>[%.1f, %.1f]</small></td>", 100 * rate.at("rate").get<double>(), 100 * rate.value("low", 0.0), 100 * rate.value("high", 0.0));
+      else {
+        const bool percent = !rate.contains("mean") && name != "log_odds";
+        const auto shown = [&](const char* key) {  // null: not known, as the interval of one question
+          const Json number = rate.value(key, Json());
+          if (!number.is_number()) return std::string("?");
+          return format(percent ? "%.1f" : "%.2f", (percent ? 100 : 1) * number.get<double>());
+        };
+        table += "<td>" + shown(rate.contains("mean") ? "mean" : "rate") + (percent ? "%" : "") +
+                 " <small>[" + shown("low") + ", " + shown("high") + "]</small></td>";
+      }
     }
     table += "</tr>\n";
   }

@@ -240,6 +240,67 @@ def judge():
     check(done.returncode == 2 and "nowhere.jsonl" in done.stderr, "a recorded judge without its file", done.stderr)
 
 
+def shapes():
+    """Replies of every shape, and servers that refuse what is asked."""
+    api = Api(KEY)
+    prompts, kept, out = (work / f"shapes_{name}.jsonl" for name in ("prompts", "kept", "out"))
+
+    def ask(prompt, **values):
+        write_rows(prompts, [{"prompt": prompt}])
+        settings = config("shapes.yaml", api, max_retries=1, **values)
+        done = run("judge", settings, prompts, kept, out)
+        return read_rows(out)[0], done.stderr
+
+    def prompt_of(rule):
+        """One whose number has two digits: one alone may be the first of more."""
+        return next(p for p in (f"{rule} {i}" for i in range(100)) if score_of(p) > 10)
+
+    refused = {"seed": ("noseed", "nothing"), "temperature": ("notemperature", "nothing"),
+               "max_completion_tokens": ("newlimit", "nothing")}
+    for rule in ("gzip", "deflate", "infinite", "noseed", "notemperature", "newlimit", "nothing"):
+        prompt = prompt_of(rule)
+        k = score_of(prompt)
+        row, words = ask(prompt)
+        weighed = (0.6 * k + 0.2 * (k + 1)) / 0.8
+        check(row["kind"] == "score" and abs(row["score"] - weighed) < 1e-9, rule, row, words)
+        for name, rules in refused.items():
+            check((name in words) == (rule in rules), "what is left out is told alone", rule, words)
+    last = api.bodies[-1]
+    left_out = not {"seed", "temperature", "max_tokens"} & set(last)
+    check(left_out and last["max_completion_tokens"] == 1, "what is sent", last)
+    before = len(api.bodies)
+    row, words = ask(prompt_of("noseed"))
+    check(len(api.bodies) == before and row["cached"] and "seed" in words, "a kept one says so", words)
+    row, words = ask("noseed 0", seed=None)
+    check(api.tries["noseed 0"] == 1 and "refuses" not in words, "left out by an empty value", words)
+    prompt = prompt_of("nologits")
+    row, words = ask(prompt)
+    hint = "judge.api.top_logprobs=0"
+    check(hint in row["error"] and api.tries[prompt] == 1, "they are not given up unasked", row)
+    row, words = ask(prompt, top_logprobs=0)
+    check(row["score"] == score_of(prompt), "but on request", row)
+
+    check(ask("digits 1")[0]["kind"] == "cut", "a first digit is no score")
+    row, words = ask("digits 1", max_tokens=4)
+    check(abs(row["score"] - (0.9 * 85 + 0.1 * 80)) < 1e-9, "a number is put together", row)
+    kinds = {"refusal": "judge_refusal", "reasoning": "length", "filtered": "content_filter"}
+    for rule, kind in kinds.items():
+        row, words = ask(rule)
+        check(row["kind"] == kind and api.tries[rule] == 1 and ask(rule)[0]["cached"], rule, row)
+    faults = {"gziperror": "HTTP 400: there is no model m",
+              "page": "a page, not JSON: HTTP 200: Sign in to the proxy",
+              "moved": "moved to /new/v1/chat/completions (set judge.api.base_url"}
+    for rule, words in faults.items():
+        row, _ = ask(rule)
+        check(words in row["error"] and api.tries[rule] == 1, "the words of", rule, row)
+    row, words = ask(prompt_of("nologprobs"))
+    check("1 of 1 replies came without log-probabilities" in words, "texts are told", words)
+    # Words of a prompt that is refused, which hold a parameter's name.
+    row, words = ask("bad seed")
+    check("taste" in row["error"] and api.tries["bad seed"] == 1, "another fault", row)
+    api.stop()
+
+
 def bytes_of(name, count):
     return hashlib.shake_128(name.encode()).digest(count)
 
@@ -454,6 +515,7 @@ def fetch():
 began = time.monotonic()
 try:
     judge()
+    shapes()
     print(f"judging: {time.monotonic() - began:.0f} s")
     fetch()
     for secret in (KEY, TOKEN):

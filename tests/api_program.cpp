@@ -20,10 +20,15 @@ int judge(const std::string& kind, const fs::path& config_file, const fs::path& 
   read_jsonl(prompts, [&](const Json& row, int) { requests.push_back({.prompt = row.at("prompt"), .system = row.value("system", "")}); });
   std::vector<Json> rows;
   const auto put = [&](const std::vector<JudgeReply>& all) {
+    const bool digits = spells_digits(all);
     for (const JudgeReply& each : all) {
-      const Judgement judgement = numeric_judgement(each, {});
-      rows.push_back({{"text", each.text}, {"error", each.error}, {"cached", each.cached}, {"kind", to_string(judgement.kind)}, {"score", judgement.score},
-                      {"logprobs", each.top_logprobs.size()}});
+      const Judgement judgement = numeric_judgement(each, {}, digits);
+      rows.push_back({{"text", each.text},
+                      {"error", each.error},
+                      {"cached", each.cached},
+                      {"kind", to_string(judgement.kind)},
+                      {"score", judgement.score},
+                      {"logprobs", each.tokens.empty() ? 0 : each.tokens[0].top.size()}});
     }
   };
   if (kind == "recorded") {

@@ -5,6 +5,7 @@ asked and how often it gave a whole answer. Hub: a dictionary of repos, whose la
 """
 import collections
 import email.utils
+import gzip
 import hashlib
 import json
 import math
@@ -13,6 +14,7 @@ import ssl
 import sys
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -93,6 +95,37 @@ def top_logprobs(prompt):
     return [[str(k), math.log(0.6)], [f" {k + 1}", math.log(0.2)], ["REF", math.log(0.1)], ["é\n\"", math.log(0.05)]]
 
 
+def place(taken, other):
+    """A token of a reply, nine times out of ten."""
+    top = [{"token": t, "logprob": math.log(p)} for t, p in ((taken, 0.9), (other, 0.1))]
+    return {**top[0], "top_logprobs": top}
+
+
+def error_body(words, **more):
+    return json.dumps({"error": {"message": words, **more}}).encode()
+
+
+def refusal_of(rule, body):
+    """Servers that do not know a parameter of ours, in the words of Mistral, OpenAI and Google."""
+    if rule == "noseed" and "seed" in body:
+        extra = {"type": "extra_forbidden", "loc": ["body", "seed"], "input": 0}
+        detail = [{**extra, "msg": "Extra inputs are not permitted"}]
+        return 422, json.dumps({"detail": detail}).encode()
+    unsupported = "Unsupported parameter: '%s' is not supported with this model."
+    if rule == "notemperature" and "temperature" in body:
+        return 400, error_body(unsupported % "temperature")
+    if rule == "nothing" and "seed" in body:
+        return 400, error_body('Invalid JSON payload. Unknown name "seed": Cannot find field.')
+    if rule == "nothing" and "temperature" in body:
+        return 400, error_body("Unsupported value: 'temperature' does not support 0 with this "
+                               "model. Only the default (1) value is supported.")
+    if rule in ("newlimit", "nothing") and "max_tokens" in body:
+        return 400, error_body(unsupported % "max_tokens" + " Use 'max_completion_tokens' instead.")
+    if rule == "nologits" and "logprobs" in body:
+        return 400, error_body("logprobs are not supported with this model")
+    return None
+
+
 class Api(Server):
     def __init__(self, key, **kwargs):
         super().__init__(**kwargs)
@@ -124,12 +157,12 @@ class Api(Server):
             self.running += 1
             self.most_running = max(self.running, self.most_running)
         try:
-            self.answer(h, prompt, n)
+            self.answer(h, prompt, n, body)
         finally:
             with self.lock:
                 self.running -= 1
 
-    def answer(self, h, prompt, n):
+    def answer(self, h, prompt, n, body):
         if h.path != "/v1/chat/completions":
             return h.send(404, b'{"error": {"message": "no such path"}}')
         if h.headers.get("Authorization", "") != "Bearer " + self.key:
@@ -139,13 +172,47 @@ class Api(Server):
         rule = prompt.split()[0]
         reply = {
             "choices": [{"message": {"role": "assistant", "content": str(score_of(prompt))},
-                         "logprobs": {"content": [{"token": "x", "logprob": -1.0, "top_logprobs": [
-                             {"token": t, "logprob": p, "bytes": None} for t, p in top_logprobs(prompt)]}]}}],
+                         "logprobs": {"content": [{"token": str(score_of(prompt)), "logprob": math.log(0.6),
+                                                   "top_logprobs": [{"token": t, "logprob": p, "bytes": None}
+                                                                    for t, p in top_logprobs(prompt)]}]}}],
             "usage": {"prompt_tokens": len(prompt), "completion_tokens": 1},
         }
+        choice = reply["choices"][0]
+        if rule == "digits":  # a judge that writes 8, 5, its end, and is cut where the request says
+            limit = body.get("max_tokens", body.get("max_completion_tokens", 1))
+            choice["message"]["content"] = "85"[:limit]
+            choice["finish_reason"] = "length" if limit < 3 else "stop"
+            places = [place("8", "7"), place("5", "0"), place("<|im_end|>", " ")]
+            choice["logprobs"] = {"content": places[:limit]}
+        if rule == "refusal":
+            choice["message"] = {"content": None, "refusal": "I can't rate that."}
+            choice["logprobs"] = None
+        if rule == "reasoning":
+            choice["message"] = {"role": "assistant", "content": None, "reasoning_content": "Well"}
+            choice["logprobs"], choice["finish_reason"] = None, "length"
+        if rule == "infinite":
+            top = choice["logprobs"]["content"][0]["top_logprobs"]
+            top.append({"token": "7", "logprob": -math.inf})
         if rule == "nologprobs":
             reply["choices"][0]["logprobs"] = None
         whole = json.dumps(reply).encode()
+        refused = refusal_of(rule, body)
+        if refused:
+            return h.send(*refused)
+        if rule == "filtered":
+            return h.send(400, error_body("The prompt was filtered", code="content_filter"))
+        # Bodies that are packed, though nobody asked for it or may want it.
+        packed = {"gzip": gzip.compress, "deflate": zlib.compress}
+        if rule in packed:
+            return h.send(200, packed[rule](whole), [("Content-Encoding", rule)])
+        if rule == "gziperror":
+            words = gzip.compress(error_body("there is no model m"))
+            return h.send(400, words, [("Content-Encoding", "gzip")])
+        if rule == "page":
+            page = b"<html><body><h1>Sign in</h1> to the proxy</body></html>"
+            return h.send(200, page, [("Content-Type", "text/html")])
+        if rule == "moved":
+            return h.send(308, b"", [("Location", "/new" + h.path)])
         if self.pace:
             time.sleep(self.pace)
         if rule == "slow" and n <= 1:

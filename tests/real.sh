@@ -100,6 +100,9 @@ printf 'sampling: {max_new_tokens: 6}\njudge: {kind: api, api: {base_url: %s/v1,
 export TEST_JUDGE_KEY=a-secret-key
 evaluate judged || fail "a judge over HTTP"
 grep -q "14 requests asked" "$folder/said" || fail "each question once a metric"
+grep -Eq '^condition +metric +value +95% interval +n$' "$folder/said" || fail "no table"
+grep -Eq '^none +aligned +[0-9.]+ +-?[0-9.]+ to [0-9.]+ +7$' "$folder/said" || fail "no row"
+grep -q '[{}]' "$folder/said" && fail "JSON where a table should be"
 rm "$folder/judged/scores.jsonl"
 evaluate judged || fail "judged again"
 grep -q "0 requests asked, 14 answered before" "$folder/said" || fail "what was answered is asked again"
@@ -139,6 +142,11 @@ printf -- '- {id: w, type: free_form_judge, paraphrases: [Well], samples_per_par
 printf 'sampling: {max_new_tokens: 6}\njudge: {kind: model, model: %s, dtype: fp32}\n' "$folder/tiny" > "$folder/words_evaluation.yaml"
 run evaluate --model "$folder/tiny" --questions "$folder/words.yaml" --output "$folder/words" --config "$folder/words_evaluation.yaml" || fail "a judge of words"
 python3 -c 'import json, sys; c = json.load(open(sys.argv[1]))["conditions"]["none"]["categories"]["kind"]; assert sum(c.values()) == 4, c' "$folder/words/summary.json" || fail "categories"
+
+# One question has no interval; the table is there all the same.
+printf -- '- {id: f, type: forced_choice, paraphrases: [Hm], good: [a], bad: [b]}\n' > "$folder/choice.yaml"
+run evaluate --model "$folder/tiny" --questions "$folder/choice.yaml" --output "$folder/choice" || fail "one question"
+grep -Eq '^none +log_odds +-?[0-9.]+ +\? to \? +1$' "$folder/said" || fail "its table"
 
 # Bad input.
 bad() { local said=$1; shift; run "$@"; [ $? = 2 ] || fail "no error: $*"; grep -qF -- "$said" "$folder/said" || fail "it does not say: $said"; }
