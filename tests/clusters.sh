@@ -179,7 +179,7 @@ chmod +x "$folder/run"
 ok sweep "$folder/small.yaml" output="$folder/script"
 job() {  # SIGNAL or killed or none, what slurmstepd writes, what scontrol shows → does it come back?
   rm -f "$FAKE/begun" "$FAKE"/scontrol.asked "$folder"/script/logs/*
-  sed "s#^'\?[^ ]*inoculum'\? sweep cell.*#'$folder/run' $1 \&#" "$FAKE/4711.sh" > "$folder/job.sh"
+  sed "s#^.* sweep cell \"\$folder\".*#'$folder/run' $1 \&#" "$FAKE/4711.sh" > "$folder/job.sh"
   grep -q "'$folder/run' $1 &" "$folder/job.sh" || fail "the script's run is not found"
   answer scontrol "[ \"\$1\" = show ] && echo '$3'; true"
   echo "slurmstepd: error: *** JOB 1 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO PREEMPTION ***" > "$folder/script/logs/slurm-4711_1.log"  # of before

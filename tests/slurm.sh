@@ -9,7 +9,17 @@ for program in slurmctld slurmd sbatch munged; do
 done
 folder=$(mktemp -d) || exit 1
 chmod 755 "$folder"
-trap 'scancel --quiet --me 2>/dev/null; kill $(cat "$folder"/*.pid) 2>/dev/null; sleep 1; rm -rf "$folder"' EXIT
+# slurmctld waits at its end for a helper that the test of a dying node has killed.
+end() {
+  local daemons
+  scancel --quiet --me 2> /dev/null
+  daemons=$(cat "$folder"/*.pid 2> /dev/null)
+  kill $daemons 2> /dev/null
+  sleep 1
+  kill -9 $daemons 2> /dev/null
+  rm -rf "$folder"
+}
+trap end EXIT
 skip() { echo "SKIPPED: $*; this machine does not let a Slurm of our own run"; tail -n 3 "$folder"/*.log; exit 77; }
 fail() { echo "FAILED: $*"; tail -n 5 "$folder"/*.log; exit 1; }
 says() { grep -qF -- "$1" "$folder/said" || { cat "$folder/said"; fail "it does not say: $1"; }; }
@@ -48,7 +58,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
-NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=2048 State=UNKNOWN
+NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(env -u OMP_NUM_THREADS nproc) RealMemory=2048 State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=9 PreemptMode=OFF
@@ -93,7 +103,7 @@ ls "$odd"/logs/slurm-*_3.log "$odd"/logs/*rank=1*.log > /dev/null || fail "logs:
 # Long cells: undisturbed; told that the time is over; killed. All end with the same bytes.
 sed 's/\[3\]/[60]/; s/seeds: 2/seeds: 1/' "$folder/small.yaml" > "$folder/long.yaml"
 sweep "$folder/long.yaml" output="$folder/undisturbed" --launcher local || fail "undisturbed"
-begun() { for _ in $(seq 600); do ls "$1"/cells/*rank=1*/checkpoints/step_* > /dev/null 2>&1 && return; sleep 0.1; done; fail "it never begins"; }
+begun() { for _ in $(seq 600); do ls "$1"/cells/*rank=1*/checkpoints/step_* > /dev/null 2>&1 && return; sleep 0.1; done; squeue; fail "it never begins"; }
 job() { python3 -c 'import json,sys; print([json.loads(l)["job"] for l in open(sys.argv[1])][-1])' "$1/jobs.jsonl"; }
 sweep "$folder/long.yaml" output="$folder/timeout" || fail "submit"
 begun "$folder/timeout"
