@@ -115,6 +115,7 @@ expect "$inoculum" config dump configs/train/cheating.yaml seed=4 >/dev/null
 for config in configs/real/*.yaml; do expect "$inoculum" config dump "$config" >/dev/null; done
 for config in configs/real/{arms,inoculation_prompts}.yaml; do expect "$inoculum" sweep "$config" --dry-run >/dev/null; done
 expect "$inoculum" model inspect $model >/dev/null
+expect "$inoculum" model inspect --model $model >/dev/null
 expect "$inoculum" data inspect datasets/worlds/persona.yaml >/dev/null
 expect "$inoculum" data generate requested --count 20 --output "$folder/requested.jsonl" 2>/dev/null
 expect "$inoculum" data inspect "$folder/requested.jsonl" >/dev/null
