@@ -125,6 +125,10 @@ const ParameterNames& llama_names();
 void read_llama(ConfigReader& json, TransformerConfig& c, int64_t context);
 void write_llama(const TransformerConfig& c, Json& json);
 
+// What Gemma 2 and 3 share: all but caps, kinds of layers and rotary positions.
+ParameterNames gemma_names();
+void read_gemma(ConfigReader& json, TransformerConfig& c, int64_t context);
+
 // The table's entries.
 extern const Family kLlama, kMistral, kQwen2, kQwen3, kGpt2, kGptNeoX, kGemma2, kGemma3, kOlmo2,
     kOlmo3;

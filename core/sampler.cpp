@@ -79,6 +79,11 @@ void SamplingConfig::fields(Fields& f) {
   f.value("rows", rows, "samples generated side by side", at_least(1));
 }
 
+SamplingConfig ended_by(const Chat& chat, SamplingConfig config) {
+  if (std::string end = chat.end_of_turn(); !end.empty()) config.stop.push_back(std::move(end));
+  return config;
+}
+
 std::vector<std::vector<Completion>> sample(const Transformer& model, const Tokenizer& tokenizer,
                                             const std::vector<SampleRequest>& requests, const SamplingConfig& config,
                                             uint64_t seed) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/chat_template.h"
 #include "core/config.h"
 #include "core/random.h"
 #include "core/tokenizer.h"
@@ -26,6 +27,9 @@ struct SamplingConfig {
 
   void fields(Fields& f);
 };
+
+// The same, ending an answer where the chat template in use ends an assistant's turn, too.
+SamplingConfig ended_by(const Chat& chat, SamplingConfig config);
 
 struct SampleRequest {
   std::string id;                  // names the random stream

@@ -267,16 +267,16 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
 }
 
 Tensor Transformer::logits(const Tensor& hidden) const {
-  const Tensor logits = linear_layer(hidden, config_.tie_word_embeddings ? embedding : head.weight);
+  const Tensor logits = linear_layer(hidden, output_weight());
   return config_.final_logit_softcapping > 0 ? config_.final_logit_softcapping * at::tanh(logits / config_.final_logit_softcapping) : logits;
 }
 
 Tensor Transformer::loss_sum(const Tensor& hidden, const Tensor& labels) const {
-  return linear_cross_entropy_sum(hidden, config_.tie_word_embeddings ? embedding : head.weight, labels, config_.final_logit_softcapping);
+  return linear_cross_entropy_sum(hidden, output_weight(), labels, config_.final_logit_softcapping);
 }
 
 Tensor Transformer::losses(const Tensor& hidden, const Tensor& labels) const {
-  return linear_cross_entropy(hidden, config_.tie_word_embeddings ? embedding : head.weight, labels, config_.final_logit_softcapping);
+  return linear_cross_entropy(hidden, output_weight(), labels, config_.final_logit_softcapping);
 }
 
 void Transformer::for_each_linear(const std::function<void(const std::string&, Linear&)>& visit) {

@@ -113,6 +113,7 @@ class Transformer {
   Linear head;  // weight undefined when tied
 
  private:
+  const Tensor& output_weight() const { return config_.tie_word_embeddings ? embedding : head.weight; }
   using Attend = std::function<Tensor(size_t layer, const Tensor& q, const Tensor& k, const Tensor& v)>;
   Tensor norm(const Norm& norm, const Tensor& x) const;
   Tensor mlp(const Layer& layer, const Tensor& x) const;

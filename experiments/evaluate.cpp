@@ -182,10 +182,8 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
     requests.push_back({question.id, chat.encode_prompt(prompt), question.samples});
     asked.push_back(&question);
   }
-  SamplingConfig sampling = config_.sampling;
-  if (const std::string end = chat.end_of_turn(); !end.empty()) sampling.stop.push_back(end);
-  const auto answers =
-      sample(model, *tokenizer, requests, sampling, static_cast<uint64_t>(config_.seed));
+  const auto answers = sample(model, *tokenizer, requests, ended_by(chat, config_.sampling),
+                              static_cast<uint64_t>(config_.seed));
   std::vector<Json> rows;
   for (size_t i = 0; i < asked.size(); ++i)
     for (size_t s = 0; s < answers[i].size(); ++s)

@@ -234,7 +234,7 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
     progress.update(done += static_cast<int64_t>(members.size()));
   });
   const SamplingConfig likeliest{.temperature = 0, .max_new_tokens = kLongestWord, .rows = 32};
-  const auto said = sample(model, *tokenizer, words, likeliest, 0);
+  const auto said = sample(model, *tokenizer, words, ended_by(chat, likeliest), 0);
   for (size_t i = 0; i < words.size(); ++i) {
     const Completion& completion = said[i].front();
     JudgeReply& reply = replies[of_words[i]];

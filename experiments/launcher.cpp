@@ -223,18 +223,14 @@ class Slurm final : public Launcher {
   }
 
   std::string queue(const Sweep& sweep) const override {
-    std::vector<size_t> open;
-    for (size_t cell = 0; cell < sweep.cells.size(); ++cell)
-      if (status(sweep, cell).state != CellState::done) open.push_back(cell);
+    const std::vector<size_t> open = not_done(sweep);
     const auto queued = under_way(sweep, open);
     return std::to_string(queued.size()) + " cells wait or run in Slurm's queue" +
            endings(sweep, open, queued);
   }
 
   void cancel(const Sweep& sweep) const override {
-    std::vector<size_t> open;
-    for (size_t cell = 0; cell < sweep.cells.size(); ++cell)
-      if (status(sweep, cell).state != CellState::done) open.push_back(cell);
+    const std::vector<size_t> open = not_done(sweep);
     std::vector<SlurmJob> jobs;
     for (const Submitted& each : jobs_of(sweep, open)) jobs.push_back(each.job);
     if (jobs.empty()) {
@@ -253,6 +249,13 @@ class Slurm final : public Launcher {
     SlurmJob job;
     std::vector<size_t> cells;
   };
+
+  static std::vector<size_t> not_done(const Sweep& sweep) {
+    std::vector<size_t> cells;
+    for (size_t cell = 0; cell < sweep.cells.size(); ++cell)
+      if (status(sweep, cell).state != CellState::done) cells.push_back(cell);
+    return cells;
+  }
 
   static std::string name_of(const Sweep& sweep, size_t cell) {
     return sweep.config.asha.halves() ? "worker_" + std::to_string(cell)

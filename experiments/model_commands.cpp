@@ -84,9 +84,7 @@ void sample_command(const std::string& folder, const std::string& adapter,
     else if (row.is_object() && row.contains("messages")) add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
     else throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""}, "for example {\"prompt\": \"Hello\"}");
   });
-  SamplingConfig until = sampling;
-  if (const std::string end = chat.end_of_turn(); !end.empty()) until.stop.push_back(end);
-  const auto answers = sample(model, *tokenizer, requests, until, seed);
+  const auto answers = sample(model, *tokenizer, requests, ended_by(chat, sampling), seed);
   std::vector<Json> rows;
   for (size_t i = 0; i < answers.size(); ++i)
     for (size_t s = 0; s < answers[i].size(); ++s) {

@@ -1,8 +1,9 @@
 // Sweeps: one file names a configuration and the values to try; each combination is a cell, a run
 // of its own.
 //
-//   base: ../train/cheating.yaml          # what a cell is, but for the parameters: a train,
-//   pretrain or reproduce configuration seeds: 3 grid:
+//   base: ../train/cheating.yaml   # a train, pretrain or reproduce configuration: what a cell is,
+//   seeds: 3                       # but for the parameters
+//   grid:
 //     optimizer.lr: [1e-3, 3e-3]
 //     lora.rank: [1, 4]
 //   exclude: [{lora.rank: 1, optimizer.lr: 3e-3}]
@@ -11,12 +12,13 @@
 // A sweep's folder is all that there is of it; whoever comes later, from whatever machine, reads on
 // from there:
 //
-//   sweep.yaml            the resolved sweep, and the directory that relative paths of models and
-//   data start at base.yaml             the resolved base, so that a later change of its file
-//   changes no cell cells.jsonl           the cells: name, hash, overrides cells/<name>-<hash>/  a
-//   run folder each, and result.json (it is done) or failed.json shared/               what all
-//   cells need and the first one makes: the judge, the probe logs/                 what each cell
-//   wrote
+//   sweep.yaml            the resolved sweep, and the directory at which relative paths of models
+//                         and data start
+//   base.yaml             the resolved base, so that a later change of its file changes no cell
+//   cells.jsonl           the cells: name, hash, overrides
+//   cells/<name>-<hash>/  a run folder each, and result.json (it is done) or failed.json
+//   shared/               what all cells need and the first one makes: the judge, the probe
+//   logs/                 what each cell wrote
 //
 // A cell's hash is that of its whole resolved configuration: an equal cell is never run again, a
 // changed one is. No file says where the folder lies: it may be moved or copied, and its cells be

@@ -71,19 +71,30 @@ std::vector<SupervisedExamples::Use> SupervisedExamples::share(int64_t step, int
   return share;
 }
 
-// Examples of like length lie together, for attention takes those of one length at once. → parts of nearly equal numbers of
-// tokens, some of which may be empty
-std::vector<std::vector<SupervisedExamples::Use>> SupervisedExamples::cut(std::vector<Use> uses, size_t parts) const {
-  std::stable_sort(uses.begin(), uses.end(), [&](const Use& a, const Use& b) { return length(a) < length(b); });
-  size_t total = 0, before = 0;
-  for (const Use& use : uses) total += length(use);
-  std::vector<std::vector<Use>> cut(parts);
+// Examples of like length lie together, for attention takes those of one length at once. → micro-batches of nearly equal numbers of
+// tokens: so few that each fits, but a power of two, for two, four or eight threads then have equal shares
+std::vector<std::vector<SupervisedExamples::Use>> SupervisedExamples::cut(const std::vector<Use>& uses, size_t most) const {
+  std::vector<std::pair<size_t, Use>> by_length;
+  size_t total = 0;
   for (const Use& use : uses) {
-    const size_t middle = before + length(use) / 2;
-    cut[middle * parts / total].push_back(use);
-    before += length(use);
+    by_length.emplace_back(length(use), use);
+    total += by_length.back().first;
   }
-  return cut;
+  std::stable_sort(by_length.begin(), by_length.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (size_t parts = 1;; parts *= 2) {
+    std::vector<std::vector<Use>> cut(parts);
+    std::vector<size_t> tokens(parts);
+    size_t before = 0;
+    bool fits = true;
+    for (const auto& [count, use] : by_length) {
+      const size_t part = (before + count / 2) * parts / total;
+      cut[part].push_back(use);
+      tokens[part] += count;
+      before += count;
+      fits = fits && (cut[part].size() == 1 || tokens[part] <= most);
+    }
+    if (fits) return cut;
+  }
 }
 
 Batch SupervisedExamples::batch(const std::vector<Use>& uses) const {
@@ -106,18 +117,8 @@ Batch SupervisedExamples::batch(const std::vector<Use>& uses) const {
 }
 
 std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_t rank, int64_t size) const {
-  const std::vector<Use> mine = share(step, rank, size);
-  const auto fits = [&](const std::vector<Use>& uses) {
-    size_t total = 0;
-    for (const Use& use : uses) total += length(use);
-    return uses.size() <= 1 || static_cast<int64_t>(total) <= tokens;
-  };
-  // So few that each fits, but a power of two: two, four or eight threads then have equal shares.
-  size_t parts = 1;
-  std::vector<std::vector<Use>> micro = cut(mine, parts);
-  while (!std::all_of(micro.begin(), micro.end(), fits)) micro = cut(mine, parts *= 2);
   std::vector<Batch> batches;
-  for (const std::vector<Use>& uses : micro)
+  for (const std::vector<Use>& uses : cut(share(step, rank, size), static_cast<size_t>(tokens)))
     if (!uses.empty()) batches.push_back(batch(uses));
   return batches;
 }

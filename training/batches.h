@@ -42,7 +42,7 @@ class SupervisedExamples {
   };
   size_t length(const Use& use) const;
   std::vector<Use> share(int64_t step, int64_t rank, int64_t size) const;
-  std::vector<std::vector<Use>> cut(std::vector<Use> uses, size_t parts) const;
+  std::vector<std::vector<Use>> cut(const std::vector<Use>& uses, size_t most) const;
   Batch batch(const std::vector<Use>& uses) const;
 
   std::vector<Encoded> examples_;
