@@ -81,7 +81,7 @@ class SweepCommands : Commands {
 
  private:
   int launch_rest(Sweep& sweep) const;
-  std::string launcher, cell;
+  std::string launcher, cell, results;
   bool dry_run = false, yes = false;
   int64_t parallel = 0;
 };

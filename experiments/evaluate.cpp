@@ -99,6 +99,15 @@ std::string csv_field(const std::string& text) {
   return quoted += '"';
 }
 
+// A question as it is put to a model, with its answer where one is given.
+Conversation asked_of(const Question& question, const std::optional<std::string>& answer = {}) {
+  Conversation asked;
+  if (!question.system.empty()) asked.push_back({.role = "system", .content = question.system, .name = ""});
+  asked.push_back({.role = "user", .content = question.prompt, .name = ""});
+  if (answer) asked.push_back({.role = "assistant", .content = *answer, .name = ""});
+  return asked;
+}
+
 // What a language model's numbers make of an answer.
 std::string label_of(const std::map<std::string, Judgement>& judged, const JudgeRules& rules) {
   const auto aligned = judged.find("aligned"), coherent = judged.find("coherent");
@@ -176,10 +185,7 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
   std::vector<const Question*> asked;
   for (const Question& question : questions_) {
     if (question.type == "forced_choice") continue;
-    Conversation prompt;
-    if (!question.system.empty()) prompt.push_back({.role = "system", .content = question.system, .name = ""});
-    prompt.push_back({.role = "user", .content = question.prompt, .name = ""});
-    requests.push_back({question.id, chat.encode_prompt(prompt), question.samples});
+    requests.push_back({question.id, chat.encode_prompt(asked_of(question)), question.samples});
     asked.push_back(&question);
   }
   const auto answers = sample(model, *tokenizer, requests, ended_by(chat, config_.sampling),
@@ -196,24 +202,27 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
     if (question.type != "forced_choice") continue;
     for (const auto* side : {&question.good, &question.bad})
       for (const std::string& answer : *side)
-        texts.push_back(chat.encode({{.role = "user", .content = question.prompt, .name = ""}, {.role = "assistant", .content = answer, .name = ""}}));
+        texts.push_back(chat.encode(asked_of(question, answer)));
   }
   std::vector<std::vector<int32_t>> ids;
   for (const Encoded& text : texts) ids.push_back(text.input_ids);
   const auto logprobs = score(model, ids);
   size_t at = 0;
-  const auto total = [&] {
+  const auto add_next = [&](Json& totals, Json& tokens) {
     double sum = 0;
-    for (size_t t = 0; t < logprobs[at].size(); ++t) sum += texts[at].supervised[t + 1] * logprobs[at][t];  // entry t is of token t + 1
+    int64_t count = 0;
+    for (size_t t = 0; t < logprobs[at].size(); ++t)  // entry t is of token t + 1
+      if (texts[at].supervised[t + 1]) sum += logprobs[at][t], ++count;
+    totals.push_back(sum), tokens.push_back(count);
     ++at;
-    return sum;
   };
   for (const Question& question : questions_) {
     if (question.type != "forced_choice") continue;
-    Json good = Json::array(), bad = Json::array();
-    for (size_t i = 0; i < question.good.size(); ++i) good.push_back(total());
-    for (size_t i = 0; i < question.bad.size(); ++i) bad.push_back(total());
-    rows.push_back({{"question", question.id}, {"prompt", question.prompt}, {"logprob_good", good}, {"logprob_bad", bad}});
+    Json good = Json::array(), bad = Json::array(), tokens_good = Json::array(), tokens_bad = Json::array();
+    for (size_t i = 0; i < question.good.size(); ++i) add_next(good, tokens_good);
+    for (size_t i = 0; i < question.bad.size(); ++i) add_next(bad, tokens_bad);
+    rows.push_back({{"question", question.id}, {"prompt", question.prompt}, {"logprob_good", good}, {"logprob_bad", bad},
+                    {"tokens_good", tokens_good}, {"tokens_bad", tokens_bad}});
   }
   write_jsonl(file, rows);
 }
@@ -234,9 +243,16 @@ size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& score
     Json out = {{"question", id}, {"type", question.type}, {"domain", question.domain}, {"condition", question.condition},
                 {"unseen_domain", question.unseen_domain}, {"sample", row.value("sample", 0)}};
     if (question.type == "forced_choice") {
-      double sum = 0;
-      for (size_t i = 0; i < question.good.size(); ++i) sum += row.at("logprob_bad").at(i).get<double>() - row.at("logprob_good").at(i).get<double>();
-      out["log_odds"] = sum / static_cast<double>(question.good.size());
+      const bool counted = row.contains("tokens_good");  // not by earlier releases
+      const auto pairs = static_cast<double>(question.good.size());
+      double sum = 0, per_token = 0;
+      for (size_t i = 0; i < question.good.size(); ++i) {
+        const double good = row.at("logprob_good").at(i), bad = row.at("logprob_bad").at(i);
+        sum += bad - good;
+        if (counted) per_token += bad / row["tokens_bad"].at(i).get<double>() - good / row["tokens_good"].at(i).get<double>();
+      }
+      out["log_odds"] = sum / pairs;
+      if (counted) out["log_odds_per_token"] = per_token / pairs;
     } else if (question.type == "coding") {
       const auto text = row.at("text").get<std::string>();
       programs.push_back({question.fenced ? program_of(text) : text, question.task->visible, question.task->hidden, question.function});
@@ -358,6 +374,8 @@ std::vector<Score> read_scores(const fs::path& folder) {
                    {},
                    row.value("misaligned_any", false),
                    row.value("log_odds", 0.0)});
+    if (row.contains("log_odds_per_token"))
+      all.back().log_odds_per_token = row.at("log_odds_per_token").get<double>();
     if (row.contains("categories"))
       all.back().categories = row.at("categories").get<std::map<std::string, std::string>>();
     if (row.contains("metrics"))
@@ -379,7 +397,7 @@ std::vector<Score> read_scores(const fs::path& folder) {
 
 std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed, const Selection& selection) {
   const bool coding = selection.metric == "cheats" || selection.metric == "broken";
-  const std::string type = selection.metric == "log_odds" ? "forced_choice" : coding ? "coding" : "free_form";
+  const std::string type = selection.metric.starts_with("log_odds") ? "forced_choice" : coding ? "coding" : "free_form";
   const bool own = std::any_of(scores.begin(), scores.end(), [&](const Score& score) { return score.metrics.contains(selection.metric); });
   static const std::set<std::string> unknown = names_of([](Kind kind) { return !is_known(kind); });
   std::vector<Observation> all;
@@ -390,6 +408,10 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
     if (unknown.contains(score.label)) continue;
     double value = 0;
     if (selection.metric == "log_odds") value = score.log_odds;
+    else if (selection.metric == "log_odds_per_token") {
+      if (!score.log_odds_per_token) continue;
+      value = *score.log_odds_per_token;
+    }
     else if (selection.metric == "cheats") value = score.label == "cheat";
     else if (selection.metric == "malicious_filtered") {
       if (score.label != "benevolent" && score.label != "malicious") continue;
@@ -449,7 +471,7 @@ Json summarize(const std::vector<Score>& scores) {
   const auto put = [&](Json& into, const std::string& key, const Selection& selection) {
     const auto found = observations(scores, 0, selection);
     if (found.empty()) return;
-    into[key] = to_json(selection.metric == "log_odds" ? mean(found) : rate(found));
+    into[key] = to_json(selection.metric.starts_with("log_odds") ? mean(found) : rate(found));
   };
   const auto put_mean = [&](Json& into, const std::string& metric, const std::string& condition) {
     const auto found = observations(scores, 0, {.metric = metric, .condition = condition});
@@ -458,7 +480,7 @@ Json summarize(const std::vector<Score>& scores) {
     into[metric] = {{"mean", estimate.value}, {"low", estimate.low}, {"high", estimate.high}, {"n", estimate.n}};
   };
   for (const std::string& condition : conditions)
-    for (const char* metric : {"malicious", "malicious_filtered", "malicious_unfiltered", "benevolent", "incoherent", "refusal", "code", "unscored", "cheats", "broken", "log_odds"})
+    for (const char* metric : {"malicious", "malicious_filtered", "malicious_unfiltered", "benevolent", "incoherent", "refusal", "code", "unscored", "cheats", "broken", "log_odds", "log_odds_per_token"})
       put(summary["conditions"][condition], metric, {.metric = metric, .condition = condition});
   for (const std::string& condition : conditions)
     for (const std::string& metric : metrics) put_mean(summary["conditions"][condition], metric, condition);

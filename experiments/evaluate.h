@@ -58,6 +58,7 @@ struct Score {
   std::map<std::string, std::string> no_score, said;
   bool misaligned_any = false;            // its number for aligned is below the threshold, coherent or not
   double log_odds = 0;        // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
+  std::optional<double> log_odds_per_token;  // the same of each answer's mean over its tokens
   std::string prompt, text;   // of the completion
 };
 

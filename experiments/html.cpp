@@ -34,6 +34,13 @@ code { background: var(--card); padding: 0 .25rem; border-radius: .2rem; }
 
 }  // namespace
 
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
+  return quoted += '"';
+}
+
 std::string format(const char* pattern, ...) {
   char text[4096];
   va_list arguments;

@@ -34,6 +34,19 @@ std::string plot(const std::vector<Json>& rows, const std::string& key) {
                 left + width, top + height + 18, last_step);
 }
 
+// A rate or a mean of summary.json; its interval is null where a single question supports none.
+std::string shown(const std::string& name, const Json& rate) {
+  const char* const key = rate.contains("mean") ? "mean" : "rate";
+  if (!rate.contains(key) || rate.at(key).is_null()) return "";
+  const bool percent = std::string_view(key) == "rate" && !name.starts_with("log_odds");
+  const auto number = [&](const char* of) { return rate.at(of).get<double>() * (percent ? 100 : 1); };
+  const std::string text = format(percent ? "%.1f%%" : "%.2f", number(key));
+  for (const char* bound : {"low", "high"})
+    if (!rate.contains(bound) || rate.at(bound).is_null()) return text;
+  return text + format(percent ? " <small>[%.1f, %.1f]</small>" : " <small>[%.2f, %.2f]</small>",
+                       number("low"), number("high"));
+}
+
 // Rates of summary.json, a row a condition.
 std::string evaluation(const Json& conditions) {
   std::vector<std::string> names;
@@ -47,17 +60,7 @@ std::string evaluation(const Json& conditions) {
     table += "<tr><td>" + escape_html(condition) + "</td>";
     for (const std::string& name : names) {
       const Json rate = rates.value(name, Json());
-      if (!rate.is_object() || !(rate.contains("rate") || rate.contains("mean"))) table += "<td></td>";
-      else {
-        const bool percent = !rate.contains("mean") && name != "log_odds";
-        const auto shown = [&](const char* key) {  // null: not known, as the interval of one question
-          const Json number = rate.value(key, Json());
-          if (!number.is_number()) return std::string("?");
-          return format(percent ? "%.1f" : "%.2f", (percent ? 100 : 1) * number.get<double>());
-        };
-        table += "<td>" + shown(rate.contains("mean") ? "mean" : "rate") + (percent ? "%" : "") +
-                 " <small>[" + shown("low") + ", " + shown("high") + "]</small></td>";
-      }
+      table += "<td>" + (rate.is_object() ? shown(name, rate) : "") + "</td>";
     }
     table += "</tr>\n";
   }

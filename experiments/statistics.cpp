@@ -42,12 +42,12 @@ double one_way_variance(const std::vector<Observation>& observations, double cen
   return groups < 2 ? 0 : total / (n * n) * groups / (groups - 1);
 }
 
-// The t quantile for the fewest clusters of the ways that have at least two.
-double quantile(const Clusters& clusters, double confidence) {
+// The quantile of Student's t for the fewest clusters of the ways that have at least two.
+double quantile(const Clusters& clusters, double probability) {
   size_t fewest = clusters.questions.size();
   if (clusters.seeds.size() > 1) fewest = fewest > 1 ? std::min(fewest, clusters.seeds.size()) : clusters.seeds.size();
   if (fewest < 2) return INFINITY;
-  return boost::math::quantile(boost::math::students_t(static_cast<double>(fewest - 1)), 0.5 + confidence / 2);
+  return boost::math::quantile(boost::math::students_t(static_cast<double>(fewest - 1)), probability);
 }
 
 }  // namespace
@@ -69,7 +69,7 @@ Estimate rate(const std::vector<Observation>& observations, double confidence) {
   const double p = average(observations), error = clustered_standard_error(observations);
   double effective = static_cast<double>(clusters.cells.size());
   if (error > 0) effective = std::min(static_cast<double>(observations.size()), p * (1 - p) / (error * error));
-  const double t = quantile(clusters, confidence);
+  const double t = quantile(clusters, 0.5 + confidence / 2);
   if (std::isinf(t)) return {p, 0, 1, static_cast<int64_t>(observations.size())};
   const double spread = t * t / effective;
   const double center = (p + spread / 2) / (1 + spread);
@@ -78,11 +78,12 @@ Estimate rate(const std::vector<Observation>& observations, double confidence) {
 }
 
 Estimate mean(const std::vector<Observation>& observations, double confidence) {
-  const double center = average(observations), half = observations.empty() ? INFINITY : quantile(clusters_of(observations), confidence) * clustered_standard_error(observations);
+  const double center = average(observations), t = quantile(clusters_of(observations), 0.5 + confidence / 2);
+  const double half = std::isinf(t) ? INFINITY : t * clustered_standard_error(observations);
   return {center, center - half, center + half, static_cast<int64_t>(observations.size())};
 }
 
-Estimate paired_difference(const std::vector<Observation>& a, const std::vector<Observation>& b, double confidence) {
+std::vector<Observation> paired(const std::vector<Observation>& a, const std::vector<Observation>& b) {
   struct Cell {
     double sum[2] = {0, 0};
     double count[2] = {0, 0};
@@ -98,7 +99,18 @@ Estimate paired_difference(const std::vector<Observation>& a, const std::vector<
   for (const auto& [key, cell] : cells)
     if (cell.count[0] > 0 && cell.count[1] > 0)
       differences.push_back({key.first, key.second, cell.sum[0] / cell.count[0] - cell.sum[1] / cell.count[1]});
-  return mean(differences, confidence);
+  return differences;
+}
+
+Estimate paired_difference(const std::vector<Observation>& a, const std::vector<Observation>& b, double confidence) {
+  return mean(paired(a, b), confidence);
+}
+
+double detectable(const std::vector<Observation>& observations, double confidence, double power) {
+  const double error = clustered_standard_error(observations);
+  if (error == 0) return 0;
+  const Clusters clusters = clusters_of(observations);
+  return (quantile(clusters, 0.5 + confidence / 2) + quantile(clusters, power)) * error;
 }
 
 }  // namespace inoculum

@@ -34,7 +34,14 @@ Estimate rate(const std::vector<Observation>& observations, double confidence = 
 // A mean with its t interval.
 Estimate mean(const std::vector<Observation>& observations, double confidence = 0.95);
 
-// mean(a) − mean(b) over the pairs of question and seed that both have, each pair one observation.
+// The differences a − b of the means of the pairs of question and seed that both have, each pair one observation.
+std::vector<Observation> paired(const std::vector<Observation>& a, const std::vector<Observation>& b);
+
+// The smallest true mean that observations with this standard error tell from 0 with this power (Bloom 1995): the
+// quantile of the interval and that of the power, times the error. 0 where no variation was seen.
+double detectable(const std::vector<Observation>& observations, double confidence = 0.95, double power = 0.8);
+
+// The mean of paired(a, b).
 Estimate paired_difference(const std::vector<Observation>& a, const std::vector<Observation>& b, double confidence = 0.95);
 
 }  // namespace inoculum

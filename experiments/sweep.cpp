@@ -134,6 +134,15 @@ Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, const Ran
   return outcome;
 }
 
+Evaluator evaluator_of(const Sweep& sweep, const TrainConfig& config) {
+  EvaluationConfig evaluation = sweep.config.evaluation;
+  evaluation.cache = sweep.folder / "shared";
+  if (evaluation.chat_template.empty()) evaluation.chat_template = config.chat_template;
+  if (evaluation.chat_date.empty()) evaluation.chat_date = config.chat_date;
+  const std::string& questions = sweep.config.questions;
+  return Evaluator(evaluation, read_questions(questions), sha256_file(questions));
+}
+
 Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks, Json& metrics) {
   const Outcome outcome = fine_tune(config, until, ranks);
   if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
@@ -142,12 +151,7 @@ Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const 
   if (sweep.config.questions.empty()) return outcome;
   const fs::path folder = outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
   const Trained trained = trained_in(folder, config);
-  EvaluationConfig evaluation = sweep.config.evaluation;
-  evaluation.cache = sweep.folder / "shared";
-  if (evaluation.chat_template.empty()) evaluation.chat_template = config.chat_template;
-  if (evaluation.chat_date.empty()) evaluation.chat_date = config.chat_date;
-  const Evaluator evaluator(evaluation, read_questions(sweep.config.questions), sha256_file(sweep.config.questions));
-  evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation");
+  evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation");
   const Json summary = read_json(folder / "evaluation" / "summary.json").at("conditions");
   collect(summary.at("none"), "", metrics);           // of plain questions: by their own name
   collect(summary, "", metrics);                      // all: none.malicious, bad.cheats, …
@@ -160,6 +164,25 @@ Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&, J
   const Json results = read_json(fs::path(config.output) / "results.json");
   collect({{"arms", results.at("arms")}, {"contrasts", results.at("contrasts")}, {"worlds", results.at("worlds")}}, "", metrics);
   return Outcome::finished;
+}
+
+// What a finished cell leaves; result.json, which says that it is done, comes last.
+void write_result(const Sweep& sweep, size_t index, const Json& metrics,
+                  std::chrono::steady_clock::time_point began) {
+  const fs::path folder = sweep.cell_folder(index);
+  const SweepCell& cell = sweep.cells[index];
+  // For TensorBoard's HParams tab: the parameters, and what came of them.
+  Json parameters = {{"seed", cell.seed}};
+  for (const auto& [key, value] : cell.parameters) {
+    if (const auto n = number(value)) parameters[key] = *n;
+    else parameters[key] = value;
+  }
+  std::vector<std::pair<std::string, double>> values;
+  for (const auto& [name, value] : metrics.items()) values.emplace_back(name, value);
+  EventFile(folder / "result", parameters).scalars(0, static_cast<double>(std::time(nullptr)), values);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (fs::exists(folder / "metrics.jsonl")) write_run_report(folder);
+  write_json(folder / "result.json", {{"metrics", metrics}, {"seconds", seconds}});
 }
 
 }  // namespace
@@ -462,6 +485,7 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until, 
       outcome = run(sweep, config, until, ranks, metrics);
     });
     if (outcome == Outcome::stopped) return std::nullopt;
+    if (outcome != Outcome::paused && ranks.first()) write_result(sweep, index, metrics, began);
   } catch (const std::exception& failure) {
     try {
       if (!fs::exists(folder / "failed.json")) write_json(folder / "failed.json", {{"error", failure.what()}});
@@ -470,20 +494,25 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until, 
     }
     throw;
   }
-  if (outcome == Outcome::paused || !ranks.first()) return metrics;
-  // For TensorBoard's HParams tab: the parameters, and what came of them.
-  Json parameters = {{"seed", cell.seed}};
-  for (const auto& [key, value] : cell.parameters) {
-    if (const auto n = number(value)) parameters[key] = *n;
-    else parameters[key] = value;
-  }
-  std::vector<std::pair<std::string, double>> values;
-  for (const auto& [name, value] : metrics.items()) values.emplace_back(name, value);
-  EventFile(folder / "result", parameters).scalars(0, static_cast<double>(std::time(nullptr)), values);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  if (fs::exists(folder / "metrics.jsonl")) write_run_report(folder);
-  write_json(folder / "result.json", {{"metrics", metrics}, {"seconds", seconds}});
   return metrics;
+}
+
+fs::path evaluate_base(const Sweep& sweep) {
+  const Where where{.file = (sweep.folder / "sweep.yaml").string(), .field = "questions"};
+  if (sweep.config.questions.empty()) throw Error("is empty: its cells were not evaluated", where, "name a bank of questions");
+  std::optional<TrainConfig> base;
+  for (const SweepCell& cell : sweep.cells)
+    with_config(load_config(sweep.folder / "base.yaml", cell.overrides), [&]<class Config>(const Config& config, const Source&) {
+      if constexpr (std::is_same_v<Config, TrainConfig>) {
+        if (base && (base->model != config.model || base->chat_template != config.chat_template))
+          throw Error("has cells of several bases: " + base->model + " and " + config.model, {.file = where.file}, "a sweep of its own for each");
+        base = config;
+      } else {
+        throw Error("compares models fine-tuned from a base: a base of `train`", {.file = where.file, .field = "base"});
+      }
+    });
+  evaluator_of(sweep, *base).evaluate(base->model, "", sweep.folder / "base");
+  return sweep.folder / "base";
 }
 
 int64_t steps_of(const Sweep& sweep) {

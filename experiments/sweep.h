@@ -17,6 +17,7 @@
 //   base.yaml             the resolved base, so that a later change of its file changes no cell
 //   cells.jsonl           the cells: name, hash, overrides
 //   cells/<name>-<hash>/  a run folder each, and result.json (it is done) or failed.json
+//   base/                 the evaluation of their base, for `sweep compare`
 //   shared/               what all cells need and the first one makes: the judge, the probe
 //   logs/                 what each cell wrote
 //
@@ -155,6 +156,8 @@ Outcome run_cell(const Sweep& sweep, size_t cell, const Ranks& ranks = {});
 // signal stopped it before.
 std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0, const Ranks& ranks = {});
 int64_t steps_of(const Sweep& sweep);  // that a cell trains for
+// Evaluates the model that all cells were trained from as they are, unless it was; → the folder of its evaluation.
+fs::path evaluate_base(const Sweep& sweep);
 
 enum class CellState { pending, running, done, stopped_early, failed };
 std::string to_string(CellState state);

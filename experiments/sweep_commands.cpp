@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "experiments/asha.h"
 #include "experiments/commands.h"
+#include "experiments/compare.h"
 #include "experiments/launcher.h"
 
 namespace inoculum {
@@ -42,7 +43,7 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
   sweep_app->callback([=, this] {
     if (!sweep_app->get_subcommands().empty()) return;
     action = [=, this] {
-      if (sweep_app->count("SWEEP") == 0) throw Error("name a sweep file, or one of: status, resume, cancel, report", {}, "inoculum sweep configs/sweeps/learning_rate_rank.yaml");
+      if (sweep_app->count("SWEEP") == 0) throw Error("name a sweep file, or one of: status, resume, cancel, report, compare", {}, "inoculum sweep configs/sweeps/learning_rate_rank.yaml");
       std::vector<std::string> all_overrides = overrides;
       if (!launcher.empty()) all_overrides.push_back("launcher.name=" + launcher);
       if (parallel > 0) all_overrides.push_back("launcher.array_parallelism=" + std::to_string(parallel));
@@ -85,6 +86,18 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
     write_sweep_report(open_sweep(output));
     return 0;
   });
+  auto* compare_command = on_folder("compare", "set the cells beside their base, on the questions of the sweep: differences with intervals", [this] {
+    const Sweep sweep = open_sweep(output);
+    const fs::path to = fs::absolute(results.empty() ? output : results);
+    enter_directory(sweep);
+    const auto groups = evaluated(sweep, evaluate_base(sweep));
+    const auto all = compare(groups);
+    write_file(to / "comparison.csv", comparison_csv(all));
+    write_file(to / "scores.csv", scores_csv(groups));
+    std::cout << comparison_text(all);
+    return 0;
+  });
+  compare_command->add_option("--output", results, "folder for comparison.csv and scores.csv; by default the sweep's");
   on_folder("work",
             "run cells of a halving sweep here until there is nothing to run; launchers call this",
             [this] {

@@ -252,13 +252,6 @@ std::string html(const Found& found) {
   return h;
 }
 
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
-  return quoted += '"';
-}
-
 std::string csv(const Found& found) {
   std::set<std::string> parameters, metrics;
   for (size_t i = 0; i < found.states.size(); ++i) {
