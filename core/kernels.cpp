@@ -192,23 +192,31 @@ INLINE void attend(const T* q, const T* keys, const T* values, const T* next_key
 // Loss of one row; writes softmax − onehot, the gradient of that loss, over `gradient`.
 template <class T>
 INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {
-  float top = -INFINITY, sum = 0;
+  float top = -INFINITY;
+  double sum = 0;
 #pragma omp simd reduction(max : top)
   for (int64_t i = 0; i < n; ++i) {
     row[i] = load(logits[i]);
     top = top > row[i] ? top : row[i];
   }
   const float target = row[label];
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) {
-    row[i] = fast_exp(row[i] - top);
-    sum += row[i];
+  // In float a sum over a large vocabulary would lose its small terms: blocks are summed in double.
+  constexpr int64_t block = 4096;
+  for (int64_t begin = 0; begin < n; begin += block) {
+    const int64_t end = std::min(begin + block, n);
+    float part = 0;
+#pragma omp simd reduction(+ : part)
+    for (int64_t i = begin; i < end; ++i) {
+      row[i] = fast_exp(row[i] - top);
+      part += row[i];
+    }
+    sum += static_cast<double>(part);
   }
-  const float inverse = 1.0f / sum;
+  const float inverse = 1.0f / static_cast<float>(sum);
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) store(gradient[i], row[i] * inverse);
   store(gradient[label], row[label] * inverse - 1.0f);
-  return std::log(static_cast<double>(sum)) + static_cast<double>(top) - static_cast<double>(target);
+  return std::log(sum) + static_cast<double>(top) - static_cast<double>(target);
 }
 
 #define INSTANTIATE(T)                                                                                              \
