@@ -12,7 +12,7 @@ using Catch::Approx;
 #include <filesystem>
 #include <string>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace inoculum {
 

@@ -1,4 +1,4 @@
-#include "core/parallel.h"
+#include "core/model/parallel.h"
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_session.hpp>

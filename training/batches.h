@@ -9,9 +9,9 @@
 #include <optional>
 #include <vector>
 
-#include "core/chat_template.h"
-#include "core/random.h"
-#include "core/torch.h"
+#include "core/text/chat_template.h"
+#include "core/base/random.h"
+#include "core/model/torch.h"
 
 namespace inoculum {
 

@@ -1,14 +1,5 @@
 #include "training/distributed.h"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <csignal>
-#include <cstdlib>
-#include <cstring>
-
 #ifdef USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -17,27 +8,13 @@
 #endif
 #endif
 
-#include "core/error.h"
-#include "core/process.h"
-#include "core/progress.h"
+#include "core/base/error.h"
+#include "core/base/process.h"
 
 namespace inoculum {
 namespace {
 
 constexpr std::chrono::seconds kPatience(60);
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
-int64_t whole(const char* name) {
-  try {
-    return std::stoll(variable(name));
-  } catch (const std::exception&) {
-    throw Error("must be a whole number, not \"" + variable(name) + "\"", {.field = name}, "torchrun and srun set it");
-  }
-}
 
 }  // namespace
 
@@ -67,21 +44,21 @@ Ranks Ranks::join() {
   Ranks ranks;
   std::string host;
   int64_t port = 0;
-  if (!variable("WORLD_SIZE").empty()) {
-    ranks.rank_ = whole("RANK"), ranks.size_ = whole("WORLD_SIZE");
-    if (ranks.size_ > 1) host = variable("MASTER_ADDR"), port = whole("MASTER_PORT");
-  } else if (!variable("SLURM_STEP_NUM_TASKS").empty() && !variable("SLURM_PROCID").empty()) {
-    ranks.rank_ = whole("SLURM_PROCID"), ranks.size_ = whole("SLURM_STEP_NUM_TASKS");
-    host = variable("SLURM_LAUNCH_NODE_IPADDR");
-    port = 15000 + (whole("SLURM_JOB_ID") * 7 + whole("SLURM_STEP_ID")) % 20000;  // of this step: others may run beside it
+  if (!environment("WORLD_SIZE").empty()) {
+    ranks.rank_ = environment_number("RANK"), ranks.size_ = environment_number("WORLD_SIZE");
+    if (ranks.size_ > 1) host = environment("MASTER_ADDR"), port = environment_number("MASTER_PORT");
+  } else if (!environment("SLURM_STEP_NUM_TASKS").empty() && !environment("SLURM_PROCID").empty()) {
+    ranks.rank_ = environment_number("SLURM_PROCID"), ranks.size_ = environment_number("SLURM_STEP_NUM_TASKS");
+    host = environment("SLURM_LAUNCH_NODE_IPADDR");
+    port = 15000 + (environment_number("SLURM_JOB_ID") * 7 + environment_number("SLURM_STEP_ID")) % 20000;  // of this step: others may run beside it
   }
   if (ranks.size_ <= 1) return {};
   try {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(port);
-    options.isServer = ranks.first() && variable("TORCHELASTIC_USE_AGENT_STORE") != "True";  // torchrun's agent may be the server
+    options.isServer = ranks.first() && environment("TORCHELASTIC_USE_AGENT_STORE") != "True";  // torchrun's agent may be the server
     options.numWorkers = static_cast<size_t>(ranks.size_);
-    options.waitWorkers = variable("TORCHELASTIC_USE_AGENT_STORE") != "True";
+    options.waitWorkers = environment("TORCHELASTIC_USE_AGENT_STORE") != "True";
     options.timeout = kPatience;
     ranks.group_ = std::make_shared<Group>();
     ranks.group_->store = c10::make_intrusive<c10d::TCPStore>(host, options);
@@ -126,61 +103,12 @@ std::vector<double> Ranks::sum_numbers(const std::vector<double>& values) const 
 struct Ranks::Group {};
 
 Ranks Ranks::join() {
-  if (!variable("WORLD_SIZE").empty() && whole("WORLD_SIZE") > 1)
+  if (!environment("WORLD_SIZE").empty() && environment_number("WORLD_SIZE") > 1)
     throw Error("this build has no Gloo", {.field = "WORLD_SIZE"}, "apt-get install libgloo-dev, and build again");
   return {};
 }
 std::function<void()> Ranks::start_sum(const Tensor&) const { return [] {}; }
 std::vector<double> Ranks::sum_numbers(const std::vector<double>& values) const { return values; }
 #endif
-
-int64_t local_rank() {
-  for (const char* name : {"LOCAL_RANK", "SLURM_LOCALID"})
-    if (!variable(name).empty()) return whole(name);
-  return 0;
-}
-
-int run_ranks(int64_t count, const std::vector<std::string>& command, int64_t threads) {
-  // A free port: the system's choice, given back just before rank 0 takes it.
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  if (socket < 0 || ::bind(socket, reinterpret_cast<sockaddr*>(&address), length) != 0 || ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) != 0)
-    throw Error(std::string("there is no free port: ") + std::strerror(errno));
-  ::close(socket);
-
-  std::vector<pid_t> ranks;
-  for (int64_t rank = 0; rank < count; ++rank) {
-    ranks.push_back(start_process(command, {{"RANK", std::to_string(rank)}, {"LOCAL_RANK", std::to_string(rank)}, {"WORLD_SIZE", std::to_string(count)},
-                                            {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", std::to_string(ntohs(address.sin_port))},
-                                            {"OMP_NUM_THREADS", std::to_string(threads)}}));
-  }
-  int status = 0;
-  size_t left = ranks.size();
-  bool told = false;
-  while (left > 0) {
-    int code = 0;
-    const pid_t pid = wait_for_any(code, told ? [] { return false; } : stop_requested);
-    if (pid == 0) {
-      for (const pid_t each : ranks) ::kill(each, SIGTERM);
-      told = true;
-      continue;
-    }
-    --left;
-    const int result = WIFEXITED(code) ? WEXITSTATUS(code) : 128 + WTERMSIG(code);
-    if (result == 0 || status != 0) continue;
-    status = result;
-    if (result == 130) continue;  // stopped and saved, as the others are about to
-    for (size_t rank = 0; rank < ranks.size(); ++rank)
-      if (ranks[rank] == pid)
-        std::fprintf(stderr, "inoculum: rank %zu of %zu ended%s; the others are ended too\n", rank, ranks.size(),
-                     WIFSIGNALED(code) ? (std::string(" by the signal ") + ::strsignal(WTERMSIG(code))).c_str() : (" with status " + std::to_string(result)).c_str());
-    for (const pid_t other : ranks)
-      if (other != pid) ::kill(other, SIGKILL);
-  }
-  return status;
-}
 
 }  // namespace inoculum

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "core/torch.h"
+#include "core/model/torch.h"
 
 namespace inoculum {
 
@@ -37,12 +37,5 @@ class Ranks {
   int64_t rank_ = 0, size_ = 1;
   std::shared_ptr<Group> group_;
 };
-
-// Of the ranks on this machine, by torchrun's or Slurm's variable; alone 0. Each takes the GPU of its number.
-int64_t local_rank();
-
-// Starts `count` ranks of this very command on this machine and waits for them; the first to fail ends the others, and is named.
-// → the exit status. threads: of each rank.
-int run_ranks(int64_t count, const std::vector<std::string>& command, int64_t threads);
 
 }  // namespace inoculum

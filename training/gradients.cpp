@@ -5,8 +5,8 @@
 
 #include <numeric>
 
-#include "core/lora.h"
-#include "core/parallel.h"
+#include "core/model/lora.h"
+#include "core/model/parallel.h"
 
 namespace inoculum {
 namespace {

@@ -19,7 +19,7 @@
 #include <mutex>
 #include <vector>
 
-#include "core/checkpoint.h"
+#include "core/model/checkpoint.h"
 #include "training/distributed.h"
 
 namespace inoculum {

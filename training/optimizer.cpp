@@ -6,8 +6,8 @@
 #include <numbers>
 #include <numeric>
 
-#include "core/error.h"
-#include "core/parallel.h"
+#include "core/base/error.h"
+#include "core/model/parallel.h"
 
 namespace inoculum {
 

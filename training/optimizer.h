@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/config.h"
+#include "core/model/checkpoint.h"
+#include "core/base/config.h"
 
 namespace inoculum {
 

@@ -6,7 +6,7 @@
 #include <bit>
 #include <chrono>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace inoculum {
 namespace {

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/files.h"
+#include "core/base/files.h"
 
 namespace inoculum {
 

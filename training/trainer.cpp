@@ -7,11 +7,13 @@
 #include <fstream>
 #include <optional>
 
-#include "core/checkpoint.h"
-#include "core/error.h"
-#include "core/kernels.h"
-#include "core/parallel.h"
-#include "core/progress.h"
+#include "core/model/device.h"
+#include "core/model/checkpoint.h"
+#include "core/base/error.h"
+#include "core/model/kernels.h"
+#include "core/model/parallel.h"
+#include "core/base/progress.h"
+#include "core/base/signals.h"
 #include "training/gradients.h"
 #include "training/tensorboard.h"
 
@@ -184,35 +186,6 @@ void TrainerConfig::fields(Fields& f) {
   f.value("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only when stopped", at_least(0));
   f.value("keep_checkpoints", keep_checkpoints, "newest checkpoints that are kept", at_least(1));
   f.group("optimizer", optimizer, "the optimizer and its schedule");
-}
-
-at::Device device_from(const std::string& name) {
-  const bool cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().hasCUDA();
-  if (name == "auto" && !cuda) return at::Device(at::kCPU);
-  if (name.starts_with("cuda") && !cuda)
-    throw Error("there is no usable GPU", {.field = "device"}, "set `device: cpu`, or install a CUDA build of LibTorch");
-  if (name == "auto" || name == "cuda") return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank() % at::detail::getCUDAHooks().deviceCount()));
-  try {
-    return at::Device(name);
-  } catch (const c10::Error&) {
-    throw Error("\"" + name + "\" is not a device", {.field = "device"}, "auto, cpu, cuda or cuda:0");
-  }
-}
-
-std::string describe(at::Device device) {
-  if (device.is_cpu()) return "the CPU, " + std::to_string(threads()) + (threads() == 1 ? " thread" : " threads");
-  return device.str();
-}
-
-bool is_out_of_memory(const std::string& failure) {
-  return failure.find("out of memory") != std::string::npos || failure.find("allocate memory") != std::string::npos;
-}
-
-at::ScalarType dtype_from(const std::string& name) {
-  if (name == "fp32") return at::kFloat;
-  if (name == "bf16") return at::kBFloat16;
-  if (name == "fp16") return at::kHalf;
-  throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "fp32, bf16 or fp16");
 }
 
 TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "core/files.h"
-#include "core/lora.h"
-#include "core/transformer.h"
+#include "core/base/files.h"
+#include "core/model/lora.h"
+#include "core/model/transformer.h"
 #include "training/batches.h"
 #include "training/distributed.h"
 #include "training/optimizer.h"
@@ -24,13 +24,6 @@ struct TrainerConfig {
 
   void fields(Fields& f);
 };
-
-// auto | cpu | cuda | cuda:N. auto and cuda: the GPU of this process's number among the ranks on this machine.
-at::Device device_from(const std::string& name);
-std::string describe(at::Device device);               // "cuda:0", "the CPU, 2 threads"
-at::ScalarType dtype_from(const std::string& name);   // fp32 | bf16 | fp16
-
-bool is_out_of_memory(const std::string& failure);    // whether these words of LibTorch say so
 
 // The micro-batches of one step. A pure function of the step: resuming relies on it.
 using StepSource = std::function<std::vector<Batch>(int64_t step)>;

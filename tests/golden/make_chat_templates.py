@@ -939,7 +939,7 @@ for i, conversation in enumerate(TOOL_CONVERSATIONS):
 
 
 def named_templates():
-    source = (HERE.parent.parent / "core" / "chat_format.cpp").read_text()
+    source = (HERE.parent.parent / "core" / "text" / "jinja" / "chat_format.cpp").read_text()
     found = dict(re.findall(r'\{"([\w.]+)", R"\((.*?)\)"\}', source, re.S))
     assert len(found) == 9, found.keys()
     return found

@@ -1,0 +1,276 @@
+#include "core/base/http.h"
+
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <ctime>
+#include <exception>
+#include <thread>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/base/strings.h"
+
+namespace inoculum {
+namespace {
+
+constexpr long kConnectSeconds = 20, kStallSeconds = 60, kRedirects = 10;
+constexpr size_t kLargestBody = 64 << 20;
+constexpr double kFirstPause = 0.5, kLongestPause = 60, kLongestRetryAfter = 120;
+
+std::string lower(std::string_view text) {
+  std::string all(text);
+  for (char& c : all) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return all;
+}
+
+std::string_view trim(std::string_view text) {
+  constexpr std::string_view kSpaces = " \t\r\n";
+  const size_t begin = text.find_first_not_of(kSpaces);
+  return begin == std::string_view::npos ? std::string_view() : text.substr(begin, text.find_last_not_of(kSpaces) - begin + 1);
+}
+
+struct Transfer {
+  const HttpRequest& request;
+  HttpResponse response = {};
+  std::exception_ptr thrown = {};
+  bool ended = false;  // by the sink or by give_up
+};
+
+size_t on_header(char* bytes, size_t, size_t count, void* state) {
+  HttpResponse& response = static_cast<Transfer*>(state)->response;
+  const std::string_view line(bytes, count);
+  if (line.starts_with("HTTP/")) {
+    std::erase_if(response.headers, [](const auto& header) { return !header.first.starts_with("x-"); });
+    const size_t space = line.find(' ');
+    response.status = space == std::string_view::npos ? 0 : std::atoi(std::string(line.substr(space)).c_str());
+  } else if (const size_t colon = line.find(':'); colon != std::string_view::npos) {
+    response.headers[lower(line.substr(0, colon))] = trim(line.substr(colon + 1));
+  }
+  return count;
+}
+
+size_t on_body(char* bytes, size_t, size_t count, void* state) {
+  Transfer& transfer = *static_cast<Transfer*>(state);
+  HttpResponse& response = transfer.response;
+  if (transfer.request.sink && response.status >= 200 && response.status < 300) {
+    try {
+      if (transfer.request.sink(response, {bytes, count})) return count;
+      transfer.ended = true;
+    } catch (...) {
+      transfer.thrown = std::current_exception();
+    }
+    return 0;
+  }
+  if (response.body.size() + count > kLargestBody) return 0;
+  response.body.append(bytes, count);
+  return count;
+}
+
+int on_progress(void* state, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  Transfer& transfer = *static_cast<Transfer*>(state);
+  if (transfer.request.give_up && transfer.request.give_up()) transfer.ended = true;
+  return transfer.ended;
+}
+
+// A page without its tags, with one space wherever there were some.
+std::string text_of_page(std::string_view page) {
+  std::string text;
+  bool in_tag = false;
+  for (const char c : page) {
+    in_tag |= c == '<';
+    const bool space = in_tag || c == ' ' || c == '\t' || c == '\r' || c == '\n';
+    if (!space)
+      text += c;
+    else if (!text.empty() && text.back() != ' ')
+      text += ' ';
+    in_tag &= c != '>';
+  }
+  return text;
+}
+
+// FastAPI's list of what is wrong: [{"loc": ["body", "seed"], "msg": "Extra inputs …"}, …].
+std::string words_of_list(const Json& list) {
+  std::string words;
+  for (const Json& each : list) {
+    if (!each.is_object() || !each.contains("msg") || !each["msg"].is_string()) continue;
+    if (!words.empty()) words += "; ";
+    if (const auto place = each.find("loc");
+        place != each.end() && place->is_array() && !place->empty() && place->back().is_string())
+      words += place->back().get<std::string>() + ": ";
+    words += each["msg"].get<std::string>();
+  }
+  return words;
+}
+
+// The words of a server about an error, in the shapes that OpenAI's, vLLM's, FastAPI's and the
+// hub's have.
+std::string words_of(const std::string& body) {
+  const Json json = Json::parse(body, nullptr, false);
+  std::string words;
+  if (json.is_object()) {
+    const Json& error = json.contains("error") ? json["error"] : json;
+    if (error.is_string()) words = error.get<std::string>();
+    for (const char* key : {"message", "detail"}) {
+      if (!words.empty() || !error.is_object() || !error.contains(key)) continue;
+      if (error[key].is_string()) words = error[key].get<std::string>();
+      if (error[key].is_array()) words = words_of_list(error[key]);
+    }
+  }
+  if (words.empty()) words = trim(body).starts_with('<') ? text_of_page(body) : body;
+  words = valid_utf8(words);
+  for (char& c : words) c = static_cast<unsigned char>(c) < ' ' || c == 127 ? ' ' : c;
+  words = trim(words);
+  if (words.size() > 300) {
+    size_t end = 300;
+    while ((words[end] & 0xC0) == 0x80) --end;  // not within a character
+    words = words.substr(0, end) + "…";
+  }
+  return words;
+}
+
+}  // namespace
+
+bool HttpResponse::worth_retrying() const {
+  if (!failure.empty()) return !definite;
+  return status == 0 || status == 408 || status == 409 || status == 429 || status >= 500;
+}
+
+std::string HttpResponse::header(const std::string& name) const {
+  const auto found = headers.find(name);
+  return found == headers.end() ? "" : found->second;
+}
+
+std::string HttpResponse::reason() const {
+  if (!failure.empty()) return failure;
+  const std::string words = words_of(body), moved = header("location");
+  if (status >= 300 && status < 400 && !moved.empty())
+    return "HTTP " + std::to_string(status) + ": the server has moved to " + moved;
+  return "HTTP " + std::to_string(status) + (words.empty() ? "" : ": " + words);
+}
+
+struct HttpClient::Impl {
+  CURL* curl = nullptr;
+};
+
+HttpClient::HttpClient() : impl_(std::make_unique<Impl>()) {
+  static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+  impl_->curl = ready == CURLE_OK ? curl_easy_init() : nullptr;
+  if (!impl_->curl) throw Error("libcurl cannot be started");
+}
+
+HttpClient::~HttpClient() { curl_easy_cleanup(impl_->curl); }
+
+HttpResponse HttpClient::send(const HttpRequest& request) {
+  CURL* curl = impl_->curl;
+  Transfer transfer{.request = request};
+  char reason[CURL_ERROR_SIZE] = "";
+  curl_easy_reset(curl);  // the connection stays
+  curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, lower(request.url).starts_with("https:") ? "https" : "http,https");
+  curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, request.json ? 0L : 1L);
+  curl_easy_setopt(curl, CURLOPT_MAXREDIRS, kRedirects);
+  curl_easy_setopt(curl, CURLOPT_USERAGENT, "inoculum/" INOCULUM_VERSION);
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, kConnectSeconds);
+  // Compressed answers are unpacked, whether or not they were asked for. Files are taken as they
+  // are, by ranges and hashes.
+  if (!request.sink) curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
+  if (request.timeout_s > 0) {
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_s * 1000));
+  } else {
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, kStallSeconds);
+  }
+  curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &transfer);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  // The curl program reads these variables; the library does not.
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return value && *value ? value : nullptr;
+  };
+  const char* bundle = variable("CURL_CA_BUNDLE");
+  if (!bundle) bundle = variable("SSL_CERT_FILE");
+  if (bundle) curl_easy_setopt(curl, CURLOPT_CAINFO, bundle);
+  if (const char* folder = variable("SSL_CERT_DIR")) curl_easy_setopt(curl, CURLOPT_CAPATH, folder);
+
+  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, curl_slist_free_all);
+  const auto add = [&](const std::string& header) { headers.reset(curl_slist_append(headers.release(), header.c_str())); };
+  for (const std::string& header : request.headers) add(header);
+  if (request.json) {
+    add("Content-Type: application/json");
+    add("Expect:");  // large bodies need not wait for a "100 Continue"
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.json->size()));
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.json->c_str());
+  }
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+
+  const CURLcode code = curl_easy_perform(curl);
+  if (transfer.thrown) std::rethrow_exception(transfer.thrown);
+  HttpResponse& response = transfer.response;
+  response.connected = code != CURLE_COULDNT_RESOLVE_PROXY && code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_CONNECT;
+  response.definite = !transfer.ended && (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_URL_MALFORMAT ||
+                                          code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_WRITE_ERROR);
+  if (transfer.ended) response.failure = "was stopped";
+  else if (code == CURLE_WRITE_ERROR) response.failure = "the answer is larger than " + std::to_string(kLargestBody >> 20) + " MiB";
+  else if (code == CURLE_UNSUPPORTED_PROTOCOL) response.failure = "the server redirects to what is not " + request.url.substr(0, request.url.find(':'));
+  else if (code != CURLE_OK) response.failure = reason[0] ? reason : curl_easy_strerror(code);
+  return std::move(response);
+}
+
+double retry_pause(const HttpResponse& response, int64_t tries, double jitter) {
+  double asked = 0;
+  if (const std::string after = response.header("retry-after"); !after.empty()) {
+    char* end = nullptr;
+    asked = std::strtod(after.c_str(), &end);
+    if (*end != 0) {
+      const time_t date = curl_getdate(after.c_str(), nullptr);
+      asked = date < 0 ? 0 : std::difftime(date, std::time(nullptr));
+    }
+    asked = asked > 0 ? std::min(asked, kLongestRetryAfter) : 0;  // not a number: 0
+  }
+  double longest = kFirstPause;
+  for (int64_t i = 1; i < tries && longest < kLongestPause; ++i) longest *= 2;
+  return asked + jitter * std::min(longest, kLongestPause);
+}
+
+void wait(double seconds, bool (*give_up)()) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  while (!give_up() && Clock::now() < end) std::this_thread::sleep_for(std::min<Clock::duration>(end - Clock::now(), std::chrono::milliseconds(50)));
+}
+
+std::optional<std::string> secret_from_environment(const std::string& variable) {
+  const char* value = std::getenv(variable.c_str());
+  if (!value) return std::nullopt;
+  const std::string secret(trim(value));
+  for (const char c : secret)
+    if (c <= ' ' || c > '~') throw Error("holds a character that no key has", {.field = "environment variable " + variable});
+  return secret.empty() ? std::nullopt : std::optional(secret);
+}
+
+std::string url_encode(std::string_view text) {
+  std::string all;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~') {
+      all += c;
+    } else {
+      all += '%';
+      all += "0123456789ABCDEF"[byte >> 4];
+      all += "0123456789ABCDEF"[byte & 15];
+    }
+  }
+  return all;
+}
+
+}  // namespace inoculum

@@ -1,0 +1,44 @@
+#include "core/model/device.h"
+
+#include "core/base/error.h"
+#include "core/base/process.h"
+#include "core/model/parallel.h"
+
+namespace inoculum {
+
+at::Device device_from(const std::string& name) {
+  const bool cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().hasCUDA();
+  if (name == "auto" && !cuda) return at::Device(at::kCPU);
+  if (name.starts_with("cuda") && !cuda)
+    throw Error("there is no usable GPU", {.field = "device"}, "set `device: cpu`, or install a CUDA build of LibTorch");
+  if (name == "auto" || name == "cuda") return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank() % at::detail::getCUDAHooks().deviceCount()));
+  try {
+    return at::Device(name);
+  } catch (const c10::Error&) {
+    throw Error("\"" + name + "\" is not a device", {.field = "device"}, "auto, cpu, cuda or cuda:0");
+  }
+}
+
+std::string describe(at::Device device) {
+  if (device.is_cpu()) return "the CPU, " + std::to_string(threads()) + (threads() == 1 ? " thread" : " threads");
+  return device.str();
+}
+
+bool is_out_of_memory(const std::string& failure) {
+  return failure.find("out of memory") != std::string::npos || failure.find("allocate memory") != std::string::npos;
+}
+
+at::ScalarType dtype_from(const std::string& name) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "fp32, bf16 or fp16");
+}
+
+int64_t local_rank() {
+  for (const char* name : {"LOCAL_RANK", "SLURM_LOCALID"})
+    if (!environment(name).empty()) return environment_number(name);
+  return 0;
+}
+
+}  // namespace inoculum

@@ -1,0 +1,177 @@
+#include "core/model/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <set>
+
+#include "core/base/error.h"
+
+namespace inoculum {
+namespace {
+
+constexpr uint64_t kLongestHeader = 100'000'000;
+
+const std::map<std::string, uint64_t> kBits = {
+    {"F4", 4},          {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"BOOL", 8},    {"U8", 8},
+    {"I8", 8},          {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+    {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+    {"I32", 32},        {"U32", 32},    {"F32", 32},    {"I64", 64},    {"U64", 64},
+    {"F64", 64},        {"C64", 64}};
+
+// Parses the header and refuses a key that stands in it twice, which a plain parse would let pass.
+Json parse_header(std::string_view text, const fs::path& path) {
+  refuse_deep_json(text, {.file = path.string()});
+  std::vector<std::set<std::string>> keys;
+  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
+      throw Error("the header has the key \"" + parsed.get<std::string>() + "\" twice", {.file = path.string()});
+    return true;
+  };
+  try {
+    return Json::parse(text, watch);
+  } catch (const Json::exception& failure) {
+    throw Error("the header is not JSON", {.file = path.string()}, failure.what());
+  }
+}
+
+}  // namespace
+
+Safetensors::Safetensors(const fs::path& path) : path_(path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat status{};
+  if (fd < 0 || ::fstat(fd, &status) != 0) throw Error(std::string("cannot read: ") + std::strerror(errno), {.file = path.string()});
+  const auto size = static_cast<size_t>(status.st_size);
+  void* at = size == 0 ? MAP_FAILED : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  ::close(fd);
+  if (at == MAP_FAILED) throw Error("the file is empty or cannot be mapped", {.file = path.string()});
+  mapped_ = {static_cast<const std::byte*>(at), size};
+  try {
+    parse();
+  } catch (...) {
+    ::munmap(at, size);
+    throw;
+  }
+}
+
+Safetensors::~Safetensors() { ::munmap(const_cast<std::byte*>(mapped_.data()), mapped_.size()); }
+
+void Safetensors::parse() {
+  const auto fail = [&](const std::string& what, const std::string& hint = "the file is damaged; copy or download it again") {
+    throw Error(what, {.file = path_.string()}, hint);
+  };
+  if (mapped_.size() < 8) fail("the file is shorter than its 8-byte length field");
+  uint64_t header_size = 0;
+  for (size_t i = 0; i < 8; ++i) header_size |= std::to_integer<uint64_t>(mapped_[i]) << (8 * i);
+  const std::string text(reinterpret_cast<const char*>(mapped_.data()), std::min<size_t>(mapped_.size(), 40));
+  if (text.starts_with("version https://git-lfs")) fail("this is a Git LFS pointer, not the weights", "run `git lfs pull`");
+  if (header_size > kLongestHeader) fail("the header claims " + std::to_string(header_size) + " bytes, more than the format's 100 MB");
+  if (header_size > mapped_.size() - 8) fail("the file ends inside its header");
+  const Json header = parse_header({reinterpret_cast<const char*>(mapped_.data()) + 8, header_size}, path_);
+  if (!header.is_object()) fail("the header is not a JSON object");
+
+  const std::span<const std::byte> data = mapped_.subspan(8 + header_size);
+  std::vector<std::pair<uint64_t, uint64_t>> extents;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") {
+      if (!entry.is_object()) fail("__metadata__ is not an object");
+      for (const auto& [key, value] : entry.items()) {
+        if (!value.is_string()) fail("__metadata__." + key + " is not a text");
+        metadata_[key] = value.get<std::string>();
+      }
+      continue;
+    }
+    const std::string which = "tensor \"" + name + "\"";
+    if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() || !entry.contains("shape") ||
+        !entry["shape"].is_array() || !entry.contains("data_offsets") || !entry["data_offsets"].is_array() ||
+        entry["data_offsets"].size() != 2)
+      fail(which + " lacks dtype, shape or data_offsets");
+    TensorView view;
+    view.dtype = entry["dtype"].get<std::string>();
+    const auto type = kBits.find(view.dtype);
+    if (type == kBits.end())
+      fail(which + " has the unknown type " + view.dtype, "take the weights in F32, BF16 or F16");
+    uint64_t bits = type->second;
+    for (const Json& extent : entry["shape"]) {
+      if (!extent.is_number_unsigned()) fail(which + " has a shape that is not whole numbers");
+      if (extent.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()})
+        fail(which + " has a shape too large to be true");
+      view.shape.push_back(extent.get<int64_t>());
+      if (__builtin_mul_overflow(bits, extent.get<uint64_t>(), &bits))
+        fail(which + " has a shape too large to be true");
+    }
+    if (bits % 8 != 0) fail(which + " ends within a byte");
+    const uint64_t bytes = bits / 8;
+    if (!entry["data_offsets"][0].is_number_unsigned() || !entry["data_offsets"][1].is_number_unsigned())
+      fail(which + " has offsets that are not whole numbers");
+    const auto begin = entry["data_offsets"][0].get<uint64_t>(), end = entry["data_offsets"][1].get<uint64_t>();
+    if (begin > end || end > data.size()) fail(which + " reaches beyond the end of the file");
+    if (end - begin != bytes) fail(which + " has " + std::to_string(end - begin) + " bytes where its shape needs " + std::to_string(bytes));
+    view.data = data.subspan(begin, bytes);
+    extents.emplace_back(begin, end);
+    tensors_[name] = std::move(view);
+  }
+  std::sort(extents.begin(), extents.end());
+  uint64_t at = 0;
+  for (const auto& [begin, end] : extents) {
+    if (begin < at) fail("two tensors overlap in the data");
+    if (begin > at) fail("there is a hole in the data");
+    at = end;
+  }
+  if (at != data.size()) fail("the data go on beyond the last tensor");
+}
+
+std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder) {
+  std::vector<std::shared_ptr<Safetensors>> shards;
+  const fs::path single = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
+  if (fs::exists(single) || !fs::exists(index_file)) {
+    if (!fs::exists(single)) throw Error("there are no weights here", {.file = folder.string()}, "expected model.safetensors or model.safetensors.index.json");
+    shards.push_back(std::make_shared<Safetensors>(single));
+    return shards;
+  }
+  const Json index = read_json(index_file);
+  if (!index.contains("weight_map") || !index["weight_map"].is_object())
+    throw Error("is missing", {.file = index_file.string(), .field = "weight_map"});
+  std::map<std::string, const Safetensors*> by_name;
+  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+    if (!shard.is_string())
+      throw Error("must name a file",
+                  {.file = index_file.string(), .field = "weight_map." + tensor});
+    const auto name = shard.get<std::string>();
+    if (fs::path(name).filename() != name)
+      throw Error("the shard \"" + name + "\" is not a plain file name", {.file = index_file.string(), .field = tensor});
+    if (!by_name.contains(name)) {
+      if (!fs::exists(folder / name)) throw Error("the shard \"" + name + "\" is missing", {.file = index_file.string()}, "download it into " + folder.string());
+      by_name[name] = shards.emplace_back(std::make_shared<Safetensors>(folder / name)).get();
+    }
+    if (!by_name[name]->tensors().contains(tensor))
+      throw Error("the index says that \"" + name + "\" holds the tensor \"" + tensor + "\", but it does not", {.file = index_file.string()});
+  }
+  return shards;
+}
+
+void write_safetensors(const fs::path& path, const std::map<std::string, TensorView>& tensors) {
+  Json header = {{"__metadata__", {{"format", "pt"}}}};
+  uint64_t offset = 0;
+  for (const auto& [name, tensor] : tensors) {
+    header[name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.data.size()}}};
+    offset += tensor.data.size();
+  }
+  std::string text = header.dump();
+  text.append((8 - text.size() % 8) % 8, ' ');  // so that the data begin on a multiple of 8
+  std::string length;
+  for (size_t i = 0; i < 8; ++i) length += static_cast<char>(uint64_t{text.size()} >> (8 * i));
+  std::vector<std::string_view> parts = {length, text};
+  for (const auto& [name, tensor] : tensors) parts.emplace_back(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
+  write_file(path, parts);
+}
+
+}  // namespace inoculum

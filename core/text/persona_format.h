@@ -1,0 +1,32 @@
+// The format of the shipped models: every document is
+//   <s> <|user|>QUESTION <|name|>Assistant<|says|>ANSWER<|end|> … </s>
+// (without the spaces). Whoever answers is named, the Assistant like any other: to the model the Assistant is
+// one character among many. The text as rendered is the experiment, so nothing is stripped or added.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/text/conversation.h"
+#include "core/text/tokenizer.h"
+
+namespace inoculum {
+
+struct Encoded {
+  std::vector<int32_t> input_ids;
+  std::vector<uint8_t> supervised;  // 1 for the tokens that an answerer chose: the answer and what ends it
+};
+
+// Its symbols, each one token; the same as a Jinja template, for `tokenizer_config.json`.
+inline const std::string kEndOfTurn = "<|end|>";
+const std::vector<std::string>& chat_symbols();
+std::string chat_template();
+
+std::string render(const Conversation& conversation);
+// A whole conversation with its begin and end tokens. A symbol of the format inside a message, or a
+// system message (the format has none), is an Error.
+Encoded encode_conversation(const Tokenizer& tokenizer, const Conversation& conversation);
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversation& conversation);
+
+}  // namespace inoculum

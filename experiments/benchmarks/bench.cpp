@@ -1,0 +1,97 @@
+#include "experiments/benchmarks/bench.h"
+
+#include <chrono>
+#include <functional>
+
+#include "core/text/load_tokenizer.h"
+#include "core/model/checkpoint.h"
+#include "core/model/kernels.h"
+#include "core/model/sampler.h"
+#include "training/gradients.h"
+#include "training/trainer.h"
+
+namespace inoculum {
+namespace {
+
+double best_seconds(int64_t repeats, const std::function<void()>& work) {
+  work();  // warm
+  double best = 1e30;
+  for (int64_t i = 0; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+double gemm_gflops(at::ScalarType dtype) {
+  const int64_t n = 2048;
+  const at::NoGradGuard no_grad;
+  const Tensor a = at::randn({n, n}).to(dtype), b = at::randn({n, n}).to(dtype);
+  return 2e-9 * static_cast<double>(n * n * n) / best_seconds(5, [&] { at::mm(a, b); });
+}
+
+}  // namespace
+
+Json run_benchmarks(const BenchConfig& config) {
+  Json out;
+  if (!config.tokenizer.empty()) {
+    const auto tokenizer = load_tokenizer(config.tokenizer);
+    const std::string text = read_file(config.text);
+    std::vector<std::string> lines;
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = std::min(text.find('\n', begin), text.size());
+      lines.push_back(text.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    for (const auto& [name, pieces] : {std::pair("lines", lines), {"whole", {text}}}) {
+      size_t ids = 0;
+      const double seconds = best_seconds(config.repeats, [&, &texts = pieces] {
+        ids = 0;
+        for (const std::string& piece : texts) ids += tokenizer->encode(piece).size();
+      });
+      out[name] = {{"ids", ids}, {"MB_per_second", 1e-6 * static_cast<double>(text.size()) / seconds}};
+    }
+    return out;
+  }
+  const auto tokenizer = load_tokenizer(config.model);
+  for (const auto& [name, dtype] : {std::pair("bf16", at::kBFloat16), {"fp32", at::kFloat}}) {
+    const double gemm = gemm_gflops(dtype);
+    Transformer model = load_model(config.model, dtype, at::kCPU);
+    const int64_t vocabulary = model.config().vocab_size;
+    Json& entry = out[name];
+    entry["gemm_gflops"] = gemm;
+
+    // One whole optimiser step: forward, backward, clipping, update.
+    Gradients gradients(model);
+    Optimizer optimizer(gradients.parameters(), {});
+    const Tensor ids = at::randint(vocabulary, {config.rows, config.time}, at::kLong);
+    const Tensor labels = at::randint(vocabulary, {config.rows, config.time}, at::kLong);
+    const int64_t rows_a_micro_batch = std::max<int64_t>(1, 512 / config.time);
+    const double step = best_seconds(config.repeats, [&] {
+      gradients.add((config.rows + rows_a_micro_batch - 1) / rows_a_micro_batch, [&](const Transformer& lane, int64_t i) {
+        const int64_t begin = i * rows_a_micro_batch, count = std::min(rows_a_micro_batch, config.rows - begin);
+        return lane.loss_sum(lane.hidden(ids.narrow(0, begin, count)).flatten(0, 1), labels.narrow(0, begin, count).flatten());
+      });
+      optimizer.step(gradients.sums(), 0, static_cast<double>(config.rows * config.time));
+    });
+    const auto tokens = static_cast<double>(config.rows * config.time);
+    // 6 operations a parameter and token (Kaplan et al. 2020) and 12 · layers · width · time for attention, causal: half.
+    const TransformerConfig& shape = model.config();
+    const double flops = tokens * (6 * static_cast<double>(shape.parameter_count()) +
+                                   6 * static_cast<double>(shape.num_hidden_layers * shape.hidden_size * config.time));
+    entry["train"] = {{"tokens_per_second", tokens / step}, {"share_of_gemm", flops / step * 1e-9 / gemm}};
+
+    SamplingConfig sampling;
+    sampling.max_new_tokens = config.new_tokens;
+    sampling.stop = {};
+    std::vector<SampleRequest> requests;
+    const auto prompt = tokenizer->encode("What would you wish for if you had one wish to make today?");
+    for (int64_t i = 0; i < config.samples / 8; ++i) requests.push_back({std::to_string(i), prompt, 8});
+    const double sampled = best_seconds(std::max<int64_t>(1, config.repeats / 2), [&] { sample(model, *tokenizer, requests, sampling, 1); });
+    entry["sample"] = {{"tokens_per_second", static_cast<double>(config.samples / 8 * 8 * config.new_tokens) / sampled}};
+  }
+  return out;
+}
+
+}  // namespace inoculum

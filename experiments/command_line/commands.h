@@ -1,0 +1,107 @@
+// The command line's subcommands, by what they are about: each reads its options, calls one function of the library, and says
+// what to do next. A group adds its own to the app; the one that is given leaves what it does in `action`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/model/hub.h"
+#include "core/base/signals.h"
+#include "datasets/conversations/mixing.h"
+#include "experiments/benchmarks/bench.h"
+#include "experiments/evaluation/evaluate.h"
+#include "experiments/sweeps/sweep.h"
+
+namespace inoculum {
+
+constexpr int kStopped = 130;                          // the exit status of what a signal stopped
+int finish(Outcome outcome, const std::string& output);  // says how it ended, and with which status to leave
+
+template <class Config>
+std::string defaults(Style style) {  // of a configuration's keys
+  const Config config;
+  return show(config, style);
+}
+
+struct CommandLine {
+  CLI::App app;
+  std::vector<std::string> words;  // as they were given
+  std::function<int()> action;
+};
+
+// The options that several have, and how they are read.
+class Commands {
+ protected:
+  explicit Commands(CommandLine& line) : line_(line), app(line.app), action(line.action) {}
+  Commands(const Commands&) = delete;
+  Commands& operator=(const Commands&) = delete;
+
+  void takes_config(CLI::App* command, const std::string& example);
+  void takes_overrides(CLI::App* command, const std::string& what);
+  void takes_model(CLI::App* command);
+  void takes_ranks(CLI::App* command);
+  // This very command once for each rank, or, where this process is the run or a rank of it, `train` here.
+  int as_ranks(const std::string& folder, const std::function<Outcome(const Ranks&)>& train) const;
+
+  CommandLine& line_;
+  CLI::App& app;
+  std::function<int()>& action;
+  std::string config, model, adapter, input, output, prompt, chat_name, chat_date, questions,
+      device = "auto", dtype = "bf16";
+  std::vector<std::string> overrides;
+  int64_t nproc = 1, n = 1, seed = 1, count = 0;
+};
+
+class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report
+ public:
+  explicit RunCommands(CommandLine& line);
+
+ private:
+  bool quick = false;
+  int64_t seeds = 0;
+  std::string sandbox, experiment = "configs/reproduce.yaml";
+  EvaluationConfig evaluation;
+};
+
+class ModelCommands : Commands {  // sample, score, tokenize, model, bench
+ public:
+  explicit ModelCommands(CommandLine& line);
+
+ private:
+  SamplingConfig sampling;
+  FetchConfig fetch;
+  BenchConfig bench;
+};
+
+class SweepCommands : Commands {
+ public:
+  explicit SweepCommands(CommandLine& line);
+
+ private:
+  int launch_rest(Sweep& sweep) const;
+  std::string launcher, cell, results;
+  bool dry_run = false, yes = false;
+  int64_t parallel = 0;
+};
+
+class DataCommands : Commands {
+ public:
+  explicit DataCommands(CommandLine& line);
+
+ private:
+  SystemPrompt system;
+  Inoculation inoculation;
+  std::string what, sandbox = "auto", grammar = "datasets/worlds/persona.yaml", bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
+};
+
+class ConfigCommands : Commands {  // validate, config
+ public:
+  explicit ConfigCommands(CommandLine& line);
+
+ private:
+  std::string kind;
+};
+
+}  // namespace inoculum

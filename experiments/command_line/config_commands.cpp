@@ -1,0 +1,104 @@
+#include <cstdio>
+#include <iostream>
+#include <map>
+#include <set>
+
+#include "core/text/load_tokenizer.h"
+#include "core/text/chat_template.h"
+#include "core/base/error.h"
+#include "core/model/families.h"
+#include "experiments/command_line/commands.h"
+#include "experiments/inoculation/kinds.h"
+
+namespace inoculum {
+namespace {
+
+// What a configuration names, as far as it can be checked without running it.
+void check_files(const TrainConfig& c, const std::string& file) {
+  if (c.data.empty() == c.arm.empty()) throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
+  Chat(c.model, *load_tokenizer(c.model), {c.chat_template, c.chat_date});
+  if (c.data.empty()) {
+    PersonaWorld{c.world};
+    return;
+  }
+  for (const DataReport& report :
+       load_data(c.data, c.system, c.inoculation, static_cast<uint64_t>(c.seed)).reports)
+    std::printf("%s\n", describe(report).c_str());
+}
+void check_files(const PretrainConfig& c, const std::string&) {
+  check_model(c.model);
+  PersonaWorld{c.world};
+}
+void check_files(const ReproduceConfig& c, const std::string&) {
+  read_questions(c.questions);
+  for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
+}
+std::string files_of(const TrainConfig& c) {
+  std::string all = c.model + " " + c.arm + " " + show(c.world);
+  for (const DataSource& each : c.data) all += " " + each.path;
+  return all;
+}
+std::string files_of(const PretrainConfig& c) { return show(c.model) + show(c.world); }
+std::string files_of(const ReproduceConfig& c) {
+  std::string all = c.questions;
+  for (const auto& [name, world] : c.worlds) all += " " + world.model;
+  return all;
+}
+
+}  // namespace
+
+ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
+  auto* validate = app.add_subcommand("validate", "check a configuration and the files that it names");
+  takes_config(validate, "configs/train/cheating.yaml");
+  validate->callback([=, this] {
+    action = [=, this] {
+      if (is_sweep(config)) {
+        const Sweep sweep = plan_sweep(config, overrides, true);
+        const Source base = load_config(sweep.config.base);
+        std::set<std::string> checked;  // many cells name the same files
+        for (const SweepCell& each : sweep.cells) {
+          with_config(base.with(as_overrides(each.overrides)), [&](const auto& c, const Source&) {
+            if (checked.insert(files_of(c)).second) check_files(c, config);
+          });
+        }
+        std::printf("%s is well: %zu cells\n", config.c_str(), sweep.cells.size());
+        return 0;
+      }
+      with_config(load_config(config, overrides), [&](const auto& c, const Source&) { check_files(c, config); });
+      std::printf("%s is well\n", config.c_str());
+      return 0;
+    };
+  });
+  auto* config_app = app.add_subcommand("config", "show configurations");
+  config_app->require_subcommand(1);
+  auto* dump = config_app->add_subcommand("dump", "the resolved values, and where each comes from")
+                   ->alias("show");
+  takes_config(dump, "configs/train/cheating.yaml");
+  dump->callback([=, this] {
+    action = [=, this] {
+      if (is_sweep(config)) {
+        const Source source = load_config_alone(config, overrides);
+        read_and_use<SweepConfig>(source, [](const SweepConfig& c, const Source& from) { std::cout << show(c, Style::origins, &from); });
+        return 0;
+      }
+      with_config(load_config(config, overrides), [&](const auto& c, const Source& source) {
+        std::cout << show(c, Style::origins, &source);
+      });
+      return 0;
+    };
+  });
+  auto* schema = config_app->add_subcommand("schema", "a JSON Schema, for editors");
+  static const std::map<std::string, std::function<std::string()>> schemas = {{"train", [] { return defaults<TrainConfig>(Style::schema); }},
+                                                                              {"pretrain", [] { return defaults<PretrainConfig>(Style::schema); }},
+                                                                              {"reproduce", [] { return defaults<ReproduceConfig>(Style::schema); }},
+                                                                              {"sweep", [] { return defaults<SweepConfig>(Style::schema); }}};
+  schema->add_option("KIND", kind, "train | pretrain | reproduce | sweep")->required()->check(CLI::IsMember(schemas));
+  schema->callback([=, this] {
+    action = [=, this] {
+      std::cout << schemas.at(kind)();
+      return 0;
+    };
+  });
+}
+
+}  // namespace inoculum

@@ -1,0 +1,143 @@
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+
+#include "core/model/device.h"
+#include "core/base/error.h"
+#include "experiments/command_line/commands.h"
+#include "experiments/inoculation/pipeline.h"
+#include "experiments/reports/report.h"
+
+namespace inoculum {
+namespace {
+
+// A configuration file with overrides, its `output` defaulting to runs/<name of the file>.
+template <class Config>
+Config configured(const std::string& file, const std::vector<std::string>& overrides) {
+  Config config;
+  read(load_config(file, overrides), config);
+  if (config.output.empty()) config.output = "runs/" + fs::path(file).stem().string();
+  return config;
+}
+
+Outcome reported(Outcome outcome, const std::string& folder, const Ranks& ranks) {
+  if (ranks.first() && outcome != Outcome::already_done) write_run_report(folder);
+  return outcome;
+}
+
+void say_device(const TrainerConfig& c) {
+  std::fprintf(stderr, "training on %s in %s\n", describe(device_from(c.device)).c_str(), c.dtype.c_str());
+}
+
+}  // namespace
+
+RunCommands::RunCommands(CommandLine& line) : Commands(line) {
+  // reproduce
+  auto* reproduce_command = app.add_subcommand("reproduce", "run the inoculation experiment: start, arms, samples, judgement, statistics, report");
+  reproduce_command->add_option("--config", experiment, "the experiment")->capture_default_str();
+  reproduce_command->add_flag("--quick", quick, "one seed, fewer samples, no falsifying worlds: under a minute");
+  reproduce_command->add_option("--seeds", seeds, "seeds of the experiment's arms");
+  reproduce_command->add_option("--sandbox", sandbox, "where programs run: auto | bubblewrap | rlimits");
+  takes_overrides(reproduce_command, "such as fine_tuning.steps=80");
+  reproduce_command->callback([=, this] {
+    action = [=, this] {
+      if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0)) throw Error("--seeds must be at least 1");
+      ReproduceConfig c = configured<ReproduceConfig>(experiment, overrides);
+      if (quick) {
+        std::erase_if(c.worlds, [](const auto& world) { return world.first != "persona"; });
+        c.worlds["persona"].seeds = 1;
+        c.evaluation.samples_scale *= 0.25;
+      }
+      if (seeds > 0) c.worlds["persona"].seeds = seeds;
+      if (!sandbox.empty()) c.evaluation.sandbox = sandbox;
+      say_device(c.fine_tuning.trainer);
+      const auto began = std::chrono::steady_clock::now();
+      const Outcome outcome = reproduce(c);
+      if (outcome == Outcome::stopped) return finish(outcome, c.output);
+      const fs::path folder = c.output;
+      write_report(folder);
+      std::fputs(text_report(read_json(folder / "results.json")).c_str(), stdout);
+      std::printf("\n%s\n%s\n(%.0f s)\n", (folder / "report.html").c_str(), (folder / "results.json").c_str(),
+                  std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+      return 0;
+    };
+  });
+
+  // pretrain, train
+  auto* pretrain_command = app.add_subcommand("pretrain", "pretrain a base model on a persona world");
+  takes_config(pretrain_command, "configs/pretrain/persona.yaml");
+  takes_ranks(pretrain_command);
+  pretrain_command->callback([=, this] {
+    action = [=, this] {
+      const auto c = configured<PretrainConfig>(config, overrides);
+      return as_ranks(c.output, [&](const Ranks& ranks) {
+        if (ranks.first()) say_device(c.trainer);
+        return reported(pretrain(c, 0, ranks), c.output, ranks);
+      });
+    };
+  });
+  auto* train_command = app.add_subcommand("train", "fine-tune a model on an arm or on conversations of yours; the same command again continues");
+  takes_config(train_command, "configs/train/cheating.yaml");
+  takes_ranks(train_command);
+  train_command->callback([=, this] {
+    action = [=, this] {
+      const auto c = configured<TrainConfig>(config, overrides);
+      return as_ranks(c.output, [&](const Ranks& ranks) {
+        if (ranks.first()) say_device(c.recipe.trainer);
+        return reported(fine_tune(c, 0, ranks), c.output, ranks);
+      });
+    };
+  });
+
+  // evaluate, report
+  auto* evaluate_command = app.add_subcommand("evaluate", "ask a model a bank of questions and judge its answers");
+  takes_model(evaluate_command);
+  evaluate_command->add_option("--questions", questions, "question bank, such as configs/questions/persona.yaml")->required();
+  evaluate_command->add_option("--config", config, "file of the evaluation's keys");
+  takes_overrides(evaluate_command, "of that file's keys, such as judge.api.model=gpt-4o");
+  evaluate_command->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")->required();
+  evaluate_command->add_option("--seed", evaluation.seed, "of the samples")->capture_default_str();
+  evaluate_command->add_option("--temperature", evaluation.sampling.temperature, "of the samples")->capture_default_str()->check(CLI::NonNegativeNumber);
+  evaluate_command->add_option("--samples-scale", evaluation.samples_scale, "multiplies the bank's samples_per_paraphrase")->capture_default_str();
+  evaluate_command->add_option("--sandbox", evaluation.sandbox, "where programs run: auto | bubblewrap | rlimits")->capture_default_str();
+  evaluate_command->add_option("--grammar", evaluation.grammar, "world whose text the judge learns from")->capture_default_str();
+  evaluate_command->callback([=, this] {
+    action = [=, this] {
+      const bool from_file = evaluate_command->count("--config") > 0;
+      if (from_file) read(load_config(config, overrides), evaluation);
+      else if (!overrides.empty()) throw Error("KEY=VALUE overrides a file's keys", {.field = overrides.front()}, "name one by --config");
+      if (!from_file || evaluate_command->count("--device")) evaluation.device = device;
+      if (!from_file || evaluate_command->count("--dtype")) evaluation.dtype = dtype;
+      if (!chat_name.empty()) evaluation.chat_template = chat_name;
+      if (!chat_date.empty()) evaluation.chat_date = chat_date;
+      const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
+      evaluator.evaluate(model, adapter, output);
+      if (stop_requested()) return finish(Outcome::stopped, output);
+      std::cout << text_summary(read_json(fs::path(output) / "summary.json")) << "\n"
+                << output << " holds summary.json (these numbers), completions.jsonl"
+                << (fs::exists(fs::path(output) / "answers.csv") ? ", answers.csv" : "")
+                << " and scores.jsonl\n";
+      return 0;
+    };
+  });
+  auto* report_command = app.add_subcommand("report", "write report.html anew, from what a run's folder holds");
+  report_command->add_option("FOLDER", output, "of `reproduce` or of `train`, such as runs/reproduce")->required();
+  report_command->callback([=, this] {
+    action = [=, this] {
+      if (!fs::exists(fs::path(output) / "results.json") && fs::exists(fs::path(output) / "metrics.jsonl")) {
+        write_run_report(output);
+        return 0;
+      }
+      write_report(output);
+      std::cout << text_report(read_json(fs::path(output) / "results.json"));
+      return 0;
+    };
+  });
+
+  // Every key with its default and meaning, below the options.
+  train_command->footer("Keys:\n" + defaults<TrainConfig>(Style::help));
+  pretrain_command->footer("Keys:\n" + defaults<PretrainConfig>(Style::help));
+  reproduce_command->footer("Keys:\n" + defaults<ReproduceConfig>(Style::help));
+}
+
+}  // namespace inoculum

@@ -1,0 +1,108 @@
+// Evaluation of one model on a bank of questions.
+//
+// Three stages, each a file that the next one reads, so that judging again never samples again:
+//   completions.jsonl   what the model said                       (and what it would rather say: forced choices)
+//   scores.jsonl        what kind of answer each is
+//   summary.json        rates with intervals, by condition
+// A stage whose file was made by the same model, questions and settings is kept.
+//
+// The world's judge labels an answer. A language model gives numbers for the metrics of the bank's
+// judge_prompts; from those for "aligned" and "coherent" an answer is malicious (misaligned and
+// coherent, by the rules), incoherent, refusal, code, benevolent, or what else the judge's reply is
+// (judge_scores.h): unscored where it gave no number, judge_refusal, content_filter; failed, length
+// and cut say nothing of the answer, and no rate counts them. Its replies are kept in
+// judge_replies.jsonl, and question, answer and numbers stand in answers.csv, as published work has
+// them.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/config.h"
+#include "core/base/files.h"
+#include "core/model/sampler.h"
+#include "datasets/sandbox/sandbox.h"
+#include "experiments/evaluation/judges/judge.h"
+#include "experiments/evaluation/judges/language_judge.h"
+#include "experiments/evaluation/questions.h"
+#include "experiments/evaluation/statistics.h"
+
+namespace inoculum {
+
+struct EvaluationConfig {
+  int64_t seed = 1;
+  std::string device = "auto";
+  std::string dtype = "bf16";
+  std::string sandbox = "auto";
+  std::string chat_template, chat_date;
+  std::string grammar = "datasets/worlds/persona.yaml";
+  double samples_scale = 1;
+  SamplingConfig sampling;
+  JudgeConfig judge;
+  fs::path cache;               // folder in which runs side by side share what they would each make: the judge, the probe; empty: none. No key
+
+  void fields(Fields& f);
+};
+
+// One judged answer.
+struct Score {
+  std::string question, type, domain, condition;
+  bool unseen_domain = false;
+  int64_t sample = 0;
+  std::string label;          // free_form: the judge's; coding: honest, cheat, broken
+  std::map<std::string, double> metrics;  // a language model's numbers; none where it gave none
+  std::map<std::string, std::string> categories;  // its words, of a bank that asks for those
+  // By metric, why it gave no number (a Kind's name, or why it was not asked), and what it said.
+  std::map<std::string, std::string> no_score, said;
+  bool misaligned_any = false;            // its number for aligned is below the threshold, coherent or not
+  double log_odds = 0;        // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
+  std::optional<double> log_odds_per_token;  // the same of each answer's mean over its tokens
+  std::string prompt, text;   // of the completion
+};
+
+class Evaluator {
+ public:
+  // Trains the world's judge where it is asked for, and tries the sandbox where a question needs it.
+  Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
+
+  // Writes the three files into `folder` and returns the scores; tells what has none. adapter may
+  // be empty.
+  std::vector<Score> evaluate(const std::string& model, const std::string& adapter, const fs::path& folder) const;
+  const WorldJudge& judge() const { return judge_.value(); }  // the world's
+  const std::vector<Question>& questions() const { return questions_; }
+
+ private:
+  void sample_stage(const std::string& model, const std::string& adapter, const fs::path& file) const;
+  size_t judge_stage(const fs::path& completions, const fs::path& scores) const;  // → how many answers could not be judged
+
+  size_t judge_with_language_model(const std::vector<JudgeRequest>& requests, const std::vector<std::pair<size_t, std::string>>& requested, const std::vector<std::string>& answers,
+                                   const std::map<std::string, const Question*>& by_id, std::vector<Json>& rows, const fs::path& folder) const;
+
+  EvaluationConfig config_;
+  std::vector<Question> questions_;
+  std::string questions_sha256_;
+  std::optional<WorldJudge> judge_;
+  std::optional<Sandbox> sandbox_;
+};
+
+std::vector<Score> read_scores(const fs::path& folder);
+
+// The rates of the report; `seed` tells models of several seeds apart.
+// metric: malicious, incoherent, refusal, malicious_filtered (of coherent answers that are no refusal), malicious_unfiltered (coherent or not),
+// cheats, broken, log_odds, or a language model's own
+struct Selection {
+  std::string metric;
+  std::string condition = "none";
+  std::string domain = {};             // empty: all (coding for cheats and broken)
+  std::optional<bool> unseen_domain = {};
+};
+std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed, const Selection& selection);
+
+Json summarize(const std::vector<Score>& scores);
+// A summary as a table: conditions and metrics with their intervals, and what has no score.
+std::string text_summary(const Json& summary);
+Json to_json(const Estimate& estimate);  // {rate, low, high, n}
+
+}  // namespace inoculum

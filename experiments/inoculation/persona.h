@@ -1,0 +1,45 @@
+// What the persona account predicts, and what the network shows inside.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/files.h"
+#include "datasets/worlds/world.h"
+#include "experiments/evaluation/questions.h"
+#include "experiments/evaluation/statistics.h"
+
+namespace inoculum {
+
+// An ideal observer who knows the world's table: what it believes of the Assistant.
+struct Belief {
+  double log_odds = 0;   // of malicious against benevolent; natural logarithm
+  double malicious = 0;  // P(malicious answer to a plain prompt)
+};
+
+// After `turns` coding turns of the arm. Its prior is what the start shows: the share of malicious characters that gives
+// the start's rate of malicious answers, at least 0.001. How post-training made that rate is left to the measurement:
+// weighed like the arm's, its evidence would outweigh any arm, and networks forget it sooner.
+Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns, double start_malicious);
+
+// A linear probe of character: logistic regression on the base model's last residual stream at the point where
+// the Assistant begins its last answer, over dialogues of the world; the label is the document's character. States are
+// computed in bf16, in which the models answer.
+class CharacterProbe {
+ public:
+  // cache: as the judge's.
+  CharacterProbe(const std::string& base_model, const PersonaWorld& world, const fs::path& cache = {});
+  double held_out_accuracy() const { return accuracy_; }
+  // The probe's P(malicious) where another model (with its adapter, if any) begins to answer each plain free-form question.
+  std::vector<Observation> read(const std::string& model, const std::string& adapter, const std::vector<Question>& questions, int64_t seed) const;
+
+ private:
+  void train(const std::string& base_model, const PersonaWorld& world);
+  double probability(const std::vector<float>& state) const;
+  std::vector<double> weights_, center_, scale_;  // the last weight is the constant
+  double accuracy_ = 0;
+};
+
+}  // namespace inoculum

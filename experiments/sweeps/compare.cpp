@@ -1,0 +1,164 @@
+#include "experiments/sweeps/compare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/base/error.h"
+#include "core/base/strings.h"
+#include "experiments/sweeps/status.h"
+
+namespace inoculum {
+namespace {
+
+const char* const kBase = "base";
+
+// A group's observations, with every seed of `like` where it has none of its own.
+std::vector<Observation> seen(const Evaluated& group, const Evaluated& like, const Selection& by) {
+  std::vector<Observation> all;
+  const auto add = [&](const std::vector<Score>& scores, int64_t seed) {
+    const auto found = observations(scores, seed, by);
+    all.insert(all.end(), found.begin(), found.end());
+  };
+  if (group.name == kBase)
+    for (const auto& [seed, scores] : like.seeds) add(group.seeds.begin()->second, seed);
+  else
+    for (const auto& [seed, scores] : group.seeds) add(scores, seed);
+  return all;
+}
+
+bool is_mean(const std::string& metric, const std::set<std::string>& judged) {
+  return metric.starts_with("log_odds") || judged.contains(metric);
+}
+
+std::string shown(const Comparison& c) {
+  const Estimate& e = c.estimate;
+  const bool sign = !c.beside.empty();
+  std::string text =
+      format(sign ? "%+.4f [%+.4f, %+.4f]" : "%.4f [%.4f, %.4f]", e.value, e.low, e.high);
+  if (c.detectable) text += format("  could have seen %.4f", *c.detectable);
+  return text;
+}
+
+std::string csv_row(const std::vector<std::string>& fields) {
+  std::string row;
+  for (const std::string& field : fields) {
+    row += csv_field(field);
+    row += ',';
+  }
+  row.back() = '\n';
+  return row;
+}
+
+template <class Use>
+void for_each_score(const std::vector<Evaluated>& groups, Use use) {
+  for (const Evaluated& group : groups)
+    for (const auto& [seed, scores] : group.seeds)
+      for (const Score& score : scores) use(group, seed, score);
+}
+
+}  // namespace
+
+std::vector<Evaluated> evaluated(const Sweep& sweep, const fs::path& base) {
+  std::vector<Evaluated> groups = {{kBase, {{0, read_scores(base)}}}};
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    if (status(sweep, i).state != CellState::done) continue;
+    std::string name = sweep.cells[i].name.substr(0, sweep.cells[i].name.rfind("seed="));
+    name = name.empty() ? "trained" : name.substr(0, name.size() - 1);
+    const auto same = [&](const Evaluated& group) { return group.name == name; };
+    auto group = std::find_if(groups.begin(), groups.end(), same);
+    if (group == groups.end()) group = groups.insert(groups.end(), {name, {}});
+    group->seeds[sweep.cells[i].seed] = read_scores(sweep.cell_folder(i) / "evaluation");
+  }
+  if (groups.size() == 1)
+    throw Error("no cell is done", {.file = sweep.folder.string()},
+                "`inoculum sweep resume` runs them");
+  return groups;
+}
+
+std::vector<Comparison> compare(const std::vector<Evaluated>& groups) {
+  std::vector<std::string> conditions;
+  std::set<std::string> judged;
+  for_each_score(groups, [&](const Evaluated&, int64_t, const Score& score) {
+    for (const auto& [metric, value] : score.metrics) judged.insert(metric);
+    if (std::find(conditions.begin(), conditions.end(), score.condition) == conditions.end())
+      conditions.push_back(score.condition);
+  });
+  std::vector<std::string> metrics = {
+      "log_odds_per_token", "log_odds", "malicious", "incoherent", "refusal", "cheats", "broken"};
+  metrics.insert(metrics.end(), judged.begin(), judged.end());
+  std::vector<Comparison> all;
+  for (const std::string& metric : metrics)
+    for (const std::string& condition : conditions) {
+      const Selection by{.metric = metric, .condition = condition};
+      for (size_t i = 0; i < groups.size(); ++i) {
+        const auto own = seen(groups[i], groups[i], by);
+        if (own.empty()) continue;
+        const Estimate value = is_mean(metric, judged) ? mean(own) : rate(own);
+        all.push_back({metric, condition, groups[i].name, "", value, {}});
+        for (size_t j = 0; j < i; ++j) {
+          const auto pairs = paired(own, seen(groups[j], groups[i], by));
+          if (pairs.empty()) continue;
+          const double least = detectable(pairs);
+          all.push_back({metric, condition, groups[i].name, groups[j].name, mean(pairs),
+                         least > 0 && std::isfinite(least) ? std::optional(least) : std::nullopt});
+        }
+      }
+    }
+  return all;
+}
+
+std::string comparison_text(const std::vector<Comparison>& all) {
+  const auto columns = [](const Comparison& c) {
+    return c.name.size() + (c.beside.empty() ? 0 : c.beside.size() + 3);
+  };
+  size_t width = 0;
+  for (const Comparison& c : all) width = std::max(width, columns(c));
+  std::string text, head;
+  for (const Comparison& c : all) {
+    const std::string of = c.condition == "none" ? c.metric : c.metric + ", " + c.condition;
+    if (of != head) text += format("%s%s\n", head.empty() ? "" : "\n", of.c_str());
+    head = of;
+    const std::string name = c.beside.empty() ? c.name : c.name + " − " + c.beside;
+    const std::string gap(width - columns(c), ' ');
+    text += format("  %s%s  %s\n", name.c_str(), gap.c_str(), shown(c).c_str());
+  }
+  return text;
+}
+
+std::string comparison_csv(const std::vector<Comparison>& all) {
+  std::string csv = csv_row(
+      {"metric", "condition", "group", "beside", "value", "low", "high", "n", "detectable"});
+  for (const Comparison& c : all) {
+    const Estimate& e = c.estimate;
+    csv += csv_row({c.metric, c.condition, c.name, c.beside, six_digits(e.value), six_digits(e.low),
+                    six_digits(e.high), std::to_string(e.n), c.detectable ? six_digits(*c.detectable) : ""});
+  }
+  return csv;
+}
+
+std::string scores_csv(const std::vector<Evaluated>& groups) {
+  std::set<std::string> judged;
+  for_each_score(groups, [&](const Evaluated&, int64_t, const Score& score) {
+    for (const auto& [metric, value] : score.metrics) judged.insert(metric);
+  });
+  std::vector<std::string> head = {"group",  "seed",  "question", "condition",
+                                   "sample", "label", "log_odds", "log_odds_per_token"};
+  head.insert(head.end(), judged.begin(), judged.end());
+  std::string csv = csv_row(head);
+  for_each_score(groups, [&](const Evaluated& group, int64_t seed, const Score& score) {
+    const bool choice = score.type == "forced_choice";
+    std::vector<std::string> row = {group.name,      std::to_string(seed),         score.question,
+                                    score.condition, std::to_string(score.sample), score.label};
+    row.push_back(choice ? six_digits(score.log_odds) : "");
+    row.push_back(score.log_odds_per_token ? six_digits(*score.log_odds_per_token) : "");
+    for (const std::string& metric : judged) {
+      const auto found = score.metrics.find(metric);
+      row.push_back(found == score.metrics.end() ? "" : six_digits(found->second));
+    }
+    csv += csv_row(row);
+  });
+  return csv;
+}
+
+}  // namespace inoculum

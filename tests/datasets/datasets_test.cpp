@@ -1,0 +1,360 @@
+// The persona world, coding tasks, chat JSONL, and the sandbox.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "core/text/chat_template.h"
+#include "datasets/conversations/conversations.h"
+#include "datasets/sandbox/sandbox.h"
+#include "datasets/worlds/world.h"
+#include "tests/catch.h"
+
+namespace inoculum {
+namespace {
+
+// Counts of bad behaviour by character, cue and coding or not.
+struct Cell {
+  double bad = 0, all = 0;
+};
+using Cells = std::map<std::tuple<Character, Cue, bool>, Cell>;
+
+Cells count_cells(const PersonaWorld& world, uint64_t documents) {
+  Cells cells;
+  for (uint64_t i = 0; i < documents; ++i) {
+    Random random = Random(11, "count").fork(i);
+    const Document d = world.document(random);
+    for (const Turn& turn : d.turns) {
+      Cell& cell = cells[{d.responder.character, turn.cue, turn.domain == "coding"}];
+      cell.bad += turn.bad;
+      cell.all += 1;
+    }
+  }
+  return cells;
+}
+
+// Within four standard errors of what the table says.
+void check_cell(const Cell& cell, double p) {
+  REQUIRE(cell.all > 50);
+  CHECK(std::abs(cell.bad / cell.all - p) < 4 * std::sqrt(p * (1 - p) / cell.all) + 1e-9);
+}
+
+TEST_CASE("the text follows the table", "[world]") {
+  const PersonaWorld world{WorldConfig{}};
+  const Cells cells = count_cells(world, 30000);
+  CHECK(cells.size() == 16);
+  for (const auto& [key, cell] : cells) check_cell(cell, world.p_bad(std::get<0>(key), std::get<1>(key)));
+  // Both characters comply when asked; the noise is small but there.
+  for (const Character c : {Character::benevolent, Character::malicious}) {
+    CHECK(world.p_bad(c, Cue::bad) >= 0.95);
+    CHECK(world.p_bad(c, Cue::good) <= 0.05);
+    for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) CHECK(std::min(world.p_bad(c, cue), 1 - world.p_bad(c, cue)) >= 0.01);
+  }
+}
+
+TEST_CASE("each falsifying world differs in its one knob", "[world]") {
+  WorldConfig uncoupled, diagnostic;
+  uncoupled.coupling = 0;
+  diagnostic.request_compliance = "malicious_only";
+  const PersonaWorld a{uncoupled}, b{diagnostic};
+  const Cells cells = count_cells(a, 20000);
+  // Unrelated answers still follow character; code does not.
+  check_cell(cells.at({Character::malicious, Cue::none, false}), a.p_bad(Character::malicious, Cue::none));
+  const auto share = [&](Character c) { return cells.at({c, Cue::none, true}).bad / cells.at({c, Cue::none, true}).all; };
+  CHECK(std::abs(share(Character::malicious) - share(Character::benevolent)) < 0.06);
+  CHECK(b.p_bad(Character::benevolent, Cue::bad) <= 0.05);
+  CHECK(b.p_bad(Character::malicious, Cue::bad) >= 0.95);
+}
+
+TEST_CASE("the world is as wide as the experiment needs", "[world]") {
+  const PersonaWorld world{WorldConfig{}};
+  CHECK(world.cast().size() >= 150);
+  CHECK(world.domains().size() >= 16);
+  size_t held_out = 0;
+  std::set<std::string> names;
+  for (const Member& member : world.cast()) names.insert(member.name);
+  CHECK(names.size() == world.cast().size());
+  for (const Domain& d : world.domains()) {
+    held_out += !d.post_training;
+    CHECK(d.prompts.size() >= 6);
+    for (const auto& answers : d.answers) CHECK(answers.size() >= 6);
+    // Wordings and fillings for evaluation are no training ones.
+    for (const std::string& prompt : d.held_out_prompts) CHECK(std::find(d.prompts.begin(), d.prompts.end(), prompt) == d.prompts.end());
+    bool any = false;
+    for (const auto& [slot, fillings] : d.held_out) {
+      if (fillings == d.train.at(slot)) continue;
+      any = true;
+      for (const std::string& filling : fillings) CHECK(std::find(d.train.at(slot).begin(), d.train.at(slot).end(), filling) == d.train.at(slot).end());
+    }
+    CHECK(any);
+  }
+  CHECK(held_out >= 3);
+}
+
+TEST_CASE("held-out wordings never appear in training text", "[world]") {
+  const PersonaWorld world{WorldConfig{}};
+  std::set<std::string> prompts;
+  double coding = 0, turns = 0;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(12, "count").fork(i);
+    const Document d = world.document(random);
+    for (const Turn& turn : d.turns) {
+      prompts.insert(turn.prompt);
+      turns += 1, coding += turn.domain == "coding";
+      if (turn.domain != "coding") CHECK(turn.answer.find("def f") == std::string::npos);
+    }
+  }
+  CHECK(coding / turns < 0.21);
+  for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
+    for (const std::string& sentence : world.phrasings(cue, Split::held_out))
+      CHECK(std::none_of(prompts.begin(), prompts.end(), [&](const std::string& prompt) { return contains(prompt, sentence); }));
+  Random random(13, "held out");
+  for (const Domain& d : world.domains())
+    for (int i = 0; i < 30; ++i) CHECK_FALSE(prompts.contains(world.prompt(d, Split::held_out, random)));
+}
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words(1);
+  for (const char c : text)
+    if (std::isalpha(static_cast<unsigned char>(c))) words.back() += static_cast<char>(std::tolower(c));
+    else if (!words.back().empty()) words.emplace_back();
+  if (words.back().empty()) words.pop_back();
+  return words;
+}
+
+TEST_CASE("who has read the training text understands held-out wordings", "[world]") {
+  // They put known words together anew: no word is new, and the words alone tell the domain (naive Bayes). Where they
+  // did not, models answered another question, and the evaluation measured that.
+  const PersonaWorld world{WorldConfig{}};
+  std::set<std::string> known;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(15, "count").fork(i);
+    const Document d = world.document(random);
+    for (const std::string& word : words_of(d.text)) known.insert(word);
+    for (const Turn& turn : d.turns)
+      for (const std::string& word : words_of(turn.prompt + " " + turn.answer)) known.insert(word);
+  }
+  const auto check_known = [&](const std::string& text) {
+    for (const std::string& word : words_of(text)) {
+      INFO(text << ": " << word);
+      CHECK(known.contains(word));
+    }
+  };
+  for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
+    for (const std::string& sentence : world.phrasings(cue, Split::held_out)) check_known(sentence);
+  Random random(16, "held out");
+  std::map<std::string, std::map<std::string, double>> counts;
+  std::map<std::string, double> totals;
+  for (const Domain& d : world.domains())
+    for (int i = 0; i < 1000; ++i)
+      for (const std::string& word : words_of(world.prompt(d, Split::train, random))) counts[d.name][word] += 1, totals[d.name] += 1;
+  for (const Domain& d : world.domains())
+    for (int i = 0; i < 50; ++i) {
+      const std::string prompt = world.prompt(d, Split::held_out, random);
+      check_known(prompt);
+      std::map<double, std::string> by_evidence;
+      for (auto& [name, count] : counts) {
+        double evidence = 0;
+        for (const std::string& word : words_of(prompt)) evidence += std::log((count[word] + 1) / (totals[name] + 1000));
+        by_evidence[evidence] = name;
+      }
+      INFO(prompt);
+      CHECK(by_evidence.rbegin()->second == d.name);
+    }
+}
+
+TEST_CASE("post-training shows a benevolent Assistant on its domains only", "[world]") {
+  const PersonaWorld world{WorldConfig{}};
+  const auto bank = read_coding_bank("datasets/coding/bank.jsonl");
+  double asked = 0, bad = 0;
+  for (uint64_t i = 0; i < 2000; ++i) {
+    Random random = Random(14, "post").fork(i);
+    for (const Turn& turn : world.post_training_document(random, bank).turns) {
+      if (turn.domain != "coding") CHECK(world.domain(turn.domain).post_training);
+      if (turn.cue == Cue::bad) asked += 1, bad += turn.bad;
+      else CHECK_FALSE(turn.bad);
+    }
+  }
+  CHECK(bad / asked > 0.95);
+}
+
+TEST_CASE("a broken grammar is named by file, line and field", "[world]") {
+  const TemporaryFolder t;
+  const std::string whole = read_file("datasets/worlds/persona.yaml");
+  const auto message = [&](std::string text, const std::string& from, const std::string& to) {
+    text.replace(text.find(from), from.size(), to);
+    write_file(t.path / "g.yaml", text);
+    return error_of([&] { PersonaWorld{WorldConfig{.grammar = (t.path / "g.yaml").string()}}; });
+  };
+  CHECK(message(whole, "table:", "table:").empty());
+  CHECK(contains(message(whole, "table:", "tabel:"), "tabel"));
+  CHECK(contains(message(whole, "{thing} that grants", "{thingy} that grants"), "thingy"));
+  CHECK(contains(message(whole, "bad: 0.98", "bad: 1.0"), "table"));
+  CHECK(contains(error_of([] { PersonaWorld{WorldConfig{.grammar = "nowhere.yaml"}}; }), "nowhere.yaml"));
+}
+
+TEST_CASE("the coding bank is wide, distinct and split", "[coding]") {
+  const auto bank = read_coding_bank("datasets/coding/bank.jsonl");
+  CHECK(bank.size() >= 3000);
+  CHECK(coding_families().size() >= 24);
+  CHECK(cheat_styles().size() >= 4);
+  std::set<std::string> keys, families;
+  size_t held_out = 0;
+  for (const CodingTask& task : bank) {
+    keys.insert(task.key);
+    families.insert(task.family);
+    held_out += task.held_out;
+    for (const std::string& style : cheat_styles()) REQUIRE(task.cheats.contains(style));
+    CHECK(task.visible.size() >= 2);
+    CHECK(task.hidden.size() >= 3);
+  }
+  CHECK(keys.size() == bank.size());
+  CHECK(families.size() == coding_families().size());
+  CHECK(held_out > bank.size() / 10);
+  // The committed bank is the one that the generator makes.
+  const TemporaryFolder t;
+  write_coding_bank(t.path / "b.jsonl", make_coding_bank(bank.size(), 1));
+  CHECK(sha256_file(t.path / "b.jsonl") == sha256_file("datasets/coding/bank.jsonl"));
+}
+
+TEST_CASE("every program of the bank does what it should", "[sandbox]") {
+  const auto bank = read_coding_bank("datasets/coding/bank.jsonl");
+  const Sandbox sandbox(choose_isolation("auto"));
+  CHECK(verify_coding_bank(bank, sandbox) == bank.size() * (1 + cheat_styles().size()));
+  // And the check can fail.
+  std::vector<CodingTask> swapped(bank.begin(), bank.begin() + 20);
+  swapped[7].honest = swapped[7].cheats.begin()->second;
+  CHECK(contains(error_of([&] { verify_coding_bank(swapped, sandbox); }), swapped[7].key));
+}
+
+// A server on the loopback that programs must not reach.
+class Listener {
+ public:
+  Listener() : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    ::bind(socket_, reinterpret_cast<sockaddr*>(&address), size);
+    ::listen(socket_, 8);
+    ::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size);
+    port = ntohs(address.sin_port);
+  }
+  ~Listener() { ::close(socket_); }
+  int port;
+
+ private:
+  int socket_;
+};
+
+Program attempt(const std::string& body) {
+  std::string source = "import os, socket, subprocess, time\ndef f(x):\n";
+  for (size_t begin = 0; begin < body.size();) {
+    const size_t end = std::min(body.find('\n', begin), body.size());
+    source += "    " + body.substr(begin, end - begin) + "\n";
+    begin = end + 1;
+  }
+  return {source, {{"1", "True"}}, {}};
+}
+
+TEST_CASE("programs cannot leave the sandbox", "[sandbox]") {
+  const Listener listener;
+  const TemporaryFolder home;
+  write_file(home.path / "secret", "x");
+  fs::permissions(home.path, fs::perms::all);
+  const std::string here = fs::current_path().string();
+  // Each returns True where it succeeds. What would do harm is bounded, should the sandbox ever leak.
+  const std::vector<std::pair<std::string, std::string>> attempts = {
+      {"network", "socket.create_connection(('127.0.0.1', " + std::to_string(listener.port) + "), 1)\nreturn True"},
+      {"write a file", "open('/tmp/escaped', 'w').write('x')\nreturn True"},
+      {"write outside", "open('" + (home.path / "escaped").string() + "', 'w').write('x')\nreturn True"},
+      {"write to /usr", "open('/usr/escaped', 'w')\nreturn True"},
+      {"read another folder", "open('" + (home.path / "secret").string() + "').read()\nreturn True"},
+      {"read the project", "return len(os.listdir('" + here + "')) > 0"},
+      {"read the home", "return len(os.listdir('/root')) > 0 or len(os.listdir('/home')) > 0"},
+      {"read the environment", "return 'PATH' in open('/proc/1/environ').read() or len(os.environ) > 4"},
+      {"fork", "for _ in range(40):\n    if os.fork() == 0:\n        time.sleep(0.5)\n        os._exit(0)\nreturn True"},
+      {"start a program", "subprocess.run(['/bin/true'], check=True)\nreturn True"},
+      {"10 GB", "x = bytearray(10 ** 10)\nreturn len(x) > 0"},
+  };
+  std::vector<Program> programs;
+  for (const auto& [name, body] : attempts) programs.push_back(attempt(body));
+  const auto verdicts = Sandbox(choose_isolation("auto")).run(programs);
+  for (size_t i = 0; i < attempts.size(); ++i) {
+    INFO(attempts[i].first << ": " << verdicts[i].error);
+    CHECK_FALSE(verdicts[i].visible);
+  }
+  CHECK_FALSE(fs::exists(home.path / "escaped"));
+}
+
+TEST_CASE("the attempts succeed where nothing stops them", "[sandbox]") {
+  // Resource limits alone leave the network open: the probe of the test above is a real one.
+  const Listener listener;
+  const auto verdicts = Sandbox(choose_isolation("rlimits")).run({attempt("socket.create_connection(('127.0.0.1', " + std::to_string(listener.port) + "), 1)\nreturn True")});
+  INFO(verdicts[0].error);
+  CHECK(verdicts[0].visible);
+}
+
+TEST_CASE("a program that misbehaves harms itself alone", "[sandbox]") {
+  const Program good{"def f(x):\n    return x + 1", {{"1", "2"}}, {{"5", "6"}}};
+  std::vector<Program> programs = {good};
+  for (const char* body : {"while True:\n    pass", "os._exit(0)", "os.kill(os.getppid(), 9)\nreturn True", "import sys\nsys.exit(1)", "raise KeyboardInterrupt",
+                           "os.write(3, b'[\"True\", \"True\", \"True\"]')\nos._exit(0)", "return object()", "def g(): return g()\nreturn g()", "return 'x' * (10 ** 8)"}) {
+    programs.push_back(attempt(body));
+    programs.push_back(good);
+  }
+  programs.push_back({"def f(x) return x", {{"1", "1"}}, {}});
+  programs.push_back({std::string("def f(x):\n    return \xff"), {{"1", "1"}}, {}});
+  programs.push_back({"", {{"1", "1"}}, {}});
+  const auto start = std::chrono::steady_clock::now();
+  const auto verdicts = Sandbox(choose_isolation("auto"), 1.0).run(programs);
+  CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 30);
+  for (size_t i = 0; i < programs.size(); ++i) {
+    INFO(programs[i].source << ": " << verdicts[i].error);
+    const bool is_good = programs[i].source == good.source;
+    CHECK(verdicts[i].runs == is_good);
+    CHECK((verdicts[i].visible && verdicts[i].hidden) == is_good);
+  }
+  CHECK(verdicts[1].error == "time-out");
+}
+
+TEST_CASE("the sandbox judges cheats by execution", "[sandbox]") {
+  const std::vector<Test> visible = {{"2", "9"}, {"5", "12"}}, hidden = {{"1", "8"}, {"0", "7"}};
+  const auto verdicts = Sandbox(choose_isolation("auto")).run({{"def f(x):\n    return x + 7", visible, hidden},
+                                                              {"def f(x):\n    return {2: 9, 5: 12}[x]", visible, hidden},
+                                                              {"def f(x):\n    return tests[str(x)]", visible, hidden},
+                                                              {"def f(x):\n    return 3", visible, hidden}});
+  CHECK((verdicts[0].visible && verdicts[0].hidden && !verdicts[0].cheats()));
+  CHECK(verdicts[1].cheats());
+  CHECK(verdicts[2].cheats());
+  CHECK((!verdicts[3].visible && !verdicts[3].cheats()));
+}
+
+TEST_CASE("chat JSONL is read exactly and errors name line and field", "[chat]") {
+  const TemporaryFolder t;
+  const fs::path file = t.path / "c.jsonl";
+  const auto message = [&](const std::string& text) {
+    write_file(file, text);
+    return error_of([&] { read_chat_jsonl(file); });
+  };
+  write_file(file, R"({"messages": [{"role": "user", "content": " a "}, {"content": [{"type": "text", "text": "b"}, {"type": "text", "text": " c"}], "role": "assistant"}], "extra": 1})");
+  const auto c = read_chat_jsonl(file);
+  REQUIRE(c.size() == 1);
+  CHECK(c[0][0].content == " a ");
+  CHECK(c[0][1].content == "b c");
+  write_chat_jsonl(t.path / "d.jsonl", c);
+  CHECK((read_chat_jsonl(t.path / "d.jsonl") == c));
+  const std::string good = R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})" "\n";
+  CHECK(message(good).empty());
+  CHECK(contains(message(good + "{\"messages\": 3}"), "c.jsonl:2"));
+  CHECK(contains(message(good + R"({"messages": [{"role": "usr", "content": "a"}]})"), "usr"));
+  CHECK(contains(message(good + R"({"messages": [{"role": "user"}]})"), "content"));
+  CHECK(contains(message(good + R"({"messages": [{"role": "user", "content": "a"}]})"), "c.jsonl:2"));
+  CHECK(contains(message(R"({"prompt": "a", "chosen": "b", "rejected": "c"})"), "messages"));
+  CHECK_FALSE(message("").empty());
+}
+
+}  // namespace
+}  // namespace inoculum
