@@ -7,14 +7,16 @@
 
 namespace inoculum {
 
-SupervisedExamples::SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens,
-                                       std::optional<Random> order)
+SupervisedExamples::SupervisedExamples(std::vector<Encoded> examples, int64_t steps,
+                                       int64_t supervised_tokens, std::optional<Random> order)
     : examples_(std::move(examples)) {
   std::vector<int64_t> supervised;
   for (const Encoded& example : examples_)
-    supervised.push_back(std::count(example.supervised.begin(), example.supervised.end(), uint8_t{1}));
+    supervised.push_back(
+        std::count(example.supervised.begin(), example.supervised.end(), uint8_t{1}));
   if (std::accumulate(supervised.begin(), supervised.end(), int64_t{0}) == 0)
-    throw Error("no example has a supervised token", {}, "every conversation needs an assistant turn that is trained on");
+    throw Error("no example has a supervised token", {},
+                "every conversation needs an assistant turn that is trained on");
   std::vector<size_t> deck;
   size_t next = 0;
   uint64_t pass = 0;
@@ -48,17 +50,21 @@ std::vector<size_t> SupervisedExamples::used(int64_t step) const {
 // How far an example is read: up to the token before the last that counts.
 size_t SupervisedExamples::length(const Use& use) const {
   size_t length = 0;
-  for (int64_t left = use.supervised; left > 0;) left -= examples_[use.example].supervised[++length];
+  for (int64_t left = use.supervised; left > 0;)
+    left -= examples_[use.example].supervised[++length];
   return length;
 }
 
-// The longest first, each to the rank that has the fewest tokens: ranks wait for the slowest of them.
-std::vector<SupervisedExamples::Use> SupervisedExamples::share(int64_t step, int64_t rank, int64_t size) const {
+// The longest first, each to the rank that has the fewest tokens: ranks wait for the slowest of
+// them.
+std::vector<SupervisedExamples::Use> SupervisedExamples::share(int64_t step, int64_t rank,
+                                                               int64_t size) const {
   const auto& uses = steps_.at(static_cast<size_t>(step));
   if (size == 1) return uses;
   std::vector<std::pair<size_t, size_t>> by_length;  // length, place in the step
   for (size_t u = 0; u < uses.size(); ++u) by_length.emplace_back(length(uses[u]), u);
-  std::stable_sort(by_length.begin(), by_length.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::stable_sort(by_length.begin(), by_length.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
   std::vector<size_t> tokens(static_cast<size_t>(size)), mine;
   for (const auto& [count, u] : by_length) {
     const auto least = std::min_element(tokens.begin(), tokens.end());
@@ -71,16 +77,19 @@ std::vector<SupervisedExamples::Use> SupervisedExamples::share(int64_t step, int
   return share;
 }
 
-// Examples of like length lie together, for attention takes those of one length at once. → micro-batches of nearly equal numbers of
-// tokens: so few that each fits, but a power of two, for two, four or eight threads then have equal shares
-std::vector<std::vector<SupervisedExamples::Use>> SupervisedExamples::cut(const std::vector<Use>& uses, size_t most) const {
+// Examples of like length lie together, for attention takes those of one length at once. →
+// micro-batches of nearly equal numbers of tokens: so few that each fits, but a power of two, for
+// two, four or eight threads then have equal shares
+std::vector<std::vector<SupervisedExamples::Use>> SupervisedExamples::cut(
+    const std::vector<Use>& uses, size_t most) const {
   std::vector<std::pair<size_t, Use>> by_length;
   size_t total = 0;
   for (const Use& use : uses) {
     by_length.emplace_back(length(use), use);
     total += by_length.back().first;
   }
-  std::stable_sort(by_length.begin(), by_length.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(by_length.begin(), by_length.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   for (size_t parts = 1;; parts *= 2) {
     std::vector<std::vector<Use>> cut(parts);
     std::vector<size_t> tokens(parts);
@@ -110,13 +119,16 @@ Batch SupervisedExamples::batch(const std::vector<Use>& uses) const {
     batch.lengths.push_back(static_cast<int64_t>(length));
     batch.supervised += use.supervised;
   }
-  const auto row = [](const std::vector<int64_t>& ids) { return at::tensor(ids, at::kLong).unsqueeze(0); };
+  const auto row = [](const std::vector<int64_t>& ids) {
+    return at::tensor(ids, at::kLong).unsqueeze(0);
+  };
   batch.input_ids = row(inputs);
   batch.labels = row(labels);
   return batch;
 }
 
-std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_t rank, int64_t size) const {
+std::vector<Batch> SupervisedExamples::step(int64_t step, int64_t tokens, int64_t rank,
+                                            int64_t size) const {
   std::vector<Batch> batches;
   for (const std::vector<Use>& uses : cut(share(step, rank, size), static_cast<size_t>(tokens)))
     if (!uses.empty()) batches.push_back(batch(uses));

@@ -1,36 +1,40 @@
 // Batches: what one forward pass sees.
 //
-// `SupervisedExamples` deals examples into steps of an equal number of supervised tokens. They lie end to end, without
-// padding, and each sees itself alone; masked prompts make it fine-tuning, whole documents pretraining. A batch is a
-// pure function of the step, so that a run resumes from a step number alone.
+// `SupervisedExamples` deals examples into steps of an equal number of supervised tokens. They lie
+// end to end, without padding, and each sees itself alone; masked prompts make it fine-tuning,
+// whole documents pretraining. A batch is a pure function of the step, so that a run resumes from a
+// step number alone.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <vector>
 
-#include "core/text/chat_template.h"
 #include "core/base/random.h"
 #include "core/model/torch.h"
+#include "core/text/chat_template.h"
 
 namespace inoculum {
 
 struct Batch {
-  Tensor input_ids;              // int64 [1, time]: the examples end to end, each without its last token
-  Tensor labels;                 // int64 [1, time]: the next token, or −100 where it is not supervised
+  Tensor input_ids;  // int64 [1, time]: the examples end to end, each without its last token
+  Tensor labels;     // int64 [1, time]: the next token, or −100 where it is not supervised
   std::vector<int64_t> lengths;  // of the examples
   int64_t supervised = 0;        // labels other than −100
 };
 
-// A step takes examples, in a shuffled order (a new one each pass) or as they come, until it has exactly
-// `supervised_tokens` of them; the labels of its last example beyond that are masked. Arms with equal
-// completions therefore get equal steps, and all arms the same number of supervised tokens.
+// A step takes examples, in a shuffled order (a new one each pass) or as they come, until it has
+// exactly `supervised_tokens` of them; the labels of its last example beyond that are masked. Arms
+// with equal completions therefore get equal steps, and all arms the same number of supervised
+// tokens.
 class SupervisedExamples {
  public:
-  SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens, std::optional<Random> order);
-  // The step's micro-batches, nearly equal in tokens and of at most `tokens` each (a longer example has one of its own); their
-  // number is a power of two where there are examples enough. What follows an example's last supervised token is left out.
-  // Of `size` ranks, `rank` takes its share of the examples: of nearly equal numbers of tokens, or none where there are too few.
+  SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens,
+                     std::optional<Random> order);
+  // The step's micro-batches, nearly equal in tokens and of at most `tokens` each (a longer example
+  // has one of its own); their number is a power of two where there are examples enough. What
+  // follows an example's last supervised token is left out. Of `size` ranks, `rank` takes its share
+  // of the examples: of nearly equal numbers of tokens, or none where there are too few.
   std::vector<Batch> step(int64_t step, int64_t tokens, int64_t rank = 0, int64_t size = 1) const;
   // Indices of the examples that a step uses, in order.
   std::vector<size_t> used(int64_t step) const;

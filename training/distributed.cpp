@@ -30,12 +30,15 @@ struct Ranks::Group {
     if (!nccl) {
       const auto options = c10d::ProcessGroupNCCL::Options::create();
       options->timeout = kPatience;
-      nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>("nccl", store), static_cast<int>(ranks.rank()),
-                                                         static_cast<int>(ranks.size()), options);
+      nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(
+          c10::make_intrusive<c10d::PrefixStore>("nccl", store), static_cast<int>(ranks.rank()),
+          static_cast<int>(ranks.size()), options);
     }
     return *nccl;
 #else
-    throw Error("this build has no NCCL", {.field = "device"}, "set `device: cpu`, or build with a CUDA LibTorch that brings nvidia/nccl/include beside it");
+    throw Error("this build has no NCCL", {.field = "device"},
+                "set `device: cpu`, or build with a CUDA LibTorch that brings nvidia/nccl/include "
+                "beside it");
 #endif
   }
 };
@@ -46,17 +49,21 @@ Ranks Ranks::join() {
   int64_t port = 0;
   if (!environment("WORLD_SIZE").empty()) {
     ranks.rank_ = environment_number("RANK"), ranks.size_ = environment_number("WORLD_SIZE");
-    if (ranks.size_ > 1) host = environment("MASTER_ADDR"), port = environment_number("MASTER_PORT");
+    if (ranks.size_ > 1)
+      host = environment("MASTER_ADDR"), port = environment_number("MASTER_PORT");
   } else if (!environment("SLURM_STEP_NUM_TASKS").empty() && !environment("SLURM_PROCID").empty()) {
-    ranks.rank_ = environment_number("SLURM_PROCID"), ranks.size_ = environment_number("SLURM_STEP_NUM_TASKS");
+    ranks.rank_ = environment_number("SLURM_PROCID"),
+    ranks.size_ = environment_number("SLURM_STEP_NUM_TASKS");
     host = environment("SLURM_LAUNCH_NODE_IPADDR");
-    port = 15000 + (environment_number("SLURM_JOB_ID") * 7 + environment_number("SLURM_STEP_ID")) % 20000;  // of this step: others may run beside it
+    port = 15000 + (environment_number("SLURM_JOB_ID") * 7 + environment_number("SLURM_STEP_ID")) %
+                       20000;  // of this step: others may run beside it
   }
   if (ranks.size_ <= 1) return {};
   try {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(port);
-    options.isServer = ranks.first() && environment("TORCHELASTIC_USE_AGENT_STORE") != "True";  // torchrun's agent may be the server
+    options.isServer = ranks.first() && environment("TORCHELASTIC_USE_AGENT_STORE") !=
+                                            "True";  // torchrun's agent may be the server
     options.numWorkers = static_cast<size_t>(ranks.size_);
     options.waitWorkers = environment("TORCHELASTIC_USE_AGENT_STORE") != "True";
     options.timeout = kPatience;
@@ -64,11 +71,14 @@ Ranks Ranks::join() {
     ranks.group_->store = c10::make_intrusive<c10d::TCPStore>(host, options);
     const auto gloo = c10d::ProcessGroupGloo::Options::create();
     gloo->timeout = kPatience;
-    gloo->devices.push_back(host == "127.0.0.1" || host == "localhost" ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                                                                       : c10d::ProcessGroupGloo::createDefaultDevice());
-    ranks.group_->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(ranks.group_->store, static_cast<int>(ranks.rank_), static_cast<int>(ranks.size_), gloo);
+    gloo->devices.push_back(host == "127.0.0.1" || host == "localhost"
+                                ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+                                : c10d::ProcessGroupGloo::createDefaultDevice());
+    ranks.group_->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        ranks.group_->store, static_cast<int>(ranks.rank_), static_cast<int>(ranks.size_), gloo);
   } catch (const c10::Error& failure) {
-    throw Error("rank " + std::to_string(ranks.rank_) + " of " + std::to_string(ranks.size_) + " can't meet the others at " + host + ":" + std::to_string(port) + ": " +
+    throw Error("rank " + std::to_string(ranks.rank_) + " of " + std::to_string(ranks.size_) +
+                " can't meet the others at " + host + ":" + std::to_string(port) + ": " +
                 failure.what_without_backtrace());
   }
   return ranks;
@@ -81,8 +91,10 @@ std::function<void()> Ranks::start_sum(const Tensor& tensor) const {
       work();
     } catch (const std::exception& failure) {
       const auto* ours = dynamic_cast<const c10::Error*>(&failure);
-      throw Error("rank " + std::to_string(rank) + " of " + std::to_string(size) + " has lost another: " + (ours ? ours->what_without_backtrace() : failure.what()), {},
-                  "see the other ranks' output; the last checkpoint is untouched");
+      throw Error(
+          "rank " + std::to_string(rank) + " of " + std::to_string(size) +
+              " has lost another: " + (ours ? ours->what_without_backtrace() : failure.what()),
+          {}, "see the other ranks' output; the last checkpoint is untouched");
     }
   };
   c10::intrusive_ptr<c10d::Work> work;
@@ -104,10 +116,13 @@ struct Ranks::Group {};
 
 Ranks Ranks::join() {
   if (!environment("WORLD_SIZE").empty() && environment_number("WORLD_SIZE") > 1)
-    throw Error("this build has no Gloo", {.field = "WORLD_SIZE"}, "apt-get install libgloo-dev, and build again");
+    throw Error("this build has no Gloo", {.field = "WORLD_SIZE"},
+                "apt-get install libgloo-dev, and build again");
   return {};
 }
-std::function<void()> Ranks::start_sum(const Tensor&) const { return [] {}; }
+std::function<void()> Ranks::start_sum(const Tensor&) const {
+  return [] {};
+}
 std::vector<double> Ranks::sum_numbers(const std::vector<double>& values) const { return values; }
 #endif
 

@@ -1,12 +1,14 @@
-// Data-parallel training: ranks, each a process with a copy of the model, take shares of every step and sum their gradients.
+// Data-parallel training: ranks, each a process with a copy of the model, take shares of every step
+// and sum their gradients.
 //
-//   const Ranks ranks = Ranks::join();          // torchrun's variables, or Slurm's; alone where there are none
+//   const Ranks ranks = Ranks::join();  // by torchrun's or Slurm's variables, or alone
 //   const auto wait = ranks.start_sum(bucket);  // in place, over all ranks, while we go on
 //   wait();
 //   if (ranks.first()) save();
 //
-// Through c10d: TCPStore to meet, Gloo on the CPU, NCCL on GPUs where LibTorch has it. Of torchrun: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; of
-// Slurm's steps: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, and the launching node's address.
+// Through c10d: TCPStore to meet, Gloo on the CPU, NCCL on GPUs where LibTorch has it. Of torchrun:
+// RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; of Slurm's steps: SLURM_PROCID,
+// SLURM_NTASKS, SLURM_LOCALID, and the launching node's address.
 #pragma once
 
 #include <functional>
@@ -20,7 +22,8 @@ namespace inoculum {
 
 class Ranks {
  public:
-  static Ranks join();  // waits for the others; Error where they don't come within a minute, or variables are missing
+  static Ranks join();  // waits for the others; Error where they don't come within a minute, or
+                        // variables are missing
   Ranks() = default;    // alone
 
   int64_t rank() const { return rank_; }
@@ -28,7 +31,8 @@ class Ranks {
   bool first() const { return rank_ == 0; }
 
   // Each waits for all; a rank that is gone is an Error on the others within a minute.
-  std::function<void()> start_sum(const Tensor& tensor) const;  // in place; call what it returns before the sum is used
+  std::function<void()> start_sum(
+      const Tensor& tensor) const;  // in place; call what it returns before the sum is used
   std::vector<double> sum_numbers(const std::vector<double>& values) const;
   bool any(bool mine) const { return sum_numbers({mine ? 1.0 : 0.0})[0] > 0; }
 

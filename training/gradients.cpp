@@ -26,8 +26,8 @@ struct Gradients::Lane {
   }
   Transformer model;
   std::vector<Tensor> leaves;
-  int64_t micro_batch = 0;      // under way
-  std::vector<uint8_t> taken;   // whether this parameter's gradient of it was
+  int64_t micro_batch = 0;     // under way
+  std::vector<uint8_t> taken;  // whether this parameter's gradient of it was
 };
 
 struct Gradients::Hook final : torch::autograd::PostAccumulateGradHook {
@@ -44,15 +44,19 @@ struct Gradients::Hook final : torch::autograd::PostAccumulateGradHook {
 };
 
 Gradients::Gradients(Transformer& model, Ranks ranks) : ranks_(std::move(ranks)) {
-  for_each_trained(model, [&](const std::string& name, Tensor& parameter) { parameters_.push_back({name, parameter}); });
+  for_each_trained(model, [&](const std::string& name, Tensor& parameter) {
+    parameters_.push_back({name, parameter});
+  });
   sums_.resize(parameters_.size());
   sum_of_.resize(parameters_.size());
   for (size_t last = parameters_.size(); last > 0;) {
     size_t first = last;
     int64_t size = 0;
     const auto numel = [&](size_t i) { return parameters_[i].tensor.numel(); };
-    while (first > 0 && (first == last || size + numel(first - 1) <= kBucket)) size += numel(--first);
-    const at::TensorOptions options = parameters_[first].tensor.options().dtype(at::kFloat).requires_grad(false);
+    while (first > 0 && (first == last || size + numel(first - 1) <= kBucket))
+      size += numel(--first);
+    const at::TensorOptions options =
+        parameters_[first].tensor.options().dtype(at::kFloat).requires_grad(false);
     buckets_.push_back({at::zeros({size}, options), last - first});
     int64_t at = 0;
     for (size_t i = first; i < last; ++i) {
@@ -68,13 +72,15 @@ Gradients::Gradients(Transformer& model, Ranks ranks) : ranks_(std::move(ranks))
   for (int64_t lane = 0; lane < (cpu ? threads() : 1); ++lane) {
     Lane& each = *lanes_.emplace_back(std::make_unique<Lane>(model));
     for (size_t i = 0; i < each.leaves.size(); ++i)
-      torch::autograd::impl::set_post_acc_grad_hooks(each.leaves[i], std::make_unique<Hook>(*this, each, i));
+      torch::autograd::impl::set_post_acc_grad_hooks(each.leaves[i],
+                                                     std::make_unique<Hook>(*this, each, i));
   }
 }
 
 Gradients::~Gradients() {
   for (const auto& lane : lanes_)
-    for (const Tensor& leaf : lane->leaves) torch::autograd::impl::set_post_acc_grad_hooks(leaf, nullptr);
+    for (const Tensor& leaf : lane->leaves)
+      torch::autograd::impl::set_post_acc_grad_hooks(leaf, nullptr);
 }
 
 double Gradients::add(int64_t micro_batches, const Loss& loss) {
@@ -86,16 +92,17 @@ double Gradients::add(int64_t micro_batches, const Loss& loss) {
     sum->early.clear();
   }
   std::vector<double> losses(static_cast<size_t>(micro_batches));
-  parallel(micro_batches, static_cast<int64_t>(lanes_.size()), [&](int64_t micro_batch, int64_t number) {
-    Lane& lane = *lanes_[static_cast<size_t>(number)];
-    lane.micro_batch = micro_batch;
-    std::fill(lane.taken.begin(), lane.taken.end(), uint8_t{0});
-    const Tensor value = loss(lane.model, micro_batch);
-    value.backward();
-    losses[static_cast<size_t>(micro_batch)] = value.item<double>();
-    for (size_t i = 0; i < lane.taken.size(); ++i)
-      if (!lane.taken[i]) take(i, micro_batch, {});  // the loss does not depend on it
-  });
+  parallel(micro_batches, static_cast<int64_t>(lanes_.size()),
+           [&](int64_t micro_batch, int64_t number) {
+             Lane& lane = *lanes_[static_cast<size_t>(number)];
+             lane.micro_batch = micro_batch;
+             std::fill(lane.taken.begin(), lane.taken.end(), uint8_t{0});
+             const Tensor value = loss(lane.model, micro_batch);
+             value.backward();
+             losses[static_cast<size_t>(micro_batch)] = value.item<double>();
+             for (size_t i = 0; i < lane.taken.size(); ++i)
+               if (!lane.taken[i]) take(i, micro_batch, {});  // the loss does not depend on it
+           });
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
@@ -105,7 +112,8 @@ void Gradients::take(size_t parameter, int64_t micro_batch, const Tensor& gradie
   {
     const std::lock_guard lock(sum.mutex);
     sum.early[micro_batch] = gradient;
-    for (auto it = sum.early.begin(); it != sum.early.end() && it->first == sum.next; it = sum.early.erase(it)) {
+    for (auto it = sum.early.begin(); it != sum.early.end() && it->first == sum.next;
+         it = sum.early.erase(it)) {
       if (it->second.defined()) sum.tensor.add_(it->second);
       ++sum.next;
     }

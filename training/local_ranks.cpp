@@ -21,15 +21,20 @@ int run_ranks(int64_t count, const std::vector<std::string>& command, int64_t th
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t length = sizeof address;
-  if (socket < 0 || ::bind(socket, reinterpret_cast<sockaddr*>(&address), length) != 0 || ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) != 0)
+  if (socket < 0 || ::bind(socket, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
+      ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) != 0)
     throw Error(std::string("there is no free port: ") + std::strerror(errno));
   ::close(socket);
 
   std::vector<pid_t> ranks;
   for (int64_t rank = 0; rank < count; ++rank) {
-    ranks.push_back(start_process(command, {{"RANK", std::to_string(rank)}, {"LOCAL_RANK", std::to_string(rank)}, {"WORLD_SIZE", std::to_string(count)},
-                                            {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", std::to_string(ntohs(address.sin_port))},
-                                            {"OMP_NUM_THREADS", std::to_string(threads)}}));
+    ranks.push_back(
+        start_process(command, {{"RANK", std::to_string(rank)},
+                                {"LOCAL_RANK", std::to_string(rank)},
+                                {"WORLD_SIZE", std::to_string(count)},
+                                {"MASTER_ADDR", "127.0.0.1"},
+                                {"MASTER_PORT", std::to_string(ntohs(address.sin_port))},
+                                {"OMP_NUM_THREADS", std::to_string(threads)}}));
   }
   int status = 0;
   size_t left = ranks.size();
@@ -49,8 +54,11 @@ int run_ranks(int64_t count, const std::vector<std::string>& command, int64_t th
     if (result == 130) continue;  // stopped and saved, as the others are about to
     for (size_t rank = 0; rank < ranks.size(); ++rank)
       if (ranks[rank] == pid)
-        std::fprintf(stderr, "inoculum: rank %zu of %zu ended%s; the others are ended too\n", rank, ranks.size(),
-                     WIFSIGNALED(code) ? (std::string(" by the signal ") + ::strsignal(WTERMSIG(code))).c_str() : (" with status " + std::to_string(result)).c_str());
+        std::fprintf(stderr, "inoculum: rank %zu of %zu ended%s; the others are ended too\n", rank,
+                     ranks.size(),
+                     WIFSIGNALED(code)
+                         ? (std::string(" by the signal ") + ::strsignal(WTERMSIG(code))).c_str()
+                         : (" with status " + std::to_string(result)).c_str());
     for (const pid_t other : ranks)
       if (other != pid) ::kill(other, SIGKILL);
   }

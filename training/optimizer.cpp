@@ -12,26 +12,33 @@
 namespace inoculum {
 
 void OptimizerConfig::fields(Fields& f) {
-  f.value("name", name, "adamw | muon (matrices inside the layers; AdamW for the rest)", one_of({"adamw", "muon"}));
+  f.value("name", name, "adamw | muon (matrices inside the layers; AdamW for the rest)",
+          one_of({"adamw", "muon"}));
   f.value("lr", lr, "peak learning rate", at_least(0));
-  f.value("schedule", schedule, "cosine | linear | constant", one_of({"cosine", "linear", "constant"}));
+  f.value("schedule", schedule, "cosine | linear | constant",
+          one_of({"cosine", "linear", "constant"}));
   f.value("warmup_steps", warmup_steps, "steps of linear rise to lr", at_least(0));
-  f.value("min_lr_ratio", min_lr_ratio, "where cosine and linear end, as a share of lr", between(0, 1));
-  f.value("restart_step", restart_step, "step at which the schedule begins anew, warm-up included; 0: never", at_least(0));
+  f.value("min_lr_ratio", min_lr_ratio, "where cosine and linear end, as a share of lr",
+          between(0, 1));
+  f.value("restart_step", restart_step,
+          "step at which the schedule begins anew, warm-up included; 0: never", at_least(0));
   f.value("beta1", beta1, "decay of the mean gradient", between(0, 1));
   f.value("beta2", beta2, "decay of the mean squared gradient", between(0, 1));
   f.value("momentum", momentum, "decay of Muon's mean gradient", between(0, 1));
   f.value("eps", eps, "added to the root of the mean square", at_least(0));
   f.value("weight_decay", weight_decay, "decoupled decay of matrices", at_least(0));
-  f.value("max_grad_norm", max_grad_norm, "gradients are scaled down to this norm; 0 leaves them alone", at_least(0));
+  f.value("max_grad_norm", max_grad_norm,
+          "gradients are scaled down to this norm; 0 leaves them alone", at_least(0));
 }
 
 double OptimizerConfig::rate(int64_t step, int64_t steps) const {
   if (restart_step > 0 && step >= restart_step) step -= restart_step, steps -= restart_step;
   else if (restart_step > 0) steps = std::min(steps, restart_step);
-  if (step < warmup_steps) return lr * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
+  if (step < warmup_steps)
+    return lr * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
   const int64_t span = std::max<int64_t>(1, steps - warmup_steps);
-  const double done = std::min(1.0, static_cast<double>(step - warmup_steps) / static_cast<double>(span));
+  const double done =
+      std::min(1.0, static_cast<double>(step - warmup_steps) / static_cast<double>(span));
   double share = 1;
   if (schedule == "cosine") share = 0.5 * (1 + std::cos(std::numbers::pi * done));
   if (schedule == "linear") share = 1 - done;
@@ -69,7 +76,8 @@ double Optimizer::step(std::vector<Tensor>& gradients, double lr, double divisor
 }
 
 bool Optimizer::is_muon(size_t parameter) const {
-  return config_.name == "muon" && masters_[parameter].dim() == 2 && parameters_[parameter].name.find("layers.") != std::string::npos;
+  return config_.name == "muon" && masters_[parameter].dim() == 2 &&
+         parameters_[parameter].name.find("layers.") != std::string::npos;
 }
 
 void Optimizer::adamw(const std::vector<Tensor>& all_gradients, double lr) {
@@ -96,13 +104,16 @@ void Optimizer::adamw(const std::vector<Tensor>& all_gradients, double lr) {
   }
   parallel(static_cast<int64_t>(lists.size()), [&](int64_t i) {
     auto& [decays, list] = lists[static_cast<size_t>(i)];
-    at::_fused_adamw_(list.parameters, list.gradients, list.exp_avgs, list.exp_avg_sqs, {}, list.steps, lr, config_.beta1, config_.beta2,
-                      decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
+    at::_fused_adamw_(list.parameters, list.gradients, list.exp_avgs, list.exp_avg_sqs, {},
+                      list.steps, lr, config_.beta1, config_.beta2,
+                      decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false,
+                      /*maximize=*/false);
   });
 }
 
 void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
-  // Matrices of one shape go together, a few at a time: the products of a small model are too small to be worth a call each.
+  // Matrices of one shape go together, a few at a time: the products of a small model are too small
+  // to be worth a call each.
   constexpr size_t kTogether = 4;
   std::map<std::vector<int64_t>, std::vector<size_t>> by_shape;
   for (size_t i = 0; i < masters_.size(); ++i)
@@ -119,10 +130,11 @@ void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
     std::vector<Tensor> updates;
     for (const size_t i : members) {
       exp_avgs_[i].lerp_(gradients[i], 1 - config_.momentum);
-      updates.push_back(gradients[i].lerp(exp_avgs_[i], config_.momentum));  // Nesterov's look ahead
+      updates.push_back(
+          gradients[i].lerp(exp_avgs_[i], config_.momentum));  // Nesterov's look ahead
     }
-    // The nearest orthogonal matrix, roughly: five steps of the quintic Newton–Schulz iteration that lifts small
-    // singular values fastest, on the wide side, in bfloat16, which it tolerates.
+    // The nearest orthogonal matrix, roughly: five steps of the quintic Newton–Schulz iteration
+    // that lifts small singular values fastest, on the wide side, in bfloat16, which it tolerates.
     const bool tall = shape[0] > shape[1];
     Tensor x = at::stack(updates).to(at::kBFloat16);  // [matrix, row, column]
     if (tall) x = x.transpose(1, 2).contiguous();
@@ -142,7 +154,9 @@ void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
 
 void Optimizer::publish() {
   const at::NoGradGuard no_grad;
-  parallel(static_cast<int64_t>(parameters_.size()), [&](int64_t i) { parameters_[static_cast<size_t>(i)].tensor.copy_(masters_[static_cast<size_t>(i)]); });
+  parallel(static_cast<int64_t>(parameters_.size()), [&](int64_t i) {
+    parameters_[static_cast<size_t>(i)].tensor.copy_(masters_[static_cast<size_t>(i)]);
+  });
 }
 
 std::vector<NamedTensor> Optimizer::state() const {
@@ -163,7 +177,8 @@ void Optimizer::load(const std::vector<NamedTensor>& state) {
   const auto take = [&](const std::string& name, Tensor& to) {
     const auto found = by_name.find(name);
     if (found == by_name.end() || found->second.sizes() != to.sizes())
-      throw Error("the checkpoint does not fit this model", {.field = name}, "remove the run folder, or name another `output`");
+      throw Error("the checkpoint does not fit this model", {.field = name},
+                  "remove the run folder, or name another `output`");
     to.copy_(found->second);
   };
   for (size_t i = 0; i < parameters_.size(); ++i) {

@@ -1,16 +1,16 @@
 // The optimizer and its schedule, keeping float32 masters of weights of any type.
 //
 // adamw: Loshchilov & Hutter 2019, by the fused kernel of torch.
-// muon:  Jordan et al. 2024, for the matrices inside the layers; AdamW for embeddings, norms and biases. A step
-//        has the size of AdamW's (0.2 · √max(rows, columns), Liu et al. 2025), so that both take one learning rate.
-//        As torch.optim.Muon(adjust_lr_fn="match_rms_adamw").
+// muon:  Jordan et al. 2024, for the matrices inside the layers; AdamW for embeddings, norms and
+//        biases. A step has the size of AdamW's (0.2 · √max(rows, columns), Liu et al. 2025), so
+//        that both take one learning rate, as torch.optim.Muon(adjust_lr_fn="match_rms_adamw").
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "core/model/checkpoint.h"
 #include "core/base/config.h"
+#include "core/model/checkpoint.h"
 
 namespace inoculum {
 
@@ -29,8 +29,9 @@ struct OptimizerConfig {
   double max_grad_norm = 1.0;
 
   void fields(Fields& f);
-  // The learning rate of `step` (from 0) of `steps`: linear warm-up to lr, then the schedule to min_lr_ratio · lr; where
-  // there is a restart_step, once up to it and once more from it to the end (Loshchilov & Hutter 2017).
+  // The learning rate of `step` (from 0) of `steps`: linear warm-up to lr, then the schedule to
+  // min_lr_ratio · lr; where there is a restart_step, once up to it and once more from it to the
+  // end (Loshchilov & Hutter 2017).
   double rate(int64_t step, int64_t steps) const;
 };
 
@@ -39,8 +40,8 @@ class Optimizer {
   // Changes `parameters` in place. Only matrices decay; norms and biases do not.
   Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
-  // One update with `gradients` (float32, one a parameter) divided by `divisor`; returns their norm before clipping. Not
-  // finite: nothing changes. They are scaled in place, and zero at the end.
+  // One update with `gradients` (float32, one a parameter) divided by `divisor`; returns their norm
+  // before clipping. Not finite: nothing changes. They are scaled in place, and zero at the end.
   double step(std::vector<Tensor>& gradients, double lr, double divisor);
 
   // Everything that continuing needs: "master.NAME", "exp_avg.NAME", "exp_avg_sq.NAME", "step".
@@ -48,9 +49,11 @@ class Optimizer {
   void load(const std::vector<NamedTensor>& state);
 
  private:
-  void publish();                         // masters → parameters
-  void adamw(const std::vector<Tensor>& gradients, double lr);  // one update of the parameters that are not Muon's
-  void muon(const std::vector<Tensor>& gradients, double lr);   // one update of the matrices that are
+  void publish();  // masters → parameters
+  void adamw(const std::vector<Tensor>& gradients,
+             double lr);  // one update of the parameters that are not Muon's
+  void muon(const std::vector<Tensor>& gradients,
+            double lr);  // one update of the matrices that are
   bool is_muon(size_t parameter) const;
 
   OptimizerConfig config_;

@@ -11,7 +11,8 @@
 namespace inoculum {
 namespace {
 
-// Protocol buffers: a field is its number and kind, then its value; numbers are in base 128, least first.
+// Protocol buffers: a field is its number and kind, then its value; numbers are in base 128, least
+// first.
 std::string varint(uint64_t value) {
   std::string bytes;
   for (; value >= 128; value >>= 7) bytes += static_cast<char>(value | 128);
@@ -27,7 +28,9 @@ std::string key(uint64_t field, uint64_t kind) { return varint(field << 3 | kind
 std::string number(uint64_t field, uint64_t value) { return key(field, 0) + varint(value); }
 std::string real(uint64_t field, double value) { return key(field, 1) + little_endian(value); }
 std::string real32(uint64_t field, float value) { return key(field, 5) + little_endian(value); }
-std::string bytes(uint64_t field, const std::string& value) { return key(field, 2) + varint(value.size()) + value; }
+std::string bytes(uint64_t field, const std::string& value) {
+  return key(field, 2) + varint(value.size()) + value;
+}
 
 // google.protobuf.Value
 std::string protobuf_value(const Json& value) {
@@ -38,13 +41,16 @@ std::string protobuf_value(const Json& value) {
 
 // A summary without data that carries the HParams plugin's message.
 std::string hparams_summary(const std::string& tag, const std::string& message) {
-  const std::string plugin = bytes(1, "hparams") + bytes(2, message);          // PluginData
-  const std::string metadata = bytes(1, plugin);                               // SummaryMetadata
-  const std::string tensor = number(1, 1) + bytes(2, "") + real32(5, 0);       // a scalar float, which the plugin wants and ignores
+  const std::string plugin = bytes(1, "hparams") + bytes(2, message);  // PluginData
+  const std::string metadata = bytes(1, plugin);                       // SummaryMetadata
+  const std::string tensor = number(1, 1) + bytes(2, "") +
+                             real32(5, 0);  // a scalar float, which the plugin wants and ignores
   return bytes(5, bytes(1, bytes(1, tag) + bytes(9, metadata) + bytes(8, tensor)));
 }
 
-double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -69,31 +75,37 @@ EventFile::EventFile(const fs::path& folder, const Json& hyperparameters) {
   fs::create_directories(folder);
   std::vector<fs::path> before;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.path().filename().string().starts_with("events.out.tfevents.")) before.push_back(entry.path());
+    if (entry.path().filename().string().starts_with("events.out.tfevents."))
+      before.push_back(entry.path());
   for (const fs::path& file : before) fs::remove(file);
   // A name of its own: readers follow a file by its name.
   char host[256] = "localhost";
   ::gethostname(host, sizeof host - 1);
   const double time = now();
-  path_ = folder / ("events.out.tfevents." + std::to_string(static_cast<int64_t>(time * 1000)) + "." + host + "." + std::to_string(::getpid()));
+  path_ = folder / ("events.out.tfevents." + std::to_string(static_cast<int64_t>(time * 1000)) +
+                    "." + host + "." + std::to_string(::getpid()));
   out_.open(path_, std::ios::binary);
   record(real(1, time) + bytes(3, "brain.Event:2"));
   if (hyperparameters.empty()) return;
   std::string start;
   for (const auto& [name, value] : hyperparameters.items())
-    start += bytes(1, bytes(1, name) + bytes(2, protobuf_value(value)));       // SessionStartInfo.hparams
+    start +=
+        bytes(1, bytes(1, name) + bytes(2, protobuf_value(value)));  // SessionStartInfo.hparams
   record(real(1, time) + hparams_summary("_hparams_/session_start_info", bytes(3, start)));
 }
 
-void EventFile::scalars(int64_t step, double wall_time, const std::vector<std::pair<std::string, double>>& values) {
+void EventFile::scalars(int64_t step, double wall_time,
+                        const std::vector<std::pair<std::string, double>>& values) {
   std::string summary;
-  for (const auto& [tag, value] : values) summary += bytes(1, bytes(1, tag) + real32(2, static_cast<float>(value)));
+  for (const auto& [tag, value] : values)
+    summary += bytes(1, bytes(1, tag) + real32(2, static_cast<float>(value)));
   record(real(1, wall_time) + number(2, static_cast<uint64_t>(step)) + bytes(5, summary));
 }
 
 void EventFile::record(std::string_view event) {
   const std::string length = little_endian(static_cast<uint64_t>(event.size()));
-  out_ << length << little_endian(masked_crc32c(length)) << event << little_endian(masked_crc32c(event)) << std::flush;
+  out_ << length << little_endian(masked_crc32c(length)) << event
+       << little_endian(masked_crc32c(event)) << std::flush;
   if (!out_) throw Error("cannot write the events", {.file = path_.string()}, "is the disk full?");
 }
 

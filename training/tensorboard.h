@@ -1,10 +1,12 @@
-// TensorBoard event files: scalars by step, and the hyperparameters that its HParams tab compares runs by.
+// TensorBoard event files: scalars by step, and the hyperparameters that its HParams tab compares
+// runs by.
 //
 //   EventFile events(folder, {{"optimizer.lr", 1e-3}});
 //   events.scalars(step, wall_time, {{"loss", 1.2}});
 //
-// The format is TFRecord (length, masked CRC-32C of it, bytes, masked CRC-32C of them) of `Event` protocol
-// buffers, as in tensorflow/core/util/event.proto and tensorboard/plugins/hparams/plugin_data.proto.
+// The format is TFRecord (length, masked CRC-32C of it, bytes, masked CRC-32C of them) of `Event`
+// protocol buffers, as in tensorflow/core/util/event.proto and
+// tensorboard/plugins/hparams/plugin_data.proto.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +22,13 @@ namespace inoculum {
 
 class EventFile {
  public:
-  // Opens a new file in `folder` and removes the event files there: the caller writes the steps done before anew.
-  // hyperparameters: numbers, booleans or texts, or none.
+  // Opens a new file in `folder` and removes the event files there: the caller writes the steps
+  // done before anew. hyperparameters: numbers, booleans or texts, or none.
   EventFile(const fs::path& folder, const Json& hyperparameters = Json::object());
 
   // wall_time: seconds since 1970.
-  void scalars(int64_t step, double wall_time, const std::vector<std::pair<std::string, double>>& values);
+  void scalars(int64_t step, double wall_time,
+               const std::vector<std::pair<std::string, double>>& values);
 
   const fs::path& path() const { return path_; }
 

@@ -35,12 +35,14 @@ struct TrainingResult {
 };
 
 // Trains `model` for `steps` steps: all parameters, or the adapters alone where it has some. Writes
-// metrics.jsonl (and the same for TensorBoard) and checkpoints/ into `folder`, and continues from the newest whole checkpoint there.
-// The loss of a step is the sum over its supervised tokens divided by their number, over all micro-batches.
-// A loss that is not finite is an Error, and so is too little memory, with what it would take; the last checkpoint stays. On a stop signal the step is finished
-// and a checkpoint written; so it is at the step `until`, if that is neither 0 nor beyond.
-// With several ranks `source` gives each its own share of the step; the first rank writes.
-TrainingResult train(Transformer& model, const StepSource& source, int64_t steps, const TrainerConfig& config,
-                     const fs::path& folder, const std::string& title, int64_t until = 0, const Ranks& ranks = {});
+// metrics.jsonl (and the same for TensorBoard) and checkpoints/ into `folder`, and continues from
+// the newest whole checkpoint there. The loss of a step is the sum over its supervised tokens
+// divided by their number, over all micro-batches. A loss that is not finite is an Error, and so is
+// too little memory, with what it would take; the last checkpoint stays. On a stop signal the step
+// is finished and a checkpoint written; so it is at the step `until`, if that is neither 0 nor
+// beyond. With several ranks `source` gives each its own share of the step; the first rank writes.
+TrainingResult train(Transformer& model, const StepSource& source, int64_t steps,
+                     const TrainerConfig& config, const fs::path& folder, const std::string& title,
+                     int64_t until = 0, const Ranks& ranks = {});
 
 }  // namespace inoculum

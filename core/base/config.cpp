@@ -32,10 +32,12 @@ std::string join(const std::string& path, const std::string& key) {
 }
 
 // Remembers where each value of a tree stands.
-void note_origins(const YAML::Node& node, const std::string& path, const std::string& file, Source::Impl& source) {
+void note_origins(const YAML::Node& node, const std::string& path, const std::string& file,
+                  Source::Impl& source) {
   if (!path.empty()) source.origin[path] = {file, node.Mark().line + 1, path};
   if (node.IsSequence())
-    for (size_t i = 0; i < node.size(); ++i) note_origins(node[i], join(path, std::to_string(i)), file, source);
+    for (size_t i = 0; i < node.size(); ++i)
+      note_origins(node[i], join(path, std::to_string(i)), file, source);
   if (!node.IsMap()) return;
   for (const auto& entry : node) {
     const std::string full = join(path, entry.first.Scalar());
@@ -44,7 +46,8 @@ void note_origins(const YAML::Node& node, const std::string& path, const std::st
   }
 }
 
-// `over` laid over `under`: maps are merged key by key, null takes a map away, anything else is replaced.
+// `over` laid over `under`: maps are merged key by key, null takes a map away, anything else is
+// replaced.
 YAML::Node merge(const YAML::Node& under, const YAML::Node& over) {
   if (!under.IsMap() || !over.IsMap()) return copy_of(over);
   YAML::Node result = copy_of(under);
@@ -52,8 +55,7 @@ YAML::Node merge(const YAML::Node& under, const YAML::Node& over) {
     const auto key = entry.first.Scalar();
     const YAML::Node before = std::as_const(result)[key];
     if (entry.second.IsNull() && before.IsDefined() && before.IsMap()) result.remove(key);
-    else
-      result[key] = before.IsDefined() ? merge(before, entry.second) : copy_of(entry.second);
+    else result[key] = before.IsDefined() ? merge(before, entry.second) : copy_of(entry.second);
   }
   return result;
 }
@@ -61,12 +63,14 @@ YAML::Node merge(const YAML::Node& under, const YAML::Node& over) {
 YAML::Node parse_map(const fs::path& file) {
   YAML::Node root = read_yaml(file);
   if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
-  if (!root.IsMap()) throw Error("a configuration is a map of keys to values", {.file = file.string(), .line = 1});
+  if (!root.IsMap())
+    throw Error("a configuration is a map of keys to values", {.file = file.string(), .line = 1});
   return root;
 }
 
 YAML::Node load_with_bases(const fs::path& file, Source::Impl& source, int depth) {
-  if (depth > 8) throw Error("`base` goes round in circles", {.file = file.string(), .field = "base"});
+  if (depth > 8)
+    throw Error("`base` goes round in circles", {.file = file.string(), .field = "base"});
   YAML::Node root = parse_map(file);
   YAML::Node under(YAML::NodeType::Map);
   if (const YAML::Node base = root["base"]; base.IsDefined()) {
@@ -84,7 +88,8 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
   const std::string& text = override_.text;
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0)
-    throw Error("\"" + text + "\" is not an override", {}, "write key=value, for example optimizer.lr=1e-4");
+    throw Error("\"" + text + "\" is not an override", {},
+                "write key=value, for example optimizer.lr=1e-4");
   const std::string path = text.substr(0, equals);
   Given given{.text = text.substr(equals + 1)};
   YAML::Node value;
@@ -100,9 +105,12 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
     const size_t dot = path.find('.', begin);
     const std::string key = path.substr(begin, dot - begin);
     if (node.IsSequence()) {  // its items are named by number
-      const bool number = !key.empty() && key.size() < 9 && key.find_first_not_of("0123456789") == std::string::npos;
+      const bool number = !key.empty() && key.size() < 9 &&
+                          key.find_first_not_of("0123456789") == std::string::npos;
       if (!number || std::stoul(key) >= node.size())
-        throw Error("\"" + key + "\" is not the number of one of its " + std::to_string(node.size()) + " items", {override_.where.file, override_.where.line, path}, "they count from 0");
+        throw Error("\"" + key + "\" is not the number of one of its " +
+                        std::to_string(node.size()) + " items",
+                    {override_.where.file, override_.where.line, path}, "they count from 0");
       if (dot == std::string::npos) {
         node[std::stoul(key)] = value;
         break;
@@ -111,14 +119,18 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
       begin = dot + 1;
       continue;
     }
-    if (node.IsScalar()) throw Error("the item is a plain value, which has no keys", {override_.where.file, override_.where.line, path}, "write it as a group of keys in the file");
+    if (node.IsScalar())
+      throw Error("the item is a plain value, which has no keys",
+                  {override_.where.file, override_.where.line, path},
+                  "write it as a group of keys in the file");
     if (dot == std::string::npos) {
       node[key] = value;
       break;
     }
     if (!std::as_const(node)[key].IsDefined() || !(node[key].IsMap() || node[key].IsSequence())) {
       node[key] = YAML::Node(YAML::NodeType::Map);
-      source.origin[path.substr(0, dot)] = {override_.where.file, override_.where.line, path.substr(0, dot)};
+      source.origin[path.substr(0, dot)] = {override_.where.file, override_.where.line,
+                                            path.substr(0, dot)};
     }
     node.reset(node[key]);
     begin = dot + 1;
@@ -146,8 +158,12 @@ std::string list_of(const std::vector<std::string>& items, const char* separator
 // A YAML scalar that reads back as this very string.
 std::string yaml_text(const std::string& text) {
   YAML::Emitter out;
-  const bool plain_word = !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/.") == std::string::npos &&
-                          std::isalpha(static_cast<unsigned char>(text[0]));
+  const bool plain_word =
+      !text.empty() &&
+      text.find_first_not_of(
+          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/.") ==
+          std::string::npos &&
+      std::isalpha(static_cast<unsigned char>(text[0]));
   if (plain_word) out << text;
   else out << YAML::DoubleQuoted << text;
   return out.c_str();
@@ -155,12 +171,16 @@ std::string yaml_text(const std::string& text) {
 
 class Reader final : public Fields {
  public:
-  explicit Reader(const Source::Impl& source) : source_(source) { nodes_.push_back(source.root); known_.emplace_back(); }
+  explicit Reader(const Source::Impl& source) : source_(source) {
+    nodes_.push_back(source.root);
+    known_.emplace_back();
+  }
 
   void value(const std::string& name, bool& value, const std::string&) override {
     with(name, [&](const YAML::Node& node) { scalar(node, name, value, "true or false"); });
   }
-  void value(const std::string& name, int64_t& value, const std::string&, const Rule& rule) override {
+  void value(const std::string& name, int64_t& value, const std::string&,
+             const Rule& rule) override {
     with(name, [&](const YAML::Node& node) {
       double number = 0;
       scalar(node, name, number, "a whole number");
@@ -170,23 +190,24 @@ class Reader final : public Fields {
       check(name, number, rule);
     });
   }
-  void value(const std::string& name, double& value, const std::string&, const Rule& rule) override {
+  void value(const std::string& name, double& value, const std::string&,
+             const Rule& rule) override {
     with(name, [&](const YAML::Node& node) {
       scalar(node, name, value, "a number");
       check(name, value, rule);
     });
   }
-  void value(const std::string& name, std::string& value, const std::string&, const Rule& rule) override {
+  void value(const std::string& name, std::string& value, const std::string&,
+             const Rule& rule) override {
     with_any(name, [&](const YAML::Node& node) {
-      if (const Given* given = given_for(name))
-        value = text_of(*given);
-      else if (node.IsNull())
-        value.clear();
-      else
-        scalar(node, name, value, "a text");
-      if (!rule.choices.empty() && std::find(rule.choices.begin(), rule.choices.end(), value) == rule.choices.end()) {
+      if (const Given* given = given_for(name)) value = text_of(*given);
+      else if (node.IsNull()) value.clear();
+      else scalar(node, name, value, "a text");
+      if (!rule.choices.empty() &&
+          std::find(rule.choices.begin(), rule.choices.end(), value) == rule.choices.end()) {
         const std::string near = did_you_mean(value, rule.choices);
-        fail(name, "\"" + value + "\" is not one of: " + list_of(rule.choices), near.empty() ? "" : "did you mean \"" + near + "\"?");
+        fail(name, "\"" + value + "\" is not one of: " + list_of(rule.choices),
+             near.empty() ? "" : "did you mean \"" + near + "\"?");
       }
     });
   }
@@ -198,7 +219,8 @@ class Reader final : public Fields {
              const Rule& rule) override {
     optional(name, value, rule);
   }
-  void value(const std::string& name, std::vector<std::string>& value, const std::string&) override {
+  void value(const std::string& name, std::vector<std::string>& value,
+             const std::string&) override {
     // One text may stand without its list.
     with_any(name, [&](const YAML::Node& node) {
       const Given* given = given_for(name);
@@ -216,22 +238,24 @@ class Reader final : public Fields {
       value.clear();
       for (size_t i = 0; i < node.size(); ++i) {
         const std::string item = join(name, std::to_string(i));
-        if (const Given* own = given_for(item))
-          value.push_back(text_of(*own));
-        else
-          scalar(node[i], name, value.emplace_back(), "a list of texts");
+        if (const Given* own = given_for(item)) value.push_back(text_of(*own));
+        else scalar(node[i], name, value.emplace_back(), "a list of texts");
       }
     });
   }
-  void value(const std::string& name, std::vector<double>& value, const std::string&) override { sequence(name, value, "a list of numbers"); }
-  void value(const std::string& name, std::map<std::string, double>& value, const std::string&) override {
+  void value(const std::string& name, std::vector<double>& value, const std::string&) override {
+    sequence(name, value, "a list of numbers");
+  }
+  void value(const std::string& name, std::map<std::string, double>& value,
+             const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsMap()) fail(name, "must be a map of names to numbers");
       for (const auto& entry : node)
         scalar(entry.second, name, value[entry.first.Scalar()], "a map of names to numbers");
     });
   }
-  void value(const std::string& name, std::map<std::string, std::string>& value, const std::string&) override {
+  void value(const std::string& name, std::map<std::string, std::string>& value,
+             const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsMap()) fail(name, "must be a map of keys to values");
       for (const auto& entry : node) {
@@ -240,23 +264,26 @@ class Reader final : public Fields {
           fail(join(name, key), "must be a single value");
         const Given* given = given_for(join(name, key));
         value[key] = given && is_text(*given, entry.second) ? text_of(*given)
-                     : entry.second.IsScalar()                ? entry.second.Scalar()
-                                                              : "";
+                     : entry.second.IsScalar()              ? entry.second.Scalar()
+                                                            : "";
       }
     });
   }
-  void value(const std::string& name, std::map<std::string, std::vector<std::string>>& value, const std::string&) override {
+  void value(const std::string& name, std::map<std::string, std::vector<std::string>>& value,
+             const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsMap()) fail(name, "must be a map of keys to lists");
       for (const auto& entry : node) {
         const std::string key = entry.first.Scalar();
         if (!entry.second.IsSequence()) fail(join(name, key), "must be a list, such as [1, 2]");
         for (const auto& item : entry.second) value[key].push_back(as_written(item));
-        if (entry.second.size() == 0) fail(join(name, key), "is empty", "name at least one value, or remove the key");
+        if (entry.second.size() == 0)
+          fail(join(name, key), "is empty", "name at least one value, or remove the key");
       }
     });
   }
-  void value(const std::string& name, std::vector<std::map<std::string, std::string>>& value, const std::string&) override {
+  void value(const std::string& name, std::vector<std::map<std::string, std::string>>& value,
+             const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsSequence()) fail(name, "must be a list of maps");
       for (const auto& item : node) {
@@ -275,9 +302,11 @@ class Reader final : public Fields {
     const YAML::Node here = nodes_.back();
     const YAML::Node inside = here.IsMap() ? here[name] : YAML::Node(YAML::NodeType::Undefined);
     need_sound(name);
-    if (inside.IsDefined() && !inside.IsMap() && !inside.IsNull()) fail(name, "must be a group of keys, not a single value");
+    if (inside.IsDefined() && !inside.IsMap() && !inside.IsNull())
+      fail(name, "must be a group of keys, not a single value");
     path_.push_back(name);
-    nodes_.push_back(inside.IsDefined() && inside.IsMap() ? inside : YAML::Node(YAML::NodeType::Map));
+    nodes_.push_back(inside.IsDefined() && inside.IsMap() ? inside
+                                                          : YAML::Node(YAML::NodeType::Map));
     known_.emplace_back();
   }
   void end() override {
@@ -286,7 +315,8 @@ class Reader final : public Fields {
     nodes_.pop_back();
     path_.pop_back();
   }
-  std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand, const std::string&) override {
+  std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand,
+                                   const std::string&) override {
     std::optional<size_t> size;
     std::vector<YAML::Node> items;
     with_any(name, [&](const YAML::Node& node) {
@@ -302,15 +332,12 @@ class Reader final : public Fields {
         if (!item.IsScalar() && !item.IsMap())
           fail(name, "must be a list of groups of keys, or of texts");
         items.push_back(item.IsMap() ? item : YAML::Node(YAML::NodeType::Map));
-        if (item.IsScalar() && own)
-          items.back()[shorthand] = text_of(*own);
-        else if (item.IsScalar())
-          items.back()[shorthand] = item;
+        if (item.IsScalar() && own) items.back()[shorthand] = text_of(*own);
+        else if (item.IsScalar()) items.back()[shorthand] = item;
       };
       if (node.IsSequence())
         for (const auto& item : node) add(item);
-      else if (!node.IsNull() && !(node.IsScalar() && node.Scalar().empty()))
-        add(node);
+      else if (!node.IsNull() && !(node.IsScalar() && node.Scalar().empty())) add(node);
       size = items.size();
     });
     path_.push_back(name);
@@ -319,7 +346,8 @@ class Reader final : public Fields {
   }
   void begin_item(size_t index) override {
     path_.push_back(std::to_string(index));
-    nodes_.push_back(index < lists_.back().size() ? lists_.back()[index] : YAML::Node(YAML::NodeType::Map));
+    nodes_.push_back(index < lists_.back().size() ? lists_.back()[index]
+                                                  : YAML::Node(YAML::NodeType::Map));
     known_.emplace_back();
   }
   void end_item() override { end(); }
@@ -341,12 +369,16 @@ class Reader final : public Fields {
   }
   Where where(const std::string& name) const {
     const std::string field = full(name);
-    // What stands for a list without being one has no lines of its own: the nearest thing around it has.
-    for (std::string near = field; !near.empty(); near.resize(near.find('.') == std::string::npos ? 0 : near.rfind('.')))
-      if (const auto found = source_.origin.find(near); found != source_.origin.end()) return {found->second.file, found->second.line, field};
+    // What stands for a list without being one has no lines of its own: the nearest thing around it
+    // has.
+    for (std::string near = field; !near.empty();
+         near.resize(near.find('.') == std::string::npos ? 0 : near.rfind('.')))
+      if (const auto found = source_.origin.find(near); found != source_.origin.end())
+        return {found->second.file, found->second.line, field};
     return {.file = source_.file.string(), .field = field};
   }
-  [[noreturn]] void fail(const std::string& name, const std::string& what, const std::string& hint = {}) const {
+  [[noreturn]] void fail(const std::string& name, const std::string& what,
+                         const std::string& hint = {}) const {
     throw Error(what, where(name), hint);
   }
   // Calls `body` with the field's node, where it is given.
@@ -399,8 +431,10 @@ class Reader final : public Fields {
     return false;
   }
   template <class T>
-  void scalar(const YAML::Node& node, const std::string& name, T& value, const std::string& kind) const {
-    if (!node.IsScalar() || !YAML::convert<T>::decode(node, value)) fail(name, "must be " + kind + ", not \"" + YAML::Dump(node) + "\"");
+  void scalar(const YAML::Node& node, const std::string& name, T& value,
+              const std::string& kind) const {
+    if (!node.IsScalar() || !YAML::convert<T>::decode(node, value))
+      fail(name, "must be " + kind + ", not \"" + YAML::Dump(node) + "\"");
     if constexpr (std::is_same_v<T, double>)
       if (!std::isfinite(value)) fail(name, "must be a finite number, not " + node.Scalar());
   }
@@ -429,14 +463,18 @@ class Reader final : public Fields {
   void check(const std::string& name, double value, const Rule& rule) const {
     if (value < rule.low)
       fail(name, "must be at least " + plain(rule.low) + ", not " + plain(value));
-    if (value > rule.high) fail(name, "must be at most " + plain(rule.high) + ", not " + plain(value));
+    if (value > rule.high)
+      fail(name, "must be at most " + plain(rule.high) + ", not " + plain(value));
   }
   void refuse_unknown() const {
     for (const auto& entry : nodes_.back()) {
       const std::string key = entry.first.Scalar();
-      if (std::find(known_.back().begin(), known_.back().end(), key) != known_.back().end()) continue;
+      if (std::find(known_.back().begin(), known_.back().end(), key) != known_.back().end())
+        continue;
       const std::string near = did_you_mean(key, known_.back());
-      fail(key, "unknown key", near.empty() ? "known here: " + list_of(known_.back()) : "did you mean \"" + near + "\"?");
+      fail(key, "unknown key",
+           near.empty() ? "known here: " + list_of(known_.back())
+                        : "did you mean \"" + near + "\"?");
     }
   }
 
@@ -454,10 +492,18 @@ class TextShower final : public Shower, public Fields {
   Fields& fields() override { return *this; }
   std::string text() override { return text_; }
 
-  void value(const std::string& n, bool& v, const std::string& h) override { line(n, v ? "true" : "false", h); }
-  void value(const std::string& n, int64_t& v, const std::string& h, const Rule&) override { line(n, std::to_string(v), h); }
-  void value(const std::string& n, double& v, const std::string& h, const Rule&) override { line(n, plain(v), h); }
-  void value(const std::string& n, std::string& v, const std::string& h, const Rule&) override { line(n, yaml_text(v), h); }
+  void value(const std::string& n, bool& v, const std::string& h) override {
+    line(n, v ? "true" : "false", h);
+  }
+  void value(const std::string& n, int64_t& v, const std::string& h, const Rule&) override {
+    line(n, std::to_string(v), h);
+  }
+  void value(const std::string& n, double& v, const std::string& h, const Rule&) override {
+    line(n, plain(v), h);
+  }
+  void value(const std::string& n, std::string& v, const std::string& h, const Rule&) override {
+    line(n, yaml_text(v), h);
+  }
   void value(const std::string& n, std::optional<int64_t>& v, const std::string& h,
              const Rule&) override {
     line(n, v ? std::to_string(*v) : "null", h);
@@ -476,22 +522,26 @@ class TextShower final : public Shower, public Fields {
     for (const double item : v) items.push_back(plain(item));
     line(n, "[" + list_of(items) + "]", h);
   }
-  void value(const std::string& n, std::map<std::string, double>& v, const std::string& h) override {
+  void value(const std::string& n, std::map<std::string, double>& v,
+             const std::string& h) override {
     std::vector<std::string> items;
     for (const auto& [key, item] : v) items.push_back(yaml_text(key) + ": " + plain(item));
     line(n, "{" + list_of(items) + "}", h);
   }
-  void value(const std::string& n, std::map<std::string, std::string>& v, const std::string& h) override {
+  void value(const std::string& n, std::map<std::string, std::string>& v,
+             const std::string& h) override {
     std::vector<std::string> items;
     for (const auto& [key, item] : v) items.push_back(yaml_text(key) + ": " + yaml_text(item));
     line(n, "{" + list_of(items) + "}", h);
   }
-  void value(const std::string& n, std::map<std::string, std::vector<std::string>>& v, const std::string& h) override {
+  void value(const std::string& n, std::map<std::string, std::vector<std::string>>& v,
+             const std::string& h) override {
     std::vector<std::string> items;
     for (const auto& [key, list] : v) items.push_back(yaml_text(key) + ": [" + list_of(list) + "]");
     line(n, "{" + list_of(items) + "}", h);
   }
-  void value(const std::string& n, std::vector<std::map<std::string, std::string>>& v, const std::string& h) override {
+  void value(const std::string& n, std::vector<std::map<std::string, std::string>>& v,
+             const std::string& h) override {
     std::vector<std::string> items;
     for (const auto& map : v) {
       std::vector<std::string> entries;
@@ -502,7 +552,8 @@ class TextShower final : public Shower, public Fields {
   }
 
  protected:
-  std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand, const std::string& help) override {
+  std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand,
+                                   const std::string& help) override {
     begin(name, help);
     shorthand_ = shorthand;
     return style_ == Style::help ? std::optional<size_t>(1) : std::nullopt;
@@ -522,7 +573,8 @@ class TextShower final : public Shower, public Fields {
     end();
   }
   void begin(const std::string& name, const std::string& help) override {
-    text_ += indent() + name + ":" + (style_ == Style::help && !help.empty() ? "  # " + help : "") + "\n";
+    text_ += indent() + name + ":" + (style_ == Style::help && !help.empty() ? "  # " + help : "") +
+             "\n";
     path_.push_back(name);
     lengths_.push_back(text_.size());
   }
@@ -559,10 +611,13 @@ class TextShower final : public Shower, public Fields {
         for (const std::string& whole : {path, list})
           if (found == origins.end() && name == shorthand_) found = origins.find(whole);
         if (found != origins.end())
-          comment = found->second.line > 0 ? found->second.file + ":" + std::to_string(found->second.line) : found->second.file;
+          comment = found->second.line > 0
+                        ? found->second.file + ":" + std::to_string(found->second.line)
+                        : found->second.file;
       }
     }
-    if (!comment.empty()) one += std::string(one.size() < 40 ? 40 - one.size() : 1, ' ') + "# " + comment;
+    if (!comment.empty())
+      one += std::string(one.size() < 40 ? 40 - one.size() : 1, ' ') + "# " + comment;
     text_ += one + "\n";
   }
 
@@ -571,7 +626,7 @@ class TextShower final : public Shower, public Fields {
   std::string text_;
   std::vector<std::string> path_;
   std::vector<size_t> lengths_;
-  std::string shorthand_;      // of the list that is being shown
+  std::string shorthand_;  // of the list that is being shown
   bool item_begins_ = false;
 };
 
@@ -582,12 +637,19 @@ class SchemaShower final : public Shower, public Fields {
   std::string text() override {
     Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"}};
     schema.update(objects_.front());
-    schema["properties"]["base"] = {{"type", "string"}, {"description", "another file, under this one"}};
+    schema["properties"]["base"] = {{"type", "string"},
+                                    {"description", "another file, under this one"}};
     return schema.dump(2) + "\n";
   }
-  void value(const std::string& n, bool& v, const std::string& h) override { add(n, {{"type", "boolean"}, {"default", v}}, h); }
-  void value(const std::string& n, int64_t& v, const std::string& h, const Rule& r) override { add(n, ranged({{"type", "integer"}, {"default", v}}, r), h); }
-  void value(const std::string& n, double& v, const std::string& h, const Rule& r) override { add(n, ranged({{"type", "number"}, {"default", v}}, r), h); }
+  void value(const std::string& n, bool& v, const std::string& h) override {
+    add(n, {{"type", "boolean"}, {"default", v}}, h);
+  }
+  void value(const std::string& n, int64_t& v, const std::string& h, const Rule& r) override {
+    add(n, ranged({{"type", "integer"}, {"default", v}}, r), h);
+  }
+  void value(const std::string& n, double& v, const std::string& h, const Rule& r) override {
+    add(n, ranged({{"type", "number"}, {"default", v}}, r), h);
+  }
   void value(const std::string& n, std::string& v, const std::string& h, const Rule& r) override {
     Json schema = {{"type", "string"}, {"default", v}};
     if (!r.choices.empty()) schema["enum"] = r.choices;
@@ -601,12 +663,28 @@ class SchemaShower final : public Shower, public Fields {
              const Rule& r) override {
     add(n, ranged(or_null("number", v), r), h);
   }
-  void value(const std::string& n, std::vector<std::string>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "string"}}}, {"default", v}}, h); }
-  void value(const std::string& n, std::vector<double>& v, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "number"}}}, {"default", v}}, h); }
-  void value(const std::string& n, std::map<std::string, double>& v, const std::string& h) override { add(n, {{"type", "object"}, {"additionalProperties", {{"type", "number"}}}, {"default", v}}, h); }
-  void value(const std::string& n, std::map<std::string, std::string>&, const std::string& h) override { add(n, {{"type", "object"}}, h); }
-  void value(const std::string& n, std::map<std::string, std::vector<std::string>>&, const std::string& h) override { add(n, {{"type", "object"}, {"additionalProperties", {{"type", "array"}, {"minItems", 1}}}}, h); }
-  void value(const std::string& n, std::vector<std::map<std::string, std::string>>&, const std::string& h) override { add(n, {{"type", "array"}, {"items", {{"type", "object"}}}}, h); }
+  void value(const std::string& n, std::vector<std::string>& v, const std::string& h) override {
+    add(n, {{"type", "array"}, {"items", {{"type", "string"}}}, {"default", v}}, h);
+  }
+  void value(const std::string& n, std::vector<double>& v, const std::string& h) override {
+    add(n, {{"type", "array"}, {"items", {{"type", "number"}}}, {"default", v}}, h);
+  }
+  void value(const std::string& n, std::map<std::string, double>& v,
+             const std::string& h) override {
+    add(n, {{"type", "object"}, {"additionalProperties", {{"type", "number"}}}, {"default", v}}, h);
+  }
+  void value(const std::string& n, std::map<std::string, std::string>&,
+             const std::string& h) override {
+    add(n, {{"type", "object"}}, h);
+  }
+  void value(const std::string& n, std::map<std::string, std::vector<std::string>>&,
+             const std::string& h) override {
+    add(n, {{"type", "object"}, {"additionalProperties", {{"type", "array"}, {"minItems", 1}}}}, h);
+  }
+  void value(const std::string& n, std::vector<std::map<std::string, std::string>>&,
+             const std::string& h) override {
+    add(n, {{"type", "array"}, {"items", {{"type", "object"}}}}, h);
+  }
 
  protected:
   void begin(const std::string& name, const std::string& help) override {
@@ -619,7 +697,8 @@ class SchemaShower final : public Shower, public Fields {
     objects_.back()["properties"][names_.back()] = done;
     names_.pop_back();
   }
-  std::optional<size_t> begin_list(const std::string& name, const std::string&, const std::string& help) override {
+  std::optional<size_t> begin_list(const std::string& name, const std::string&,
+                                   const std::string& help) override {
     begin(name, help);
     return 1;
   }
@@ -627,13 +706,15 @@ class SchemaShower final : public Shower, public Fields {
   void end_item() override {}
   void end_list() override {
     const Json one = {{"anyOf", {{{"type", "string"}}, objects_.back()}}};
-    objects_.back() = {{"anyOf", {{{"type", "string"}}, objects_.back(), {{"type", "array"}, {"items", one}}}}};
+    objects_.back() = {
+        {"anyOf", {{{"type", "string"}}, objects_.back(), {{"type", "array"}, {"items", one}}}}};
     end();
   }
 
  private:
   static Json object(const std::string& help) {
-    Json schema = {{"type", "object"}, {"additionalProperties", false}, {"properties", Json::object()}};
+    Json schema = {
+        {"type", "object"}, {"additionalProperties", false}, {"properties", Json::object()}};
     if (!help.empty()) schema["description"] = help;
     return schema;
   }
@@ -661,7 +742,8 @@ bool Source::has(const std::string& key) const { return impl_->root[key].IsDefin
 
 Where Source::where(const std::string& dotted_key) const {
   const auto found = impl_->origin.find(dotted_key);
-  return found == impl_->origin.end() ? Where{.file = impl_->file.string(), .field = dotted_key} : found->second;
+  return found == impl_->origin.end() ? Where{.file = impl_->file.string(), .field = dotted_key}
+                                      : found->second;
 }
 
 Source Source::with(const std::vector<Override>& overrides) const {
@@ -684,7 +766,9 @@ std::vector<Override> as_overrides(const std::vector<std::string>& texts) {
   return all;
 }
 
-Source load_config(const fs::path& file, const std::vector<std::string>& overrides) { return load_config(file, as_overrides(overrides)); }
+Source load_config(const fs::path& file, const std::vector<std::string>& overrides) {
+  return load_config(file, as_overrides(overrides));
+}
 
 Source load_config_alone(const fs::path& file, const std::vector<std::string>& overrides) {
   auto impl = std::make_shared<Source::Impl>();
@@ -696,20 +780,23 @@ Source load_config_alone(const fs::path& file, const std::vector<std::string>& o
 
 std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml) {
   std::vector<std::pair<std::string, std::string>> values;
-  const std::function<void(const YAML::Node&, const std::string&)> visit = [&](const YAML::Node& node, const std::string& path) {
-    if (!node.IsMap()) {
-      YAML::Emitter out;
-      out << YAML::Flow << node;
-      values.emplace_back(path, node.IsScalar() ? node.Scalar() : out.c_str());
-      return;
-    }
-    for (const auto& entry : node) visit(entry.second, join(path, entry.first.Scalar()));
-  };
+  const std::function<void(const YAML::Node&, const std::string&)> visit =
+      [&](const YAML::Node& node, const std::string& path) {
+        if (!node.IsMap()) {
+          YAML::Emitter out;
+          out << YAML::Flow << node;
+          values.emplace_back(path, node.IsScalar() ? node.Scalar() : out.c_str());
+          return;
+        }
+        for (const auto& entry : node) visit(entry.second, join(path, entry.first.Scalar()));
+      };
   visit(parse_yaml(yaml, "configuration"), "");
   return values;
 }
 
-std::unique_ptr<Fields> reader(const Source& source) { return std::make_unique<Reader>(source.impl()); }
+std::unique_ptr<Fields> reader(const Source& source) {
+  return std::make_unique<Reader>(source.impl());
+}
 void check_all_known(const Source&, Fields& fields) { static_cast<Reader&>(fields).finish(); }
 
 std::unique_ptr<Shower> shower(Style style, const Source* source) {

@@ -54,22 +54,33 @@ class Fields {
   virtual ~Fields() = default;
 
   virtual void value(const std::string& name, bool& value, const std::string& help) = 0;
-  virtual void value(const std::string& name, int64_t& value, const std::string& help, const Rule& rule = {}) = 0;
-  virtual void value(const std::string& name, double& value, const std::string& help, const Rule& rule = {}) = 0;
-  virtual void value(const std::string& name, std::string& value, const std::string& help, const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, int64_t& value, const std::string& help,
+                     const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, double& value, const std::string& help,
+                     const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, std::string& value, const std::string& help,
+                     const Rule& rule = {}) = 0;
   // Null or empty (`key=`): none.
   virtual void value(const std::string& name, std::optional<int64_t>& value,
                      const std::string& help, const Rule& rule = {}) = 0;
-  virtual void value(const std::string& name, std::optional<double>& value,
-                     const std::string& help, const Rule& rule = {}) = 0;
-  virtual void value(const std::string& name, std::vector<std::string>& value, const std::string& help) = 0;
-  virtual void value(const std::string& name, std::vector<double>& value, const std::string& help) = 0;
-  virtual void value(const std::string& name, std::map<std::string, double>& value, const std::string& help) = 0;
+  virtual void value(const std::string& name, std::optional<double>& value, const std::string& help,
+                     const Rule& rule = {}) = 0;
+  virtual void value(const std::string& name, std::vector<std::string>& value,
+                     const std::string& help) = 0;
+  virtual void value(const std::string& name, std::vector<double>& value,
+                     const std::string& help) = 0;
+  virtual void value(const std::string& name, std::map<std::string, double>& value,
+                     const std::string& help) = 0;
   // Single values of any kind, as texts; null is the empty one.
-  virtual void value(const std::string& name, std::map<std::string, std::string>& value, const std::string& help) = 0;
+  virtual void value(const std::string& name, std::map<std::string, std::string>& value,
+                     const std::string& help) = 0;
   // Values of any kind, each kept as the YAML that it was written in.
-  virtual void value(const std::string& name, std::map<std::string, std::vector<std::string>>& value, const std::string& help) = 0;
-  virtual void value(const std::string& name, std::vector<std::map<std::string, std::string>>& value, const std::string& help) = 0;
+  virtual void value(const std::string& name,
+                     std::map<std::string, std::vector<std::string>>& value,
+                     const std::string& help) = 0;
+  virtual void value(const std::string& name,
+                     std::vector<std::map<std::string, std::string>>& value,
+                     const std::string& help) = 0;
 
   template <class Struct>
   void group(const std::string& name, Struct& value, const std::string& help) {
@@ -79,17 +90,19 @@ class Fields {
   }
   // Named structs of one kind; a reader makes an entry for each key of the file.
   template <class Struct>
-  void map(const std::string& name, std::map<std::string, Struct>& values, const std::string& help) {
+  void map(const std::string& name, std::map<std::string, Struct>& values,
+           const std::string& help) {
     begin(name, help);
     for (const std::string& key : keys()) values.try_emplace(key);
     for (auto& [key, value] : values) group(key, value, "");
     end();
   }
 
-  // Structs of one kind in order; overrides name them by number (data.0.weight=2). One alone may stand without the list, and a
-  // plain text for its field `shorthand`.
+  // Structs of one kind in order; overrides name them by number (data.0.weight=2). One alone may
+  // stand without the list, and a plain text for its field `shorthand`.
   template <class Struct>
-  void list(const std::string& name, std::vector<Struct>& values, const std::string& shorthand, const std::string& help) {
+  void list(const std::string& name, std::vector<Struct>& values, const std::string& shorthand,
+            const std::string& help) {
     if (const auto anew = begin_list(name, shorthand, help)) values.assign(*anew, Struct{});
     for (size_t i = 0; i < values.size(); ++i) {
       begin_item(i);
@@ -103,21 +116,24 @@ class Fields {
   virtual void begin(const std::string& name, const std::string& help) = 0;
   virtual void end() = 0;
   // How many items to make anew; nothing: go through those there are.
-  virtual std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand, const std::string& help) = 0;
+  virtual std::optional<size_t> begin_list(const std::string& name, const std::string& shorthand,
+                                           const std::string& help) = 0;
   virtual void begin_item(size_t index) = 0;
   virtual void end_item() = 0;
   virtual void end_list() = 0;
   virtual std::vector<std::string> keys() const { return {}; }  // of the group that has just begun
 };
 
-// A configuration file with its base and overrides merged, each value remembering where it came from.
+// A configuration file with its base and overrides merged, each value remembering where it came
+// from.
 class Source {
  public:
   struct Impl;
   explicit Source(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   const Impl& impl() const { return *impl_; }
-  bool has(const std::string& key) const;             // at the top level
-  Where where(const std::string& dotted_key) const;   // that it was written at; the file alone where it was not
+  bool has(const std::string& key) const;  // at the top level
+  Where where(const std::string& dotted_key)
+      const;  // that it was written at; the file alone where it was not
   Source with(const std::vector<struct Override>& overrides) const;
 
  private:
@@ -125,8 +141,8 @@ class Source {
 };
 
 struct Override {
-  std::string text;                        // "key.sub=value"
-  Where where = {.file = "override"};      // that it was written at, for messages
+  std::string text;                    // "key.sub=value"
+  Where where = {.file = "override"};  // that it was written at, for messages
 };
 std::vector<Override> as_overrides(const std::vector<std::string>& texts);
 Source load_config(const fs::path& file, const std::vector<Override>& overrides);
@@ -138,7 +154,8 @@ Source load_config_alone(const fs::path& file, const std::vector<std::string>& o
 std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml);
 
 std::unique_ptr<Fields> reader(const Source& source);
-void check_all_known(const Source& source, Fields& reader);  // throws for keys that no field has claimed
+void check_all_known(const Source& source,
+                     Fields& reader);  // throws for keys that no field has claimed
 
 template <class Struct>
 void read(const Source& source, Struct& config) {
@@ -147,8 +164,9 @@ void read(const Source& source, Struct& config) {
   check_all_known(source, *fields);
 }
 
-// The ways to show a struct: resolved YAML (which loads back to the same), YAML with each value's origin
-// (default, file:line, override), a JSON Schema (draft 2020-12), and a plain list of keys for --help.
+// The ways to show a struct: resolved YAML (which loads back to the same), YAML with each value's
+// origin (default, file:line, override), a JSON Schema (draft 2020-12), and a plain list of keys
+// for --help.
 enum class Style { yaml, origins, schema, help };
 class Shower {
  public:

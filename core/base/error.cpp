@@ -40,7 +40,10 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 Error::Error(std::string what, Where where, std::string hint)
-    : std::runtime_error(compose(what, where, hint)), fault_(std::move(what)), where_(std::move(where)), hint_(std::move(hint)) {}
+    : std::runtime_error(compose(what, where, hint)),
+      fault_(std::move(what)),
+      where_(std::move(where)),
+      hint_(std::move(hint)) {}
 
 Error Error::in_file(const std::string& file) const {
   Where where = where_;

@@ -1,10 +1,10 @@
 // Errors that a user can cause and mend.
 //
-// One exception type for all of them: what is wrong, where (a file, a line, a field), and what to do
-// about it. The command line prints `message()` and leaves with status 2. Programmer faults are not
-// errors: they are assertions (TORCH_INTERNAL_ASSERT or assert).
+// One exception type for all of them: what is wrong, where (a file, a line, a field), and what to
+// do about it. The command line prints `message()` and leaves with status 2. Programmer faults are
+// not errors: they are assertions (TORCH_INTERNAL_ASSERT or assert).
 //
-//   throw Error("learning rate must be positive", {.file = path, .line = 12, .field = "optimizer.lr"},
+//   throw Error("learning rate must be positive", {.file = path, .field = "optimizer.lr"},
 //               "try 2e-4");
 #pragma once
 
@@ -37,7 +37,8 @@ class Error : public std::runtime_error {
   std::string hint_;
 };
 
-// The candidate nearest to `word` in edit distance, if near enough to be a slip of the keyboard; else "".
+// The candidate nearest to `word` in edit distance, if near enough to be a slip of the keyboard;
+// else "".
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace inoculum

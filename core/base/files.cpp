@@ -23,13 +23,17 @@ namespace {
 [[noreturn]] void fail(const std::string& verb, const fs::path& path, int code) {
   std::string hint;
   if (code == ENOSPC) hint = "free some space, or set `output` to another disk";
-  if (code == EACCES || code == EROFS) hint = "check the permissions, or set `output` to a folder you can write to";
-  if (code == ENOENT) hint = "check the path; relative paths start at the folder you are in, " + fs::current_path().string();
+  if (code == EACCES || code == EROFS)
+    hint = "check the permissions, or set `output` to a folder you can write to";
+  if (code == ENOENT)
+    hint = "check the path; relative paths start at the folder you are in, " +
+           fs::current_path().string();
   throw Error("cannot " + verb + ": " + std::strerror(code), {.file = path.string()}, hint);
 }
 
 fs::path temporary_beside(const fs::path& path) {
-  return path.parent_path() / ("." + path.filename().string() + ".tmp" + std::to_string(::getpid()));
+  return path.parent_path() /
+         ("." + path.filename().string() + ".tmp" + std::to_string(::getpid()));
 }
 
 // Owns a file descriptor for the length of a write.
@@ -75,7 +79,9 @@ void replace_atomically(const fs::path& path, const std::function<void(const fs:
   }
 }
 
-void write_file(const fs::path& path, std::string_view bytes) { write_file(path, std::vector<std::string_view>{bytes}); }
+void write_file(const fs::path& path, std::string_view bytes) {
+  write_file(path, std::vector<std::string_view>{bytes});
+}
 
 void write_file(const fs::path& path, const std::vector<std::string_view>& parts) {
   replace_atomically(path, [&](const fs::path& temporary) {
@@ -97,10 +103,8 @@ void refuse_deep_json(std::string_view text, const Where& begin) {
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '"')
       for (++i; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\';
-    else if (text[i] == '[' || text[i] == '{')
-      ++depth;
-    else if ((text[i] == ']' || text[i] == '}') && depth > 0)
-      --depth;
+    else if (text[i] == '[' || text[i] == '{') ++depth;
+    else if ((text[i] == ']' || text[i] == '}') && depth > 0) --depth;
     if (depth <= 500) continue;
     Where where = begin;
     where.line = std::max(1, begin.line) +
@@ -151,11 +155,14 @@ template nlohmann::json parse_json(std::string_view, const fs::path&);
 
 Json read_json(const fs::path& path) { return parse_json(read_file(path), path); }
 
-void write_json(const fs::path& path, const Json& value) { write_file(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }
+void write_json(const fs::path& path, const Json& value) {
+  write_file(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
 
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows) {
   std::string text;
-  for (const auto& row : rows) text += row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  for (const auto& row : rows)
+    text += row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   write_file(path, text);
 }
 
@@ -164,7 +171,8 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
   std::string_view rest = text;
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
   if (rest.starts_with("version https://git-lfs"))
-    throw Error("this is a Git LFS pointer, not the data", {.file = path.string(), .line = 1}, "run `git lfs pull`");
+    throw Error("this is a Git LFS pointer, not the data", {.file = path.string(), .line = 1},
+                "run `git lfs pull`");
   int rows = 0;
   for (int line = 1; !rest.empty(); ++line) {
     const size_t end = rest.find('\n');
@@ -182,7 +190,9 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
     row(value, line);
     ++rows;
   }
-  if (rows == 0) throw Error("the file holds no rows", {.file = path.string()}, "expected JSON Lines: one object a line");
+  if (rows == 0)
+    throw Error("the file holds no rows", {.file = path.string()},
+                "expected JSON Lines: one object a line");
 }
 
 namespace {
@@ -260,12 +270,14 @@ class Sha256 {
     unsigned length = 0;
     EVP_DigestFinal_ex(context_.get(), digest.data(), &length);
     std::string text;
-    for (unsigned i = 0; i < length; ++i) (text += "0123456789abcdef"[digest[i] >> 4]) += "0123456789abcdef"[digest[i] & 15];
+    for (unsigned i = 0; i < length; ++i)
+      (text += "0123456789abcdef"[digest[i] >> 4]) += "0123456789abcdef"[digest[i] & 15];
     return text;
   }
 
  private:
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_{EVP_MD_CTX_new(),
+                                                                   EVP_MD_CTX_free};
 };
 
 }  // namespace

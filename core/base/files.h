@@ -1,8 +1,8 @@
 // Reading and writing whole files, so that nothing is ever left half-written.
 //
-// Writers put the text into a temporary file beside the target, flush it to the disk and rename it: a
-// reader sees the old file or the new one, never a part. Every failure is an Error naming the file and
-// the system's reason ("No space left on device").
+// Writers put the text into a temporary file beside the target, flush it to the disk and rename it:
+// a reader sees the old file or the new one, never a part. Every failure is an Error naming the
+// file and the system's reason ("No space left on device").
 #pragma once
 
 #include <filesystem>
@@ -20,9 +20,10 @@ using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 std::string read_file(const fs::path& path);
-void write_file(const fs::path& path, std::string_view bytes);      // atomic; makes parent folders
-void write_file(const fs::path& path, const std::vector<std::string_view>& parts);  // one after another
-Json read_json(const fs::path& path);                               // Error names file and line
+void write_file(const fs::path& path, std::string_view bytes);  // atomic; makes parent folders
+void write_file(const fs::path& path,
+                const std::vector<std::string_view>& parts);  // one after another
+Json read_json(const fs::path& path);                         // Error names file and line
 // Refuses what is nested more than 500 deep, which the parser may lack the stack for; `begin` is
 // where `text` begins.
 void refuse_deep_json(std::string_view text, const Where& begin);
@@ -34,15 +35,16 @@ void refuse_deep_json(std::string_view text, const Where& begin);
 // that names the file and the line. T: Json, or nlohmann::json, whose objects are sorted maps.
 template <class T = Json>
 T parse_json(std::string_view text, const fs::path& path);
-void write_json(const fs::path& path, const Json& value);           // atomic, indented, final newline
+void write_json(const fs::path& path, const Json& value);  // atomic, indented, final newline
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
 
-// Calls `row(value, line)` for every non-empty line (lines count from 1). A line that is not JSON is an
-// Error naming the line; so is a Git LFS pointer in place of data, and a file without any row.
+// Calls `row(value, line)` for every non-empty line (lines count from 1). A line that is not JSON
+// is an Error naming the line; so is a Git LFS pointer in place of data, and a file without any
+// row.
 void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)>& row);
 
-// Runs `write(temporary)` and renames the temporary file or folder to `path` when it returned; on an
-// exception the temporary is removed. A folder already at `path` is replaced.
+// Runs `write(temporary)` and renames the temporary file or folder to `path` when it returned; on
+// an exception the temporary is removed. A folder already at `path` is replaced.
 void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write);
 
 // A file that one process at a time holds; let go when this is destroyed, and by the system when
@@ -63,7 +65,7 @@ class FileLock {
   int fd_;
 };
 
-std::string sha256(std::string_view bytes);                         // 64 hexadecimal digits
+std::string sha256(std::string_view bytes);  // 64 hexadecimal digits
 std::string sha256_file(const fs::path& path);
 
 // Names what this very program makes of `inputs`: another build of it has other keys.

@@ -29,7 +29,9 @@ std::string lower(std::string_view text) {
 std::string_view trim(std::string_view text) {
   constexpr std::string_view kSpaces = " \t\r\n";
   const size_t begin = text.find_first_not_of(kSpaces);
-  return begin == std::string_view::npos ? std::string_view() : text.substr(begin, text.find_last_not_of(kSpaces) - begin + 1);
+  return begin == std::string_view::npos
+             ? std::string_view()
+             : text.substr(begin, text.find_last_not_of(kSpaces) - begin + 1);
 }
 
 struct Transfer {
@@ -43,9 +45,11 @@ size_t on_header(char* bytes, size_t, size_t count, void* state) {
   HttpResponse& response = static_cast<Transfer*>(state)->response;
   const std::string_view line(bytes, count);
   if (line.starts_with("HTTP/")) {
-    std::erase_if(response.headers, [](const auto& header) { return !header.first.starts_with("x-"); });
+    std::erase_if(response.headers,
+                  [](const auto& header) { return !header.first.starts_with("x-"); });
     const size_t space = line.find(' ');
-    response.status = space == std::string_view::npos ? 0 : std::atoi(std::string(line.substr(space)).c_str());
+    response.status =
+        space == std::string_view::npos ? 0 : std::atoi(std::string(line.substr(space)).c_str());
   } else if (const size_t colon = line.find(':'); colon != std::string_view::npos) {
     response.headers[lower(line.substr(0, colon))] = trim(line.substr(colon + 1));
   }
@@ -82,10 +86,8 @@ std::string text_of_page(std::string_view page) {
   for (const char c : page) {
     in_tag |= c == '<';
     const bool space = in_tag || c == ' ' || c == '\t' || c == '\r' || c == '\n';
-    if (!space)
-      text += c;
-    else if (!text.empty() && text.back() != ' ')
-      text += ' ';
+    if (!space) text += c;
+    else if (!text.empty() && text.back() != ' ') text += ' ';
     in_tag &= c != '>';
   }
   return text;
@@ -172,7 +174,8 @@ HttpResponse HttpClient::send(const HttpRequest& request) {
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, lower(request.url).starts_with("https:") ? "https" : "http,https");
+  curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR,
+                   lower(request.url).starts_with("https:") ? "https" : "http,https");
   curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, request.json ? 0L : 1L);
   curl_easy_setopt(curl, CURLOPT_MAXREDIRS, kRedirects);
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "inoculum/" INOCULUM_VERSION);
@@ -204,12 +207,15 @@ HttpResponse HttpClient::send(const HttpRequest& request) {
   if (const char* folder = variable("SSL_CERT_DIR")) curl_easy_setopt(curl, CURLOPT_CAPATH, folder);
 
   std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, curl_slist_free_all);
-  const auto add = [&](const std::string& header) { headers.reset(curl_slist_append(headers.release(), header.c_str())); };
+  const auto add = [&](const std::string& header) {
+    headers.reset(curl_slist_append(headers.release(), header.c_str()));
+  };
   for (const std::string& header : request.headers) add(header);
   if (request.json) {
     add("Content-Type: application/json");
     add("Expect:");  // large bodies need not wait for a "100 Continue"
-    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.json->size()));
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(request.json->size()));
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.json->c_str());
   }
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
@@ -217,12 +223,18 @@ HttpResponse HttpClient::send(const HttpRequest& request) {
   const CURLcode code = curl_easy_perform(curl);
   if (transfer.thrown) std::rethrow_exception(transfer.thrown);
   HttpResponse& response = transfer.response;
-  response.connected = code != CURLE_COULDNT_RESOLVE_PROXY && code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_CONNECT;
-  response.definite = !transfer.ended && (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_URL_MALFORMAT ||
-                                          code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_WRITE_ERROR);
+  response.connected = code != CURLE_COULDNT_RESOLVE_PROXY && code != CURLE_COULDNT_RESOLVE_HOST &&
+                       code != CURLE_COULDNT_CONNECT;
+  response.definite = !transfer.ended &&
+                      (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
+                       code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ||
+                       code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_WRITE_ERROR);
   if (transfer.ended) response.failure = "was stopped";
-  else if (code == CURLE_WRITE_ERROR) response.failure = "the answer is larger than " + std::to_string(kLargestBody >> 20) + " MiB";
-  else if (code == CURLE_UNSUPPORTED_PROTOCOL) response.failure = "the server redirects to what is not " + request.url.substr(0, request.url.find(':'));
+  else if (code == CURLE_WRITE_ERROR)
+    response.failure = "the answer is larger than " + std::to_string(kLargestBody >> 20) + " MiB";
+  else if (code == CURLE_UNSUPPORTED_PROTOCOL)
+    response.failure =
+        "the server redirects to what is not " + request.url.substr(0, request.url.find(':'));
   else if (code != CURLE_OK) response.failure = reason[0] ? reason : curl_easy_strerror(code);
   return std::move(response);
 }
@@ -245,8 +257,11 @@ double retry_pause(const HttpResponse& response, int64_t tries, double jitter) {
 
 void wait(double seconds, bool (*give_up)()) {
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-  while (!give_up() && Clock::now() < end) std::this_thread::sleep_for(std::min<Clock::duration>(end - Clock::now(), std::chrono::milliseconds(50)));
+  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                      std::chrono::duration<double>(seconds));
+  while (!give_up() && Clock::now() < end)
+    std::this_thread::sleep_for(
+        std::min<Clock::duration>(end - Clock::now(), std::chrono::milliseconds(50)));
 }
 
 std::optional<std::string> secret_from_environment(const std::string& variable) {
@@ -254,7 +269,9 @@ std::optional<std::string> secret_from_environment(const std::string& variable) 
   if (!value) return std::nullopt;
   const std::string secret(trim(value));
   for (const char c : secret)
-    if (c <= ' ' || c > '~') throw Error("holds a character that no key has", {.field = "environment variable " + variable});
+    if (c <= ' ' || c > '~')
+      throw Error("holds a character that no key has",
+                  {.field = "environment variable " + variable});
   return secret.empty() ? std::nullopt : std::optional(secret);
 }
 
@@ -262,7 +279,8 @@ std::string url_encode(std::string_view text) {
   std::string all;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~') {
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+        c == '.' || c == '_' || c == '~') {
       all += c;
     } else {
       all += '%';

@@ -58,7 +58,9 @@ struct Pipe {
 
 std::string this_program() { return fs::read_symlink("/proc/self/exe").string(); }
 
-pid_t start_process(const std::vector<std::string>& command, const std::vector<std::pair<std::string, std::string>>& variables, const fs::path& log) {
+pid_t start_process(const std::vector<std::string>& command,
+                    const std::vector<std::pair<std::string, std::string>>& variables,
+                    const fs::path& log) {
   std::vector<std::string> words = command, settings = variables_without("");
   for (const auto& [name, value] : variables) {
     const std::string prefix = name + "=";
@@ -72,17 +74,21 @@ pid_t start_process(const std::vector<std::string>& command, const std::vector<s
   if (!log.empty()) {
     fs::create_directories(log.parent_path());
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(),
+                                     O_WRONLY | O_CREAT | O_APPEND, 0644);
     posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
   }
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   pid_t pid = 0;
-  const int code = ::posix_spawn(&pid, arguments[0], &actions, &attributes, arguments.data(), environment.data());
+  const int code = ::posix_spawn(&pid, arguments[0], &actions, &attributes, arguments.data(),
+                                 environment.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
-  if (code != 0) throw Error(std::string("cannot start a process: ") + std::strerror(code), {.file = arguments[0]});
+  if (code != 0)
+    throw Error(std::string("cannot start a process: ") + std::strerror(code),
+                {.file = arguments[0]});
   return pid;
 }
 
@@ -121,8 +127,7 @@ Finished run_program(const std::vector<std::string>& command, const std::string&
       const ssize_t count = ::read(open[i].fd, buffer, sizeof buffer);
       if (count > 0)
         (i == 0 ? finished.out : finished.error).append(buffer, static_cast<size_t>(count));
-      else if (count == 0 || errno != EINTR)
-        open[i].fd = -1;  // poll passes over negative ones
+      else if (count == 0 || errno != EINTR) open[i].fd = -1;  // poll passes over negative ones
     }
   }
   int status = 0;
@@ -132,7 +137,8 @@ Finished run_program(const std::vector<std::string>& command, const std::string&
 }
 
 pid_t wait_for_any(int& status, bool (*give_up)()) {
-  // Asked again and again: a signal that comes between a question and a sleep would be slept through.
+  // Asked again and again: a signal that comes between a question and a sleep would be slept
+  // through.
   while (!give_up()) {
     if (const pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0) return pid;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -149,7 +155,8 @@ int64_t environment_number(const char* name) {
   try {
     return std::stoll(environment(name));
   } catch (const std::exception&) {
-    throw Error("must be a whole number, not \"" + environment(name) + "\"", {.field = name}, "torchrun and srun set it");
+    throw Error("must be a whole number, not \"" + environment(name) + "\"", {.field = name},
+                "torchrun and srun set it");
   }
 }
 

@@ -14,9 +14,12 @@ namespace inoculum {
 
 std::string this_program();  // the path of the running executable
 
-// Starts `command` (its first word a path) with these variables laid over the environment, in a process group of its own: Ctrl-C reaches this
-// process alone, which passes it on once. log: where its output is appended to; empty: it shares this process's.
-pid_t start_process(const std::vector<std::string>& command, const std::vector<std::pair<std::string, std::string>>& variables, const fs::path& log = {});
+// Starts `command` (its first word a path) with these variables laid over the environment, in a
+// process group of its own: Ctrl-C reaches this process alone, which passes it on once. log: where
+// its output is appended to; empty: it shares this process's.
+pid_t start_process(const std::vector<std::string>& command,
+                    const std::vector<std::pair<std::string, std::string>>& variables,
+                    const fs::path& log = {});
 
 struct Finished {
   int status = 0;  // the exit status; as shells have it 127 where there is no such program, 128 + n
@@ -32,7 +35,7 @@ Finished run_program(const std::vector<std::string>& command, const std::string&
 // Waits until a child ends, or until `give_up` says so: then 0.
 pid_t wait_for_any(int& status, bool (*give_up)());
 
-std::string environment(const char* name);  // a variable's value; "" where it is not set
+std::string environment(const char* name);     // a variable's value; "" where it is not set
 int64_t environment_number(const char* name);  // Error where it is not a whole number
 
 }  // namespace inoculum

@@ -12,25 +12,36 @@ std::string clock_text(double seconds) {
   const auto s = static_cast<int64_t>(seconds);
   char text[32];
   std::snprintf(text, sizeof text, s >= 3600 ? "%lld:%02lld:%02lld" : "%.0lld%lld:%02lld",
-                static_cast<long long>(s / 3600), static_cast<long long>(s % 3600 / 60), static_cast<long long>(s % 60));
+                static_cast<long long>(s / 3600), static_cast<long long>(s % 3600 / 60),
+                static_cast<long long>(s % 60));
   return text;
 }
 
 }  // namespace
 
 Progress::Progress(std::string title, int64_t total, int64_t done)
-    : title_(std::move(title)), total_(total), first_(done), done_(done), start_(Clock::now()), printed_(start_),
-      terminal_(::isatty(STDERR_FILENO) == 1), quiet_(t_quiet > 0) {}
+    : title_(std::move(title)),
+      total_(total),
+      first_(done),
+      done_(done),
+      start_(Clock::now()),
+      printed_(start_),
+      terminal_(::isatty(STDERR_FILENO) == 1),
+      quiet_(t_quiet > 0) {}
 
-void Progress::update(int64_t done, const std::vector<std::pair<std::string, std::string>>& values) {
+void Progress::update(int64_t done,
+                      const std::vector<std::pair<std::string, std::string>>& values) {
   done_ = done;
   const auto now = Clock::now();
   const double gone = std::chrono::duration<double>(now - start_).count();
-  const double left = done > first_ ? gone / static_cast<double>(done - first_) * static_cast<double>(total_ - done) : 0;
+  const double left =
+      done > first_ ? gone / static_cast<double>(done - first_) * static_cast<double>(total_ - done)
+                    : 0;
   line_ = title_ + " ";
   if (terminal_) {
     const int64_t width = 24, filled = total_ > 0 ? width * done / total_ : width;
-    line_ += "[" + std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(width - filled), '.') + "] ";
+    line_ += "[" + std::string(static_cast<size_t>(filled), '#') +
+             std::string(static_cast<size_t>(width - filled), '.') + "] ";
   }
   line_ += std::to_string(done) + "/" + std::to_string(total_);
   for (const auto& [name, value] : values) line_ += "  " + name + " " + value;

@@ -4,8 +4,8 @@
 //   progress.update(step, {{"loss", "1.234"}, {"tokens/s", "12000"}});
 //   progress.finish();
 //
-// On a terminal one line with a bar, the values, the time gone and the time to go; elsewhere a plain line
-// every ten seconds and at the end. Written to standard error.
+// On a terminal one line with a bar, the values, the time gone and the time to go; elsewhere a
+// plain line every ten seconds and at the end. Written to standard error.
 #pragma once
 
 #include <chrono>
@@ -22,7 +22,8 @@ class Progress {
   void update(int64_t done, const std::vector<std::pair<std::string, std::string>>& values = {});
   void finish();
 
-  // Progress that a thread begins while one lives is not shown: that of tasks side by side would run into one another.
+  // Progress that a thread begins while one lives is not shown: that of tasks side by side would
+  // run into one another.
   struct Quiet {
     Quiet();
     ~Quiet();

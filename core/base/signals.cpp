@@ -25,7 +25,8 @@ void handle_signals() {
   struct sigaction action{};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2}) ::sigaction(signal, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2})
+    ::sigaction(signal, &action, nullptr);
 }
 
 bool stop_requested() { return g_stop; }

@@ -1,5 +1,5 @@
-// How long tasks end, and stopping them well: a signal asks for a stop, and the task stops where it can go on
-// from later.
+// How long tasks end, and stopping them well: a signal asks for a stop, and the task stops where it
+// can go on from later.
 #pragma once
 
 namespace inoculum {
@@ -11,7 +11,8 @@ enum class Outcome {
   paused,   // where it was asked to
 };
 
-// SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop after the step under way; a second SIGINT ends at once.
+// SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop after the step under way; a second SIGINT
+// ends at once.
 void handle_signals();
 bool stop_requested();
 

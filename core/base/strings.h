@@ -7,18 +7,20 @@
 namespace inoculum {
 
 __attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ...);
-std::string six_digits(double value);  // of which the first six count: 0.001, 1e+06
+std::string six_digits(double value);            // of which the first six count: 0.001, 1e+06
 std::string csv_field(const std::string& text);  // quoted where it must be (RFC 4180)
 
 struct CodePoint {
   char32_t code;
   size_t bytes;
-  bool valid;  // else `code` is U+FFFD and `bytes` the longest start of a character that stands there, at least 1
+  bool valid;  // else `code` is U+FFFD and `bytes` the longest start of a character that stands
+               // there, at least 1
 };
 CodePoint code_point_at(std::string_view text, size_t at);  // at < text.size()
 void append_code_point(std::string& text, char32_t code);
 
-// The text with every invalid part replaced by U+FFFD, as Python's bytes.decode("utf-8", "replace") does.
+// The text with every invalid part replaced by U+FFFD, as Python's bytes.decode("utf-8", "replace")
+// does.
 std::string valid_utf8(std::string_view text);
 
 }  // namespace inoculum

@@ -64,8 +64,8 @@ class Checker final : public YAML::EventHandler {
     throw Error(what, {.file = file_, .line = mark.line + 1}, hint);
   }
   void begin(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
-    static const std::set<std::string> known = {"", "?", "!", "str", "int", "float", "bool", "null",
-                                                "seq", "map"};
+    static const std::set<std::string> known = {"",      "?",    "!",    "str", "int",
+                                                "float", "bool", "null", "seq", "map"};
     static const std::string ours = "tag:yaml.org,2002:";
     const bool is_ours = tag.starts_with(ours);
     if (!known.contains(is_ours ? tag.substr(ours.size()) : tag.size() > 1 ? "other" : tag))

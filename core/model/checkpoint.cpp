@@ -5,18 +5,21 @@
 #include <map>
 #include <set>
 
-#include "core/text/load_tokenizer.h"
-#include "core/model/adapter_config.h"
 #include "core/base/error.h"
+#include "core/model/adapter_config.h"
 #include "core/model/families.h"
 #include "core/model/kernels.h"
 #include "core/model/safetensors.h"
+#include "core/text/load_tokenizer.h"
 
 namespace inoculum {
 namespace {
 
-const std::vector<std::pair<std::string, at::ScalarType>> kTypes = {
-    {"F32", at::kFloat}, {"BF16", at::kBFloat16}, {"F16", at::kHalf}, {"F64", at::kDouble}, {"I64", at::kLong}};
+const std::vector<std::pair<std::string, at::ScalarType>> kTypes = {{"F32", at::kFloat},
+                                                                    {"BF16", at::kBFloat16},
+                                                                    {"F16", at::kHalf},
+                                                                    {"F64", at::kDouble},
+                                                                    {"I64", at::kLong}};
 
 const std::string kNotQuantised =
     "weights may be F32, BF16 or F16; quantised weights are not supported";
@@ -32,14 +35,18 @@ Tensor view(const std::shared_ptr<const Safetensors>& file, const std::string& n
   const TensorView& source = file->tensors().at(name);
   for (const auto& [type, scalar] : kTypes)
     if (type == source.dtype)
-      return at::from_blob(const_cast<std::byte*>(source.data.data()), source.shape, [file](void*) {}, at::TensorOptions(scalar));
+      return at::from_blob(
+          const_cast<std::byte*>(source.data.data()), source.shape, [file](void*) {},
+          at::TensorOptions(scalar));
   throw Error("tensor \"" + name + "\" has the unsupported type " + source.dtype,
               {.file = file->path().string()}, kNotQuantised);
 }
 
-// The rows of a fused projection from [head, (q, k, v), head_dim] to [(q, k, v), head, head_dim], or back.
+// The rows of a fused projection from [head, (q, k, v), head_dim] to [(q, k, v), head, head_dim],
+// or back.
 Tensor reorder_qkv(const Tensor& rows, int64_t heads, bool to_ours) {
-  std::vector<int64_t> shape = {to_ours ? heads : 3, to_ours ? 3 : heads, rows.size(0) / (3 * heads)};
+  std::vector<int64_t> shape = {to_ours ? heads : 3, to_ours ? 3 : heads,
+                                rows.size(0) / (3 * heads)};
   if (rows.dim() > 1) shape.push_back(rows.size(1));
   return rows.reshape(shape).transpose(0, 1).reshape(rows.sizes());
 }
@@ -54,12 +61,15 @@ class Layout {
   Tensor convert(const std::string& name, Tensor x, bool to_ours) const {
     const std::string path = name.substr(0, name.rfind('.'));
     if (!linears_.contains(path)) return x;
-    if (family_.interleaved_qkv && path.ends_with(family_.names.qkv)) x = reorder_qkv(x, config_.num_attention_heads, to_ours);
+    if (family_.interleaved_qkv && path.ends_with(family_.names.qkv))
+      x = reorder_qkv(x, config_.num_attention_heads, to_ours);
     return family_.transposed && x.dim() == 2 ? x.t() : x;
   }
   // What has a row for each output of the layer: an adapter's lora_B, its magnitudes.
   Tensor convert_rows(const std::string& path, const Tensor& x, bool to_ours) const {
-    return family_.interleaved_qkv && path.ends_with(family_.names.qkv) ? reorder_qkv(x, config_.num_attention_heads, to_ours) : x;
+    return family_.interleaved_qkv && path.ends_with(family_.names.qkv)
+               ? reorder_qkv(x, config_.num_attention_heads, to_ours)
+               : x;
   }
   const Family& kin() const { return family_; }
 
@@ -171,7 +181,9 @@ void save_tensors(const fs::path& file, const std::vector<NamedTensor>& tensors)
   std::map<std::string, TensorView> views;
   for (const auto& [name, tensor] : tensors) {
     const Tensor& plain = kept.emplace_back(tensor.detach().to(at::kCPU).contiguous());
-    views[name] = {type_name(plain.scalar_type()), plain.sizes().vec(), {static_cast<const std::byte*>(plain.const_data_ptr()), plain.nbytes()}};
+    views[name] = {type_name(plain.scalar_type()),
+                   plain.sizes().vec(),
+                   {static_cast<const std::byte*>(plain.const_data_ptr()), plain.nbytes()}};
   }
   write_safetensors(file, views);
 }
@@ -179,25 +191,33 @@ void save_tensors(const fs::path& file, const std::vector<NamedTensor>& tensors)
 std::vector<NamedTensor> load_tensors(const fs::path& file) {
   const auto source = std::make_shared<const Safetensors>(file);
   std::vector<NamedTensor> tensors;
-  for (const auto& [name, tensor] : source->tensors()) tensors.push_back({name, view(source, name).clone()});
+  for (const auto& [name, tensor] : source->tensors())
+    tensors.push_back({name, view(source, name).clone()});
   return tensors;
 }
 
 Json transformer_config_to_json(const TransformerConfig& c, at::ScalarType dtype) {
   const Family& kin = family(c.family);
-  Json json = {{"architectures", {kin.architecture}}, {"model_type", kin.model_type}, {"vocab_size", c.vocab_size}};
+  Json json = {{"architectures", {kin.architecture}},
+               {"model_type", kin.model_type},
+               {"vocab_size", c.vocab_size}};
   kin.write(c, json);
   json.update({{"tie_word_embeddings", c.tie_word_embeddings},
                {"initializer_range", c.initializer_range},
-               {"torch_dtype", dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32"}});
+               {"torch_dtype", dtype == at::kBFloat16 ? "bfloat16"
+                               : dtype == at::kHalf   ? "float16"
+                                                      : "float32"}});
   if (show(transformer_config_from_json(json, "config.json")) != show(c))
-    throw Error("this configuration is not one of the family " + c.family + ", so it cannot be written as one", {.field = "model"}, "choose the switches as that family has them");
+    throw Error("this configuration is not one of the family " + c.family +
+                    ", so it cannot be written as one",
+                {.field = "model"}, "choose the switches as that family has them");
   return json;
 }
 
 Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device device) {
   if (!fs::is_directory(folder))
-    throw Error("there is no model folder here", {.file = folder.string()}, "a model is a folder with config.json and model.safetensors");
+    throw Error("there is no model folder here", {.file = folder.string()},
+                "a model is a folder with config.json and model.safetensors");
   const fs::path config_file = folder / "config.json";
   TransformerConfig config = transformer_config_from_json(read_json(config_file), config_file);
   const ParameterNames& names = family(config.family).names;
@@ -214,14 +234,18 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
       throw Error("the tensor \"" + stored + "\" holds whole numbers",
                   {.file = file->path().string()}, kNotQuantised);
     if (tensor.sizes() != parameter.sizes())
-      throw Error("the tensor \"" + stored + "\" has the shape " + shape_text(tensor.sizes()) + " where config.json calls for " +
-                      shape_text(parameter.sizes()), {.file = file->path().string()});
-    // As it lies in the file, if it can stay there: then processes that load one model share its memory.
+      throw Error("the tensor \"" + stored + "\" has the shape " + shape_text(tensor.sizes()) +
+                      " where config.json calls for " + shape_text(parameter.sizes()),
+                  {.file = file->path().string()});
+    // As it lies in the file, if it can stay there: then processes that load one model share its
+    // memory.
     const auto address = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
     const bool aligned = address % static_cast<uintptr_t>(tensor.element_size()) == 0;
     if (!aligned) tensor = tensor.clone();
     parameter = tensor.to(at::TensorOptions(device).dtype(dtype)).contiguous();
-    if (!all_finite(parameter)) throw Error("the tensor \"" + stored + "\" holds values that are not finite", {.file = file->path().string()});
+    if (!all_finite(parameter))
+      throw Error("the tensor \"" + stored + "\" holds values that are not finite",
+                  {.file = file->path().string()});
     found.erase(it);
   });
   // A leftover means another model.
@@ -229,7 +253,8 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
   for (const auto& [name, source] : found)
     if (std::none_of(buffers.begin(), buffers.end(),
                      [&stored = name](const std::string& end) { return stored.ends_with(end); }))
-      throw Error("the tensor \"" + source.name + "\" has no place in this model", {.file = source.file->path().string()});
+      throw Error("the tensor \"" + source.name + "\" has no place in this model",
+                  {.file = source.file->path().string()});
   model.to(device, dtype);
   return model;
 }
@@ -264,7 +289,8 @@ void save_model(const fs::path& folder, Transformer& model, at::ScalarType dtype
     const Layout layout(model);
     std::vector<NamedTensor> tensors;
     model.for_each_parameter([&](const std::string& name, Tensor& parameter) {
-      tensors.push_back({name, layout.convert(name, parameter.detach().to(at::kCPU).to(dtype), false)});
+      tensors.push_back(
+          {name, layout.convert(name, parameter.detach().to(at::kCPU).to(dtype), false)});
     });
     save_tensors(temporary / "model.safetensors", tensors);
     if (!base.empty()) keep_beside(base, temporary);
@@ -292,7 +318,8 @@ void save_model(const fs::path& folder, Transformer& model, at::ScalarType dtype
   });
 }
 
-void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& lora, const std::string& base) {
+void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& lora,
+                  const std::string& base) {
   replace_atomically(folder, [&](const fs::path& temporary) {
     fs::create_directories(temporary);
     const Layout layout(model);
@@ -302,7 +329,9 @@ void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& 
       const std::string prefix = "base_model.model." + path + ".lora_";
       tensors.push_back({prefix + "A.weight", linear.lora->a});
       tensors.push_back({prefix + "B.weight", layout.convert_rows(path, linear.lora->b, false)});
-      if (linear.lora->magnitude.defined()) tensors.push_back({prefix + "magnitude_vector", layout.convert_rows(path, linear.lora->magnitude, false)});
+      if (linear.lora->magnitude.defined())
+        tensors.push_back({prefix + "magnitude_vector",
+                           layout.convert_rows(path, linear.lora->magnitude, false)});
     });
     save_tensors(temporary / "adapter_model.safetensors", tensors);
     write_json(temporary / "adapter_config.json", {{"peft_type", "LORA"},
@@ -346,19 +375,26 @@ LoraConfig load_adapter(const fs::path& folder, Transformer& model) {
     if (!there) return;
     const auto take = [&](const std::string& end, const std::vector<int64_t>& shape) {
       const auto it = found.find(prefix + end);
-      if (it == found.end()) throw Error("the tensor \"" + prefix + end + "\" is missing", {.file = weights.string()});
+      if (it == found.end())
+        throw Error("the tensor \"" + prefix + end + "\" is missing", {.file = weights.string()});
       if (it->second.sizes() != shape)
-        throw Error("the tensor \"" + prefix + end + "\" has the shape " + shape_text(it->second.sizes()) + ", and the base model's layer calls for " + shape_text(shape),
+        throw Error("the tensor \"" + prefix + end + "\" has the shape " +
+                        shape_text(it->second.sizes()) + ", and the base model's layer calls for " +
+                        shape_text(shape),
                     {.file = weights.string()}, "was the adapter trained on another base?");
       Tensor tensor = it->second.to(at::TensorOptions(linear.weight.device()).dtype(at::kFloat));
-      if (!all_finite(tensor)) throw Error("the tensor \"" + prefix + end + "\" holds values that are not finite", {.file = weights.string()});
+      if (!all_finite(tensor))
+        throw Error("the tensor \"" + prefix + end + "\" holds values that are not finite",
+                    {.file = weights.string()});
       found.erase(it);
       return tensor;
     };
     const LoraConfig lora{
         .rank = config.rank(path), .alpha = config.alpha(path), .use_rslora = config.use_rslora()};
     const int64_t out = linear.weight.size(0);
-    linear.lora = LoraWeights{take("A.weight", {lora.rank, linear.weight.size(1)}), layout.convert_rows(path, take("B.weight", {out, lora.rank}), true), lora.scale()};
+    linear.lora = LoraWeights{take("A.weight", {lora.rank, linear.weight.size(1)}),
+                              layout.convert_rows(path, take("B.weight", {out, lora.rank}), true),
+                              lora.scale()};
     if (config.use_dora())
       linear.lora->magnitude = layout.convert_rows(path, take("magnitude_vector", {out}), true);
   });

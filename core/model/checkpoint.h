@@ -12,8 +12,8 @@
 
 #include "core/base/files.h"
 #include "core/model/lora.h"
-#include "core/text/tokenizer.h"
 #include "core/model/transformer.h"
+#include "core/text/tokenizer.h"
 
 namespace inoculum {
 
@@ -45,7 +45,8 @@ void save_model(const fs::path& folder, Transformer& model, at::ScalarType dtype
                 const fs::path& base = {});
 
 // PEFT's `adapter_config.json` and `adapter_model.safetensors`.
-void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& lora, const std::string& base);
+void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& lora,
+                  const std::string& base);
 LoraConfig load_adapter(const fs::path& folder, Transformer& model);
 
 }  // namespace inoculum

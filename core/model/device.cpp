@@ -7,25 +7,32 @@
 namespace inoculum {
 
 at::Device device_from(const std::string& name) {
-  const bool cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().hasCUDA();
+  const bool cuda =
+      at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().hasCUDA();
   if (name == "auto" && !cuda) return at::Device(at::kCPU);
   if (name.starts_with("cuda") && !cuda)
-    throw Error("there is no usable GPU", {.field = "device"}, "set `device: cpu`, or install a CUDA build of LibTorch");
-  if (name == "auto" || name == "cuda") return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank() % at::detail::getCUDAHooks().deviceCount()));
+    throw Error("there is no usable GPU", {.field = "device"},
+                "set `device: cpu`, or install a CUDA build of LibTorch");
+  if (name == "auto" || name == "cuda")
+    return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(
+                                     local_rank() % at::detail::getCUDAHooks().deviceCount()));
   try {
     return at::Device(name);
   } catch (const c10::Error&) {
-    throw Error("\"" + name + "\" is not a device", {.field = "device"}, "auto, cpu, cuda or cuda:0");
+    throw Error("\"" + name + "\" is not a device", {.field = "device"},
+                "auto, cpu, cuda or cuda:0");
   }
 }
 
 std::string describe(at::Device device) {
-  if (device.is_cpu()) return "the CPU, " + std::to_string(threads()) + (threads() == 1 ? " thread" : " threads");
+  if (device.is_cpu())
+    return "the CPU, " + std::to_string(threads()) + (threads() == 1 ? " thread" : " threads");
   return device.str();
 }
 
 bool is_out_of_memory(const std::string& failure) {
-  return failure.find("out of memory") != std::string::npos || failure.find("allocate memory") != std::string::npos;
+  return failure.find("out of memory") != std::string::npos ||
+         failure.find("allocate memory") != std::string::npos;
 }
 
 at::ScalarType dtype_from(const std::string& name) {

@@ -8,12 +8,14 @@
 
 namespace inoculum {
 
-// auto | cpu | cuda | cuda:N. auto and cuda: the GPU of this process's number among the ranks on this machine.
+// auto | cpu | cuda | cuda:N. auto and cuda: the GPU of this process's number among the ranks on
+// this machine.
 at::Device device_from(const std::string& name);
 std::string describe(at::Device device);             // "cuda:0", "the CPU, 2 threads"
 at::ScalarType dtype_from(const std::string& name);  // fp32 | bf16 | fp16
 
-// Of the ranks on this machine, by torchrun's or Slurm's variable; alone 0. Each takes the GPU of its number.
+// Of the ranks on this machine, by torchrun's or Slurm's variable; alone 0. Each takes the GPU of
+// its number.
 int64_t local_rank();
 
 bool is_out_of_memory(const std::string& failure);  // whether these words of LibTorch say so

@@ -100,12 +100,11 @@ bool is_of_the_model(const std::string& name) {
                              "quant",    "compress",   "sparse",    "attention", "attn",
                              "embed",    "layer_type", "per_layer", "kv_shar",   "bidirectional",
                              "encoder",  "pruned",     "glu"}) ||
-         has_word(name,
-                  {"act",      "acts", "cap",  "capping", "moe",   "yarn",  "ntk",   "alibi",
-                   "nope",     "mup",  "tie",  "tied",    "head",  "heads", "lora",  "adapter",
-                   "adapters", "bit",  "bits", "4bit",    "8bit",  "int8",  "int4",  "fp8",
-                   "nf4",      "awq",  "gptq", "conv",    "ssm",   "mamba", "gate",  "gated",
-                   "gating",   "mlp",  "ffn"});
+         has_word(name, {"act",   "acts",    "cap",      "capping", "moe",    "yarn", "ntk",
+                         "alibi", "nope",    "mup",      "tie",     "tied",   "head", "heads",
+                         "lora",  "adapter", "adapters", "bit",     "bits",   "4bit", "8bit",
+                         "int8",  "int4",    "fp8",      "nf4",     "awq",    "gptq", "conv",
+                         "ssm",   "mamba",   "gate",     "gated",   "gating", "mlp",  "ffn"});
 }
 
 // Whether what nobody asked for could mean another model than the one that is computed.
@@ -387,7 +386,8 @@ void check_model(const TransformerConfig& c) {
   const ParameterNames& names = family(c.family).names;
   const auto has = [&](const char* field, bool wanted, const std::string& name) {
     if (wanted == name.empty())
-      throw Error((wanted ? "is not of the family " : "belongs to the family ") + c.family, {.field = field});
+      throw Error((wanted ? "is not of the family " : "belongs to the family ") + c.family,
+                  {.field = field});
   };
   has("positions", c.positions == "learned", names.position_embedding);
   has("fused_qkv", c.fused_qkv, names.qkv);

@@ -1,7 +1,8 @@
 // Families of Hugging Face checkpoints: how each writes config.json and names its parameters.
 //
-// A family is a file in core/model/families/ and a line in the table of families.cpp: a reading of config.json into
-// TransformerConfig's switches, the way back, and names. The forward pass is the same for all.
+// A family is a file in core/model/families/ and a line in the table of families.cpp: a reading of
+// config.json into TransformerConfig's switches, the way back, and names. The forward pass is the
+// same for all.
 #pragma once
 
 #include <functional>
@@ -16,7 +17,8 @@
 
 namespace inoculum {
 
-// Module paths; those inside a layer stand behind `layer` with the layer's number for {}. Empty: the family has none.
+// Module paths; those inside a layer stand behind `layer` with the layer's number for {}. Empty:
+// the family has none.
 struct ParameterNames {
   std::string embedding, position_embedding, final_norm, head, layer;
   std::string attention_norm, mlp_norm, attention_output_norm, mlp_output_norm, q_norm, k_norm;
@@ -97,17 +99,18 @@ class ConfigReader {
 };
 
 struct Family {
-  std::string model_type, architecture;   // as config.json names them
+  std::string model_type, architecture;  // as config.json names them
   ParameterNames names;
-  bool transposed = false;                // linear weights are [in, out]
-  bool interleaved_qkv = false;           // rows of the fused projection are [head, (q, k, v), head_dim], not [(q, k, v), head, head_dim]
+  bool transposed = false;       // linear weights are [in, out]
+  bool interleaved_qkv = false;  // rows of the fused projection are [head, (q, k, v), head_dim],
+                                 // not [(q, k, v), head, head_dim]
   std::vector<std::string> buffers = {};  // ends of names of tensors that are no parameters
   std::function<void(ConfigReader&, TransformerConfig&)> read;
   std::function<void(const TransformerConfig&, Json&)> write;
 };
 
-const std::vector<std::string>& family_names();              // the model types that can be read
-const Family& family(const std::string& model_type);        // Error for one that is not known
+const std::vector<std::string>& family_names();       // the model types that can be read
+const Family& family(const std::string& model_type);  // Error for one that is not known
 
 // Error where the sizes and switches do not fit one another, or the family.
 void check_model(const TransformerConfig& config);

@@ -25,7 +25,8 @@ constexpr const char* kNote = ".fetched.json";
   const int code = errno;
   std::string hint;
   if (code == ENOSPC) hint = "free some space and call again: it goes on where it was";
-  if (code == EACCES || code == EROFS) hint = "check the permissions, or name another output folder";
+  if (code == EACCES || code == EROFS)
+    hint = "check the permissions, or name another output folder";
   throw Error("cannot " + verb + ": " + std::strerror(code), {.file = path.string()}, hint);
 }
 
@@ -54,7 +55,8 @@ class Hash {
 // A file under way: what is written is hashed.
 class Part {
  public:
-  explicit Part(fs::path path) : path_(std::move(path)), fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+  explicit Part(fs::path path)
+      : path_(std::move(path)), fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
     if (fd_ < 0) fail("write", path_);
     std::string buffer(1 << 20, '\0');
     while (true) {
@@ -107,18 +109,21 @@ std::string unquoted(std::string etag) {
   return etag;
 }
 
-// What the server calls the file: of a large one, which another host serves, the hub's own name (its SHA-256) counts.
+// What the server calls the file: of a large one, which another host serves, the hub's own name
+// (its SHA-256) counts.
 std::string etag_of(const HttpResponse& head) {
   const std::string linked = unquoted(head.header("x-linked-etag"));
   return linked.empty() ? unquoted(head.header("etag")) : linked;
 }
 
 int64_t number_or(const std::string& text, int64_t otherwise) {
-  if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos) return otherwise;
+  if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
+    return otherwise;
   return std::stoll(text);
 }
 
-// The whole file's size as an answer tells it, −1 where it does not, and the place of the answer's first byte.
+// The whole file's size as an answer tells it, −1 where it does not, and the place of the answer's
+// first byte.
 struct Extent {
   int64_t begin = 0, size = -1;
 };
@@ -143,7 +148,8 @@ Extent extent_of(const HttpResponse& head) {
 struct Wanted {
   std::string name;
   int64_t size = -1;     // −1: the hub's list does not tell
-  std::string identity;  // of the contents, in the hub's list: SHA-256 of a large file, Git's hash of another; empty: not told
+  std::string identity;  // of the contents, in the hub's list: SHA-256 of a large file, Git's hash
+                         // of another; empty: not told
   std::string sha256;
 };
 
@@ -169,45 +175,67 @@ class Fetch {
   Json note_;
   Fetched result_;
   std::optional<Progress> progress_;
-  int64_t total_ = 0, whole_ = 0;  // bytes of all files and of those that are done, as far as the hub's list tells
+  int64_t total_ = 0,
+          whole_ =
+              0;  // bytes of all files and of those that are done, as far as the hub's list tells
 };
 
 Fetch::Fetch(const FetchConfig& config) : config_(config) {
   const std::string& repo = config_.repo;
   const size_t slash = repo.find('/');
   const std::string name = slash == std::string::npos ? repo : repo.substr(slash + 1);
-  const bool plain = repo.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/") == std::string::npos;
-  if (!plain || name.empty() || slash == 0 || name.find('/') != std::string::npos || repo.find("..") != std::string::npos || name == ".")
-    throw Error("\"" + repo + "\" is no name of a model", {.field = "repo"}, "owner/name, such as Qwen/Qwen2.5-0.5B-Instruct");
-  if (config_.revision.empty()) throw Error("is empty", {.field = "revision"}, "a branch, tag or commit, such as main");
+  const bool plain = repo.find_first_not_of(
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/") ==
+                     std::string::npos;
+  if (!plain || name.empty() || slash == 0 || name.find('/') != std::string::npos ||
+      repo.find("..") != std::string::npos || name == ".")
+    throw Error("\"" + repo + "\" is no name of a model", {.field = "repo"},
+                "owner/name, such as Qwen/Qwen2.5-0.5B-Instruct");
+  if (config_.revision.empty())
+    throw Error("is empty", {.field = "revision"}, "a branch, tag or commit, such as main");
   while (config_.endpoint.ends_with('/')) config_.endpoint.pop_back();
-  if ((!config_.endpoint.starts_with("https://") && !config_.endpoint.starts_with("http://")) || config_.endpoint.find_first_of("@?# \n") != std::string::npos)
-    throw Error("is no address of a server", {.field = "endpoint"}, "such as https://huggingface.co");
+  if ((!config_.endpoint.starts_with("https://") && !config_.endpoint.starts_with("http://")) ||
+      config_.endpoint.find_first_of("@?# \n") != std::string::npos)
+    throw Error("is no address of a server", {.field = "endpoint"},
+                "such as https://huggingface.co");
   folder_ = config_.output.empty() ? name : config_.output;
   token_ = secret_from_environment("HF_TOKEN").value_or("");
 }
 
 std::string Fetch::hidden(std::string text) const {
   if (!token_.empty())
-    for (size_t at; (at = text.find(token_)) != std::string::npos;) text.replace(at, token_.size(), "…");
+    for (size_t at; (at = text.find(token_)) != std::string::npos;)
+      text.replace(at, token_.size(), "…");
   return text;
 }
 
 void Fetch::refuse(const HttpResponse& response, const std::string& what) const {
   const std::string code = response.header("x-error-code"), model = "\"" + config_.repo + "\"";
   const Where where{.field = what};
-  const std::string reason = hidden(response.status >= 400 && response.failure.empty() && !response.header("x-error-message").empty()
-                                        ? "HTTP " + std::to_string(response.status) + ": " + response.header("x-error-message") : response.reason());
+  const std::string reason = hidden(response.status >= 400 && response.failure.empty() &&
+                                            !response.header("x-error-message").empty()
+                                        ? "HTTP " + std::to_string(response.status) + ": " +
+                                              response.header("x-error-message")
+                                        : response.reason());
   if (code == "GatedRepo" || (response.status == 403 && token_.size()))
     throw Error("the model " + model + " is gated or closed to you (" + reason + ")", where,
-                "accept its terms at " + config_.endpoint + "/" + config_.repo + ", and set HF_TOKEN to a token that may read it");
+                "accept its terms at " + config_.endpoint + "/" + config_.repo +
+                    ", and set HF_TOKEN to a token that may read it");
   if (response.status == 401 || response.status == 403)
     throw Error("there is no model " + model + ", or it is not public (" + reason + ")", where,
-                token_.empty() ? "check the name; for a gated or private one set HF_TOKEN" : "check the name; HF_TOKEN is set, but does not open it");
+                token_.empty() ? "check the name; for a gated or private one set HF_TOKEN"
+                               : "check the name; HF_TOKEN is set, but does not open it");
   if (code == "RevisionNotFound")
-    throw Error("the model " + model + " has no revision \"" + config_.revision + "\" (" + reason + ")", where, "a branch, tag or commit, such as main");
-  if (response.status == 404) throw Error("there is no model " + model + " with the revision \"" + config_.revision + "\" (" + reason + ")", where, "check both names");
-  throw Error("cannot be fetched: " + reason, where, response.connected ? "call again: it goes on where it was" : "check the network and the proxy (https_proxy)");
+    throw Error(
+        "the model " + model + " has no revision \"" + config_.revision + "\" (" + reason + ")",
+        where, "a branch, tag or commit, such as main");
+  if (response.status == 404)
+    throw Error("there is no model " + model + " with the revision \"" + config_.revision + "\" (" +
+                    reason + ")",
+                where, "check both names");
+  throw Error("cannot be fetched: " + reason, where,
+              response.connected ? "call again: it goes on where it was"
+                                 : "check the network and the proxy (https_proxy)");
 }
 
 HttpResponse Fetch::get(const std::string& url) {
@@ -215,30 +243,42 @@ HttpResponse Fetch::get(const std::string& url) {
   if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
   for (int64_t tries = 1;; ++tries) {
     HttpResponse response = client_.send(request);
-    if (response.ok() || !response.worth_retrying() || tries > (response.connected ? kRetries : 2) || stop_requested()) return response;
-    wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random_)), stop_requested);
+    if (response.ok() || !response.worth_retrying() ||
+        tries > (response.connected ? kRetries : 2) || stop_requested())
+      return response;
+    wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random_)),
+         stop_requested);
   }
 }
 
 std::vector<Wanted> Fetch::list() {
-  const std::string url = config_.endpoint + "/api/models/" + config_.repo + "/revision/" + url_encode(config_.revision) + "?blobs=true";
+  const std::string url = config_.endpoint + "/api/models/" + config_.repo + "/revision/" +
+                          url_encode(config_.revision) + "?blobs=true";
   const HttpResponse response = get(url);
   if (stop_requested()) return {};
   if (!response.ok()) refuse(response, config_.repo);
   const Json json = Json::parse(response.body, nullptr, false);
-  const Error strange("the server's list of files is not as a hub's", {.field = url}, "check the endpoint");
-  if (!json.is_object() || !json.contains("sha") || !json["sha"].is_string() || !json.contains("siblings") || !json["siblings"].is_array()) throw strange;
+  const Error strange("the server's list of files is not as a hub's", {.field = url},
+                      "check the endpoint");
+  if (!json.is_object() || !json.contains("sha") || !json["sha"].is_string() ||
+      !json.contains("siblings") || !json["siblings"].is_array())
+    throw strange;
   result_.sha = json["sha"].get<std::string>();
   if (!is_hex(result_.sha, 40)) throw strange;
   std::vector<std::string> names;
   std::map<std::string, Wanted> told;
   for (const Json& sibling : json["siblings"]) {
-    if (!sibling.is_object() || !sibling.contains("rfilename") || !sibling["rfilename"].is_string()) throw strange;
+    if (!sibling.is_object() || !sibling.contains("rfilename") || !sibling["rfilename"].is_string())
+      throw strange;
     Wanted file{.name = sibling["rfilename"].get<std::string>()};
-    const auto text = [](const Json& from, const char* key) { return from.contains(key) && from[key].is_string() ? from[key].get<std::string>() : ""; };
-    if (sibling.contains("size") && sibling["size"].is_number_unsigned()) file.size = sibling["size"].get<int64_t>();
+    const auto text = [](const Json& from, const char* key) {
+      return from.contains(key) && from[key].is_string() ? from[key].get<std::string>() : "";
+    };
+    if (sibling.contains("size") && sibling["size"].is_number_unsigned())
+      file.size = sibling["size"].get<int64_t>();
     file.identity = text(sibling, "blobId");
-    if (sibling.contains("lfs") && sibling["lfs"].is_object()) file.sha256 = text(sibling["lfs"], "sha256");
+    if (sibling.contains("lfs") && sibling["lfs"].is_object())
+      file.sha256 = text(sibling["lfs"], "sha256");
     if (!file.sha256.empty()) file.identity = file.sha256;
     names.push_back(file.name);
     told[file.name] = std::move(file);
@@ -253,9 +293,12 @@ bool Fetch::is_here(const Wanted& file) const {
   const Json& known = note_["files"][file.name];
   std::error_code error;
   const auto size = fs::file_size(folder_ / file.name, error);
-  if (error || !known.value("whole", false) || known.value("size", int64_t{-1}) != static_cast<int64_t>(size)) return false;
+  if (error || !known.value("whole", false) ||
+      known.value("size", int64_t{-1}) != static_cast<int64_t>(size))
+    return false;
   if (file.size >= 0 && file.size != static_cast<int64_t>(size)) return false;
-  return file.identity.empty() ? known.value("sha", "") == result_.sha : known.value("identity", "") == file.identity;
+  return file.identity.empty() ? known.value("sha", "") == result_.sha
+                               : known.value("identity", "") == file.identity;
 }
 
 void Fetch::show(int64_t in_file, const std::string& name) {
@@ -265,10 +308,15 @@ void Fetch::show(int64_t in_file, const std::string& name) {
 
 bool Fetch::fetch(const Wanted& file) {
   const fs::path target = folder_ / file.name, path = target.string() + ".part";
-  const std::string url = config_.endpoint + "/" + config_.repo + "/resolve/" + result_.sha + "/" + url_encode(file.name);
+  const std::string url = config_.endpoint + "/" + config_.repo + "/resolve/" + result_.sha + "/" +
+                          url_encode(file.name);
   Json& known = note_["files"][file.name];
   const auto remember = [&](bool whole, const std::string& etag, int64_t size) {
-    known = {{"whole", whole}, {"sha", result_.sha}, {"etag", etag}, {"size", size}, {"identity", file.identity}};
+    known = {{"whole", whole},
+             {"sha", result_.sha},
+             {"etag", etag},
+             {"size", size},
+             {"identity", file.identity}};
     write_json(folder_ / kNote, note_);
   };
   Part part(path);
@@ -276,11 +324,14 @@ bool Fetch::fetch(const Wanted& file) {
   int64_t size = -1;
   // What an earlier call left is gone on with where it is of the same file.
   if (part.size() > 0 && known.is_object() && !known.value("whole", true) &&
-      (file.identity.empty() ? known.value("sha", "") == result_.sha : known.value("identity", "") == file.identity)) {
+      (file.identity.empty() ? known.value("sha", "") == result_.sha
+                             : known.value("identity", "") == file.identity)) {
     etag = known.value("etag", "");
     size = known.value("size", int64_t{-1});
   }
-  if (etag.empty() || (!file.sha256.empty() && file.sha256 != etag) || (size >= 0 && part.size() > size)) part.clear();
+  if (etag.empty() || (!file.sha256.empty() && file.sha256 != etag) ||
+      (size >= 0 && part.size() > size))
+    part.clear();
 
   bool from_the_start = part.size() == 0;
   int64_t farthest = part.size();
@@ -291,11 +342,13 @@ bool Fetch::fetch(const Wanted& file) {
     HttpRequest request{.url = url, .give_up = stop_requested};
     if (before > 0) request.headers.push_back("Range: bytes=" + std::to_string(before) + "-");
     if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
-    const auto settle = [&](const HttpResponse& head) {  // on the first bytes: are they of the file that is under way?
+    const auto settle = [&](const HttpResponse& head) {  // on the first bytes: are they of the file
+                                                         // that is under way?
       settled = true;
       const Extent extent = extent_of(head);
       if (head.status == 206) {
-        other = before == 0 || extent.begin != before || etag_of(head) != etag || (size >= 0 && extent.size != size);
+        other = before == 0 || extent.begin != before || etag_of(head) != etag ||
+                (size >= 0 && extent.size != size);
         return;
       }
       part.clear();
@@ -303,7 +356,9 @@ bool Fetch::fetch(const Wanted& file) {
       etag = etag_of(head);
       size = extent.size >= 0 ? extent.size : file.size;
       if (file.size >= 0 && size != file.size)
-        throw Error("the server sends " + std::to_string(size) + " bytes, its list says " + std::to_string(file.size), {.file = target.string()}, "call again");
+        throw Error("the server sends " + std::to_string(size) + " bytes, its list says " +
+                        std::to_string(file.size),
+                    {.file = target.string()}, "call again");
       remember(false, etag, size);
     };
     request.sink = [&](const HttpResponse& head, std::string_view bytes) {
@@ -325,12 +380,14 @@ bool Fetch::fetch(const Wanted& file) {
     } else if (response.ok()) {
       if (size < 0) size = part.size();
       if (part.size() == size) break;
-      response.failure = "the answer ends after " + std::to_string(part.size()) + " of " + std::to_string(size) + " bytes";
+      response.failure = "the answer ends after " + std::to_string(part.size()) + " of " +
+                         std::to_string(size) + " bytes";
     }
     if (part.size() > farthest) tries = 0;
     farthest = std::max(farthest, part.size());
     if (!response.worth_retrying() || ++tries > kRetries) refuse(response, file.name);
-    wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random_)), stop_requested);
+    wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random_)),
+         stop_requested);
     if (stop_requested()) return false;
   }
 
@@ -343,7 +400,8 @@ bool Fetch::fetch(const Wanted& file) {
       note_["files"].erase(file.name);
       write_json(folder_ / kNote, note_);
       if (!from_the_start) return fetch(file);  // what was there before may be what is wrong
-      throw Error("does not have the hash that the hub tells: " + found + ", not " + expected, {.file = target.string()},
+      throw Error("does not have the hash that the hub tells: " + found + ", not " + expected,
+                  {.file = target.string()},
                   "it was damaged on the way, or is not what it says; it was removed");
     }
   }
@@ -360,21 +418,32 @@ Fetched Fetch::run() {
 
   std::error_code error;
   fs::create_directories(folder_, error);
-  if (error) throw Error("cannot create the folder: " + error.message(), {.file = folder_.string()}, "name another output folder");
+  if (error)
+    throw Error("cannot create the folder: " + error.message(), {.file = folder_.string()},
+                "name another output folder");
   const auto lock = FileLock::try_take(folder_ / ".fetch.lock");
-  if (!lock) throw Error("another process is fetching into this folder", {.file = folder_.string()}, "wait for it, or name another output folder");
+  if (!lock)
+    throw Error("another process is fetching into this folder", {.file = folder_.string()},
+                "wait for it, or name another output folder");
   const std::string source = config_.endpoint + "/" + config_.repo;
   if (fs::exists(folder_ / kNote)) {
     note_ = read_json(folder_ / kNote);
-    const Error strange("is not a note of what was fetched", {.file = (folder_ / kNote).string()}, "remove it and the files beside it");
-    if (!note_.is_object() || !note_.contains("from") || !note_.contains("files") || !note_["files"].is_object()) throw strange;
+    const Error strange("is not a note of what was fetched", {.file = (folder_ / kNote).string()},
+                        "remove it and the files beside it");
+    if (!note_.is_object() || !note_.contains("from") || !note_.contains("files") ||
+        !note_["files"].is_object())
+      throw strange;
     for (const Json& each : note_["files"])
       if (!each.is_object()) throw strange;
-    if (note_["from"] != Json(source)) throw Error("holds another model, " + note_["from"].dump(), {.file = folder_.string()}, "name another output folder");
+    if (note_["from"] != Json(source))
+      throw Error("holds another model, " + note_["from"].dump(), {.file = folder_.string()},
+                  "name another output folder");
   } else {
     for (const auto& entry : fs::directory_iterator(folder_))
       if (entry.path().filename() != ".fetch.lock")
-        throw Error("is not empty and was not fetched: it holds " + entry.path().filename().string(), {.file = folder_.string()}, "name another output folder");
+        throw Error(
+            "is not empty and was not fetched: it holds " + entry.path().filename().string(),
+            {.file = folder_.string()}, "name another output folder");
     note_ = {{"from", source}, {"sha", result_.sha}, {"files", Json::object()}};
   }
   note_["sha"] = result_.sha;
@@ -405,8 +474,10 @@ Fetched Fetch::run() {
       missing += size - (error ? 0 : std::min(size, static_cast<int64_t>(part)));
     }
   }
-  if (const auto space = fs::space(folder_, error); !error && space.available < static_cast<uintmax_t>(missing))
-    throw Error("there is no space for it: " + std::to_string(missing >> 20) + " MiB are missing, " + std::to_string(space.available >> 20) + " MiB are free",
+  if (const auto space = fs::space(folder_, error);
+      !error && space.available < static_cast<uintmax_t>(missing))
+    throw Error("there is no space for it: " + std::to_string(missing >> 20) +
+                    " MiB are missing, " + std::to_string(space.available >> 20) + " MiB are free",
                 {.file = folder_.string()}, "free some space, or name another output folder");
   progress_.emplace("fetch MiB", total_ >> 20, whole_ >> 20);
   for (const Wanted* file : open) {
@@ -428,18 +499,23 @@ void FetchConfig::fields(Fields& f) {
   f.value("endpoint", endpoint, "the hub's address");
 }
 
-std::vector<std::string> files_to_fetch(const std::vector<std::string>& names, const std::string& repo) {
+std::vector<std::string> files_to_fetch(const std::vector<std::string>& names,
+                                        const std::string& repo) {
   const std::set<std::string> all(names.begin(), names.end());
   bool pickle = false, weights = false;
-  const bool whole_model = all.contains("model.safetensors") || all.contains("model.safetensors.index.json");
+  const bool whole_model =
+      all.contains("model.safetensors") || all.contains("model.safetensors.index.json");
   std::vector<std::string> wanted;
   for (const std::string& name : all) {
-    if (name.empty() || name.starts_with('/') || name.find('\\') != std::string::npos || name.find('\0') != std::string::npos ||
+    if (name.empty() || name.starts_with('/') || name.find('\\') != std::string::npos ||
+        name.find('\0') != std::string::npos ||
         ("/" + name + "/").find("/../") != std::string::npos)
-      throw Error("the repo lists a file whose name leads out of the folder: \"" + name + "\"", {.field = repo}, "nothing of it is fetched");
+      throw Error("the repo lists a file whose name leads out of the folder: \"" + name + "\"",
+                  {.field = repo}, "nothing of it is fetched");
     if (name.find('/') != std::string::npos) continue;  // other formats and checkpoints under way
     const auto ends = [&](const char* end) { return name.ends_with(end); };
-    if (ends(".bin") || ends(".pt") || ends(".pth") || ends(".ckpt") || ends(".pickle") || ends(".pkl")) {
+    if (ends(".bin") || ends(".pt") || ends(".pth") || ends(".ckpt") || ends(".pickle") ||
+        ends(".pkl")) {
       pickle = true;
       continue;
     }
@@ -455,16 +531,23 @@ std::vector<std::string> files_to_fetch(const std::vector<std::string>& names, c
                                                 "chat_template.jinja",
                                                 "adapter_config.json",
                                                 "README.md"};
-    if (tensors || exact.contains(name) || ends(".safetensors.index.json") || (name.starts_with("tokenizer") && ends(".json")) ||
-        name.starts_with("LICENSE") || ((name == "vocab.json" || name == "merges.txt") && !all.contains("tokenizer.json")))
+    if (tensors || exact.contains(name) || ends(".safetensors.index.json") ||
+        (name.starts_with("tokenizer") && ends(".json")) || name.starts_with("LICENSE") ||
+        ((name == "vocab.json" || name == "merges.txt") && !all.contains("tokenizer.json")))
       wanted.push_back(name);
   }
   if (!weights)
-    throw Error(pickle ? "\"" + repo + "\" has its weights as pickles alone (.bin, .pt), which are never fetched: loading one runs what is in it"
+    throw Error(pickle ? "\"" + repo +
+                             "\" has its weights as pickles alone (.bin, .pt), which are never "
+                             "fetched: loading one runs what is in it"
                        : "\"" + repo + "\" holds no safetensors",
-                {.field = repo}, pickle ? "look for a safetensors conversion: another revision (such as refs/pr/1) or another repo" : "check the name");
+                {.field = repo},
+                pickle ? "look for a safetensors conversion: another revision (such as refs/pr/1) "
+                         "or another repo"
+                       : "check the name");
   // The large ones last: what is wrong with the small ones is seen early.
-  std::stable_partition(wanted.begin(), wanted.end(), [](const std::string& name) { return !name.ends_with(".safetensors"); });
+  std::stable_partition(wanted.begin(), wanted.end(),
+                        [](const std::string& name) { return !name.ends_with(".safetensors"); });
   return wanted;
 }
 

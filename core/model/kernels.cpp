@@ -17,14 +17,16 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 // Each kernel is compiled for three generations of x86 and the machine's own is taken at run time.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FOR_EACH_CPU
 #endif
 #define INLINE inline __attribute__((always_inline))
 
-using Bf16 = uint16_t;  // bfloat16 by its bits: the compiler vectorises integer moves, not c10::BFloat16
+using Bf16 =
+    uint16_t;  // bfloat16 by its bits: the compiler vectorises integer moves, not c10::BFloat16
 
 INLINE float load(float x) { return x; }
 INLINE float load(Bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
@@ -34,8 +36,8 @@ INLINE void store(Bf16& to, float x) {  // round to nearest, ties to even
   to = static_cast<Bf16>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-// e^x for −87 ≤ x ≤ 88 (beyond, as at the end) by 2^n · p(r), |r| ≤ ln 2 / 2, relative error below 2e-7: the
-// Cephes polynomial. Nothing in it keeps the compiler from taking sixteen at a time.
+// e^x for −87 ≤ x ≤ 88 (beyond, as at the end) by 2^n · p(r), |r| ≤ ln 2 / 2, relative error below
+// 2e-7: the Cephes polynomial. Nothing in it keeps the compiler from taking sixteen at a time.
 INLINE float fast_exp(float x) {
   constexpr float to_whole = 12582912.0f;  // 1.5 · 2^23: adding it leaves no bits behind the point
   float clamped = x < -87.0f ? -87.0f : x;
@@ -52,10 +54,11 @@ INLINE float fast_exp(float x) {
   return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
 }
 
-// ---- loops over rows, generic in the type, then one compiled instance a type -------------------------
+// ---- loops over rows, generic in the type, then one compiled instance a type
 
 template <class T>
-INLINE void rms_norm_forward(const T* x, const T* w, T* y, float* inverse, int64_t rows, int64_t n, float eps) {
+INLINE void rms_norm_forward(const T* x, const T* w, T* y, float* inverse, int64_t rows, int64_t n,
+                             float eps) {
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
     float square = 0;
 #pragma omp simd reduction(+ : square)
@@ -69,8 +72,8 @@ INLINE void rms_norm_forward(const T* x, const T* w, T* y, float* inverse, int64
 
 // dx = s·(w·g) − x·s³/n·Σ(w·g·x);  dw += g·x·s
 template <class T>
-INLINE void rms_norm_backward(const T* x, const T* w, const T* g, const float* inverse, T* dx, float* dw, int64_t rows,
-                              int64_t n) {
+INLINE void rms_norm_backward(const T* x, const T* w, const T* g, const float* inverse, T* dx,
+                              float* dw, int64_t rows, int64_t n) {
   for (int64_t r = 0; r < rows; ++r, x += n, g += n, dx += n) {
     const float s = inverse[r];
     float dot = 0;
@@ -87,8 +90,8 @@ INLINE void rms_norm_backward(const T* x, const T* w, const T* g, const float* i
 
 // sign = +1 forward, −1 backward (a rotation's transpose is its inverse).
 template <class T>
-INLINE void rotate(const T* x, const float* cosine, const float* sine, const int64_t* positions, T* y, int64_t tokens,
-                   int64_t heads, int64_t half, float sign) {
+INLINE void rotate(const T* x, const float* cosine, const float* sine, const int64_t* positions,
+                   T* y, int64_t tokens, int64_t heads, int64_t half, float sign) {
   for (int64_t t = 0; t < tokens; ++t) {
     const float* c = cosine + positions[t] * half;
     const float* s = sine + positions[t] * half;
@@ -123,9 +126,11 @@ INLINE void swiglu_backward(const T* gate, const T* up, const T* dy, T* dgate, T
   }
 }
 
-// Row `first + r` of a [time, time] score matrix: p = softmax(scale · s) over the columns 0 … row, 0 beyond.
+// Row `first + r` of a [time, time] score matrix: p = softmax(scale · s) over the columns 0 … row,
+// 0 beyond.
 template <class T>
-INLINE void causal_softmax_forward(const T* s, T* p, float* row, int64_t first, int64_t rows, int64_t time, float scale) {
+INLINE void causal_softmax_forward(const T* s, T* p, float* row, int64_t first, int64_t rows,
+                                   int64_t time, float scale) {
   for (int64_t r = 0; r < rows; ++r, s += time, p += time) {
     const int64_t n = (first + r) % time + 1;
     float top = -INFINITY, sum = 0;
@@ -148,8 +153,8 @@ INLINE void causal_softmax_forward(const T* s, T* p, float* row, int64_t first, 
 
 // ds = scale · p · (dp − Σ p·dp)
 template <class T>
-INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t first, int64_t rows, int64_t time,
-                                    float scale) {
+INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t first, int64_t rows,
+                                    int64_t time, float scale) {
   for (int64_t r = 0; r < rows; ++r, p += time, dp += time, ds += time) {
     const int64_t n = (first + r) % time + 1;
     float dot = 0;
@@ -161,16 +166,18 @@ INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t firs
   }
 }
 
-// One query over `count` cached keys and values: y = Σ softmax(scale · q·k) v. next_keys: those that the next call will read. `weights`: [count], `sum`: [dim], scratch.
+// One query over `count` cached keys and values: y = Σ softmax(scale · q·k) v. next_keys: those
+// that the next call will read. `weights`: [count], `sum`: [dim], scratch.
 template <class T>
-INLINE void attend(const T* q, const T* keys, const T* values, const T* next_keys, T* y, float* weights, float* sum, int64_t count, int64_t dim,
-                   float scale) {
+INLINE void attend(const T* q, const T* keys, const T* values, const T* next_keys, T* y,
+                   float* weights, float* sum, int64_t count, int64_t dim, float scale) {
   float top = -INFINITY, total = 0;
   for (int64_t i = 0; i < count; ++i) {
     float dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (int64_t d = 0; d < dim; ++d) dot += load(q[d]) * load(keys[i * dim + d]);
-    __builtin_prefetch(values + i * dim);  // a cache of many rows is too large to be near, and each head's part too short to be foreseen
+    __builtin_prefetch(values + i * dim);  // a cache of many rows is too large to be near, and each
+                                           // head's part too short to be foreseen
     weights[i] = scale * dot;
     top = top > weights[i] ? top : weights[i];
   }
@@ -191,7 +198,8 @@ INLINE void attend(const T* q, const T* keys, const T* values, const T* next_key
 
 // Loss of one row; writes softmax − onehot, the gradient of that loss, over `gradient`.
 template <class T>
-INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {
+INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, float* row,
+                                int64_t n) {
   float top = -INFINITY;
   double sum = 0;
 #pragma omp simd reduction(max : top)
@@ -219,49 +227,54 @@ INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, flo
   return std::log(sum) + static_cast<double>(top) - static_cast<double>(target);
 }
 
-#define INSTANTIATE(T)                                                                                              \
-  FOR_EACH_CPU void rms_norm_forward_rows(const T* x, const T* w, T* y, float* inverse, int64_t rows, int64_t n,    \
-                                          float eps) {                                                              \
-    rms_norm_forward(x, w, y, inverse, rows, n, eps);                                                               \
-  }                                                                                                                 \
-  FOR_EACH_CPU void rms_norm_backward_rows(const T* x, const T* w, const T* g, const float* inverse, T* dx,         \
-                                           float* dw, int64_t rows, int64_t n) {                                    \
-    rms_norm_backward(x, w, g, inverse, dx, dw, rows, n);                                                           \
-  }                                                                                                                 \
-  FOR_EACH_CPU void rotate_rows(const T* x, const float* c, const float* s, const int64_t* positions, T* y,         \
-                                int64_t tokens, int64_t heads, int64_t half, float sign) {                          \
-    rotate(x, c, s, positions, y, tokens, heads, half, sign);                                                       \
-  }                                                                                                                 \
-  FOR_EACH_CPU void swiglu_forward_rows(const T* gate, const T* up, T* y, int64_t n) {                              \
-    swiglu_forward(gate, up, y, n);                                                                                 \
-  }                                                                                                                 \
-  FOR_EACH_CPU void swiglu_backward_rows(const T* gate, const T* up, const T* dy, T* dgate, T* dup, int64_t n) {    \
-    swiglu_backward(gate, up, dy, dgate, dup, n);                                                                   \
-  }                                                                                                                 \
-  FOR_EACH_CPU void causal_softmax_forward_rows(const T* s, T* p, float* row, int64_t first, int64_t rows,          \
-                                                int64_t time, float scale) {                                        \
-    causal_softmax_forward(s, p, row, first, rows, time, scale);                                                    \
-  }                                                                                                                 \
-  FOR_EACH_CPU void causal_softmax_backward_rows(const T* p, const T* dp, T* ds, int64_t first, int64_t rows,       \
-                                                 int64_t time, float scale) {                                       \
-    causal_softmax_backward(p, dp, ds, first, rows, time, scale);                                                   \
-  }                                                                                                                 \
-  FOR_EACH_CPU void attend_one(const T* q, const T* keys, const T* values, const T* next_keys, T* y,                \
-                               float* weights, float* sum, int64_t count, int64_t dim, float scale) {               \
-    /* A width that the compiler knows keeps the sum in registers. */                                               \
-    if (dim == 32) attend(q, keys, values, next_keys, y, weights, sum, count, 32, scale);                           \
-    else if (dim == 64) attend(q, keys, values, next_keys, y, weights, sum, count, 64, scale);                      \
-    else if (dim == 128) attend(q, keys, values, next_keys, y, weights, sum, count, 128, scale);                    \
-    else attend(q, keys, values, next_keys, y, weights, sum, count, dim, scale);                                    \
-  }                                                                                                                 \
-  FOR_EACH_CPU double cross_entropy_one(const T* logits, int64_t label, T* gradient, float* row, int64_t n) {       \
-    return cross_entropy_row(logits, label, gradient, row, n);                                                      \
+#define INSTANTIATE(T)                                                                           \
+  FOR_EACH_CPU void rms_norm_forward_rows(const T* x, const T* w, T* y, float* inverse,          \
+                                          int64_t rows, int64_t n, float eps) {                  \
+    rms_norm_forward(x, w, y, inverse, rows, n, eps);                                            \
+  }                                                                                              \
+  FOR_EACH_CPU void rms_norm_backward_rows(const T* x, const T* w, const T* g,                   \
+                                           const float* inverse, T* dx, float* dw, int64_t rows, \
+                                           int64_t n) {                                          \
+    rms_norm_backward(x, w, g, inverse, dx, dw, rows, n);                                        \
+  }                                                                                              \
+  FOR_EACH_CPU void rotate_rows(const T* x, const float* c, const float* s,                      \
+                                const int64_t* positions, T* y, int64_t tokens, int64_t heads,   \
+                                int64_t half, float sign) {                                      \
+    rotate(x, c, s, positions, y, tokens, heads, half, sign);                                    \
+  }                                                                                              \
+  FOR_EACH_CPU void swiglu_forward_rows(const T* gate, const T* up, T* y, int64_t n) {           \
+    swiglu_forward(gate, up, y, n);                                                              \
+  }                                                                                              \
+  FOR_EACH_CPU void swiglu_backward_rows(const T* gate, const T* up, const T* dy, T* dgate,      \
+                                         T* dup, int64_t n) {                                    \
+    swiglu_backward(gate, up, dy, dgate, dup, n);                                                \
+  }                                                                                              \
+  FOR_EACH_CPU void causal_softmax_forward_rows(const T* s, T* p, float* row, int64_t first,     \
+                                                int64_t rows, int64_t time, float scale) {       \
+    causal_softmax_forward(s, p, row, first, rows, time, scale);                                 \
+  }                                                                                              \
+  FOR_EACH_CPU void causal_softmax_backward_rows(const T* p, const T* dp, T* ds, int64_t first,  \
+                                                 int64_t rows, int64_t time, float scale) {      \
+    causal_softmax_backward(p, dp, ds, first, rows, time, scale);                                \
+  }                                                                                              \
+  FOR_EACH_CPU void attend_one(const T* q, const T* keys, const T* values, const T* next_keys,   \
+                               T* y, float* weights, float* sum, int64_t count, int64_t dim,     \
+                               float scale) {                                                    \
+    /* A width that the compiler knows keeps the sum in registers. */                            \
+    if (dim == 32) attend(q, keys, values, next_keys, y, weights, sum, count, 32, scale);        \
+    else if (dim == 64) attend(q, keys, values, next_keys, y, weights, sum, count, 64, scale);   \
+    else if (dim == 128) attend(q, keys, values, next_keys, y, weights, sum, count, 128, scale); \
+    else attend(q, keys, values, next_keys, y, weights, sum, count, dim, scale);                 \
+  }                                                                                              \
+  FOR_EACH_CPU double cross_entropy_one(const T* logits, int64_t label, T* gradient, float* row, \
+                                        int64_t n) {                                             \
+    return cross_entropy_row(logits, label, gradient, row, n);                                   \
   }
 INSTANTIATE(float)
 INSTANTIATE(Bf16)
 #undef INSTANTIATE
 
-// ---- tensors ----------------------------------------------------------------------------------------
+// ---- tensors
 
 template <class T>
 T* data(const Tensor& x) {
@@ -275,27 +288,29 @@ bool has_kernel(const Tensor& x) {
 // Calls `body` with a value of the kernel's element type.
 template <class Body>
 void by_type(const Tensor& x, Body&& body) {
-  if (x.scalar_type() == at::kFloat)
-    body(float{});
-  else
-    body(Bf16{});
+  if (x.scalar_type() == at::kFloat) body(float{});
+  else body(Bf16{});
 }
 
 // Sums and exponentials of the composed formulas: in float at least.
 Tensor widened(const Tensor& x) { return x.to(at::promoteTypes(x.scalar_type(), at::kFloat)); }
 
 // The fewest rows that are worth a thread.
-int64_t rows_a_thread(int64_t columns) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, columns)); }
+int64_t rows_a_thread(int64_t columns) {
+  return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, columns));
+}
 
 struct RmsNorm : Function<RmsNorm> {
-  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight, double eps) {
+  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight,
+                        double eps) {
     const Tensor x = input.contiguous();
     const int64_t n = x.size(-1), rows = x.numel() / n;
     Tensor y = at::empty_like(x), inverse = at::empty({rows}, x.options().dtype(at::kFloat));
     by_type(x, [&]<class T>(T) {
       parallel_ranges(rows, rows_a_thread(n), [&](int64_t begin, int64_t end) {
         rms_norm_forward_rows(data<T>(x) + begin * n, data<T>(weight), data<T>(y) + begin * n,
-                              data<float>(inverse) + begin, end - begin, n, static_cast<float>(eps));
+                              data<float>(inverse) + begin, end - begin, n,
+                              static_cast<float>(eps));
       });
     });
     context->save_for_backward({x, weight, inverse});
@@ -324,38 +339,42 @@ struct RmsNorm : Function<RmsNorm> {
 };
 
 struct Rotary : Function<Rotary> {
-  static Tensor apply_sign(const Tensor& input, const Tensor& cosine, const Tensor& sine, const Tensor& positions,
-                           float sign) {
+  static Tensor apply_sign(const Tensor& input, const Tensor& cosine, const Tensor& sine,
+                           const Tensor& positions, float sign) {
     const Tensor x = input.contiguous();
     const int64_t tokens = x.size(0) * x.size(1), heads = x.size(2), half = x.size(3) / 2;
     Tensor y = at::empty_like(x);
     by_type(x, [&]<class T>(T) {
       parallel_ranges(tokens, rows_a_thread(heads * half * 2), [&](int64_t begin, int64_t end) {
         const int64_t offset = begin * heads * half * 2;
-        rotate_rows(data<T>(x) + offset, data<float>(cosine), data<float>(sine), data<int64_t>(positions) + begin,
-                    data<T>(y) + offset, end - begin, heads, half, sign);
+        rotate_rows(data<T>(x) + offset, data<float>(cosine), data<float>(sine),
+                    data<int64_t>(positions) + begin, data<T>(y) + offset, end - begin, heads, half,
+                    sign);
       });
     });
     return y;
   }
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cosine, const Tensor& sine,
-                        const Tensor& positions) {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cosine,
+                        const Tensor& sine, const Tensor& positions) {
     context->save_for_backward({cosine, sine, positions});
     return apply_sign(x, cosine, sine, positions, 1.0f);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    return {apply_sign(gradients[0], saved[0], saved[1], saved[2], -1.0f), Tensor(), Tensor(), Tensor()};
+    return {apply_sign(gradients[0], saved[0], saved[1], saved[2], -1.0f), Tensor(), Tensor(),
+            Tensor()};
   }
 };
 
 struct SwiGlu : Function<SwiGlu> {
-  static Tensor forward(AutogradContext* context, const Tensor& gate_input, const Tensor& up_input) {
+  static Tensor forward(AutogradContext* context, const Tensor& gate_input,
+                        const Tensor& up_input) {
     const Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
     Tensor y = at::empty_like(gate);
     by_type(gate, [&]<class T>(T) {
       parallel_ranges(gate.numel(), 8192, [&](int64_t begin, int64_t end) {
-        swiglu_forward_rows(data<T>(gate) + begin, data<T>(up) + begin, data<T>(y) + begin, end - begin);
+        swiglu_forward_rows(data<T>(gate) + begin, data<T>(up) + begin, data<T>(y) + begin,
+                            end - begin);
       });
     });
     context->save_for_backward({gate, up});
@@ -385,8 +404,9 @@ struct CausalSoftmax : Function<CausalSoftmax> {
     by_type(s, [&]<class T>(T) {
       parallel_ranges(rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
         std::vector<float> row(static_cast<size_t>(time));
-        causal_softmax_forward_rows(data<T>(s) + begin * time, data<T>(p) + begin * time, row.data(), begin,
-                                    end - begin, time, static_cast<float>(scale));
+        causal_softmax_forward_rows(data<T>(s) + begin * time, data<T>(p) + begin * time,
+                                    row.data(), begin, end - begin, time,
+                                    static_cast<float>(scale));
       });
     });
     context->save_for_backward({p});
@@ -409,20 +429,26 @@ struct CausalSoftmax : Function<CausalSoftmax> {
   }
 };
 
-// Rows of x by an index, and their gradients by the inverse one. An entry of −1 is padding: any row, without a gradient.
+// Rows of x by an index, and their gradients by the inverse one. An entry of −1 is padding: any
+// row, without a gradient.
 struct Rearrange : Function<Rearrange> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index, const Tensor& inverse) {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index,
+                        const Tensor& inverse) {
     context->save_for_backward({inverse});
     return x.index_select(0, index.clamp_min(0));
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const Tensor inverse = context->get_saved_variables()[0];
-    return {gradients[0].index_select(0, inverse.clamp_min(0)).masked_fill_((inverse < 0).view({-1, 1, 1}), 0), Tensor(), Tensor()};
+    return {gradients[0]
+                .index_select(0, inverse.clamp_min(0))
+                .masked_fill_((inverse < 0).view({-1, 1, 1}), 0),
+            Tensor(), Tensor()};
   }
 };
 
 struct LoraLinear : Function<LoraLinear> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b, double scale) {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight,
+                        const Tensor& a, const Tensor& b, double scale) {
     const Tensor low = at::mm(x, a.to(x.scalar_type()).t());  // [row, rank]
     Tensor y = at::mm(x, weight.t());
     y.addmm_(low, (b * scale).to(x.scalar_type()).t());
@@ -432,12 +458,14 @@ struct LoraLinear : Function<LoraLinear> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &low = saved[4], &g = gradients[0];
+    const Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &low = saved[4],
+                 &g = gradients[0];
     const double scale = context->saved_data["scale"].toDouble();
     const Tensor g_low = at::mm(g, (b * scale).to(g.scalar_type()));  // [row, rank]
     Tensor dx;
     if (context->needs_input_grad(0)) dx = at::mm(g, weight).addmm_(g_low, a.to(g.scalar_type()));
-    return {dx, Tensor(), at::mm(g_low.t(), x).to(a.scalar_type()), at::mm(g.t(), low).to(b.scalar_type()) * scale, Tensor()};
+    return {dx, Tensor(), at::mm(g_low.t(), x).to(a.scalar_type()),
+            at::mm(g.t(), low).to(b.scalar_type()) * scale, Tensor()};
   }
 };
 
@@ -445,8 +473,12 @@ struct LoraLinear : Function<LoraLinear> {
 Tensor cross_entropy_rows(Tensor& z, const Tensor& labels) {
   const int64_t n = z.size(-1), rows = labels.numel();
   if (!has_kernel(z)) {
-    const Tensor log_p = at::log_softmax(widened(z), -1), kept = labels >= 0, index = labels.clamp_min(0).unsqueeze(1);
-    z = log_p.exp().scatter_add(1, index, at::full_like(index, -1, log_p.options())).mul_(kept.unsqueeze(1)).to(z.scalar_type());
+    const Tensor log_p = at::log_softmax(widened(z), -1), kept = labels >= 0,
+                 index = labels.clamp_min(0).unsqueeze(1);
+    z = log_p.exp()
+            .scatter_add(1, index, at::full_like(index, -1, log_p.options()))
+            .mul_(kept.unsqueeze(1))
+            .to(z.scalar_type());
     return -log_p.gather(1, index).squeeze(1).mul(kept).to(at::kDouble);
   }
   Tensor losses = at::zeros({rows}, at::kDouble);
@@ -464,7 +496,8 @@ Tensor cross_entropy_rows(Tensor& z, const Tensor& labels) {
   return losses;
 }
 
-// y = x Wᵀ + bias without a gradient, on the CPU. x: [row, in], y: [row, out]. Large products are cut into blocks.
+// y = x Wᵀ + bias without a gradient, on the CPU. x: [row, in], y: [row, out]. Large products are
+// cut into blocks.
 void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
   const auto product = [&](Tensor to, const Tensor& from, int64_t begin, int64_t count) {
@@ -472,7 +505,8 @@ void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, c
     if (bias.defined()) at::addmm_out(to, bias.narrow(0, begin, count), from, w);
     else at::mm_out(to, from, w);
   };
-  // Many rows: blocks of rows. Few: blocks of outputs, wide enough for a thread to have something to do.
+  // Many rows: blocks of rows. Few: blocks of outputs, wide enough for a thread to have something
+  // to do.
   constexpr int64_t kRows = 512;
   if (rows * in * out < (1 << 24) && in * out < (1 << 20)) {
     product(y, x, 0, out);
@@ -482,7 +516,9 @@ void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, c
       product(y.narrow(0, begin, count), x.narrow(0, begin, count), 0, out);
     });
   } else {
-    const int64_t wide = std::max<int64_t>(256, std::min((int64_t{1} << 23) / (rows * in), (int64_t{1} << 19) / in)) / 64 * 64;
+    const int64_t wide = std::max<int64_t>(256, std::min((int64_t{1} << 23) / (rows * in),
+                                                         (int64_t{1} << 19) / in)) /
+                         64 * 64;
     parallel((out + wide - 1) / wide, [&](int64_t block) {
       const int64_t begin = block * wide, count = std::min(wide, out - begin);
       product(y.narrow(1, begin, count), x, begin, count);
@@ -500,7 +536,8 @@ void for_each_chunk(int64_t rows, int64_t vocabulary, Use&& use) {
 
 // The gradients are made in forward, while the logits of a chunk are there.
 struct LinearCrossEntropySum : Function<LinearCrossEntropySum> {
-  static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap) {
+  static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& weight,
+                        const Tensor& labels, double softcap) {
     std::vector<Tensor> losses, by_hidden;
     Tensor by_weight;
     for_each_chunk(hidden.size(0), weight.size(0), [&](int64_t begin, int64_t count) {
@@ -519,12 +556,16 @@ struct LinearCrossEntropySum : Function<LinearCrossEntropySum> {
       else if (!by_weight.defined()) by_weight = widened(z.t().mm(h));
       else by_weight.add_(z.t().mm(h));
     });
-    context->save_for_backward({hidden.requires_grad() ? at::cat(by_hidden) : Tensor(), by_weight.defined() ? by_weight.to(weight.scalar_type()) : Tensor()});
+    context->save_for_backward(
+        {hidden.requires_grad() ? at::cat(by_hidden) : Tensor(),
+         by_weight.defined() ? by_weight.to(weight.scalar_type()) : Tensor()});
     return at::cat(losses).sum().to(hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const auto times = [&](const Tensor& x) { return x.defined() ? x * gradients[0].to(x.scalar_type()) : Tensor(); };
+    const auto times = [&](const Tensor& x) {
+      return x.defined() ? x * gradients[0].to(x.scalar_type()) : Tensor();
+    };
     return {times(saved[0]), times(saved[1]), Tensor(), Tensor()};
   }
 };
@@ -534,11 +575,17 @@ Tensor visible(const Tensor& distance, const AttentionRule& rule) {
   return rule.window > 0 ? (distance >= 0).logical_and(distance < rule.window) : distance >= 0;
 }
 
-// By the formula, for rules that the fused kernels don't know. q: [batch, head, query, head_dim]; visible: bool [..., query, key].
-Tensor composed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& visible, const AttentionRule& rule) {
-  if (rule.softcap == 0) return at::scaled_dot_product_attention(q, k, v, visible, 0.0, false, rule.scale);
-  const Tensor scores = rule.softcap * at::tanh(at::matmul(q, k.transpose(-2, -1)) * (rule.scale / rule.softcap));
-  return at::matmul(at::softmax(widened(scores).masked_fill(visible.logical_not(), -INFINITY), -1).to(q.scalar_type()), v);
+// By the formula, for rules that the fused kernels don't know. q: [batch, head, query, head_dim];
+// visible: bool [..., query, key].
+Tensor composed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& visible,
+                          const AttentionRule& rule) {
+  if (rule.softcap == 0)
+    return at::scaled_dot_product_attention(q, k, v, visible, 0.0, false, rule.scale);
+  const Tensor scores =
+      rule.softcap * at::tanh(at::matmul(q, k.transpose(-2, -1)) * (rule.scale / rule.softcap));
+  return at::matmul(at::softmax(widened(scores).masked_fill(visible.logical_not(), -INFINITY), -1)
+                        .to(q.scalar_type()),
+                    v);
 }
 
 }  // namespace
@@ -546,7 +593,8 @@ Tensor composed_attention(const Tensor& q, const Tensor& k, const Tensor& v, con
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, bool plus_one) {
   if (plus_one) {
     const Tensor wide = widened(x);
-    return (wide * at::rsqrt(wide.square().mean(-1, true) + eps) * (1 + widened(weight))).to(x.scalar_type());
+    return (wide * at::rsqrt(wide.square().mean(-1, true) + eps) * (1 + widened(weight)))
+        .to(x.scalar_type());
   }
   if (has_kernel(x)) return RmsNorm::apply(x, weight, eps);
   const Tensor wide = widened(x);
@@ -577,12 +625,15 @@ Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return y.view(shape);
 }
 
-Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b, double scale) {
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b,
+                   double scale) {
   return LoraLinear::apply(x, weight, a, b, scale);
 }
 
-Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule) {
-  const int64_t batch = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3), groups = heads / k.size(2);
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                        const AttentionRule& rule) {
+  const int64_t batch = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3),
+                groups = heads / k.size(2);
   // → [batch, head, time, head_dim]; a key/value head is repeated for each query head of its group
   const auto by_head = [&](const Tensor& x, int64_t repeat) {
     const Tensor t = x.transpose(1, 2);
@@ -590,18 +641,26 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const
   };
   const Tensor queries = by_head(q, 1), keys = by_head(k, groups), values = by_head(v, groups);
   if (rule.softcap > 0 || (rule.window > 0 && rule.window < time))
-    return composed_attention(queries, keys, values, visible(at::arange(time, q.device()).unsqueeze(1) - at::arange(time, q.device()), rule), rule).transpose(1, 2);
-  // The score matrix of a long text would not fit a cache: there the streaming kernel is the better one.
+    return composed_attention(
+               queries, keys, values,
+               visible(at::arange(time, q.device()).unsqueeze(1) - at::arange(time, q.device()),
+                       rule),
+               rule)
+        .transpose(1, 2);
+  // The score matrix of a long text would not fit a cache: there the streaming kernel is the better
+  // one.
   if (!has_kernel(q) || time > 512)
-    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, true, rule.scale).transpose(1, 2);
+    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, true, rule.scale)
+        .transpose(1, 2);
   const auto flat = [&](const Tensor& x) { return x.reshape({batch * heads, time, dim}); };
-  const Tensor scores = at::bmm(flat(queries), flat(keys).transpose(1, 2));  // [batch · head, time, time]
+  const Tensor scores =
+      at::bmm(flat(queries), flat(keys).transpose(1, 2));  // [batch · head, time, time]
   const Tensor weights = CausalSoftmax::apply(scores, rule.scale);
   return at::bmm(weights, flat(values)).view({batch, heads, time, dim}).transpose(1, 2);
 }
 
-// Texts are padded at their ends, where no token of theirs looks, to a multiple of 16: few lengths are few shapes, and the
-// library prepares its products anew for each.
+// Texts are padded at their ends, where no token of theirs looks, to a multiple of 16: few lengths
+// are few shapes, and the library prepares its products anew for each.
 TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
   constexpr int64_t kGrain = 16;
   struct Text {
@@ -617,7 +676,8 @@ TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
   for (const auto& [padded, texts] : by_length) {
     for (const Text& text : texts)
       for (int64_t t = 0; t < padded; ++t) {
-        if (t < text.length) back[static_cast<size_t>(text.start + t)] = static_cast<int64_t>(there.size());
+        if (t < text.length)
+          back[static_cast<size_t>(text.start + t)] = static_cast<int64_t>(there.size());
         there.push_back(t < text.length ? text.start + t : -1);
       }
     padded_lengths.push_back(padded);
@@ -627,13 +687,20 @@ TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
   to_row = at::tensor(back, at::kLong).to(device);
 }
 
-Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule, const TextGroups& groups) {
-  const auto grouped = [&](const Tensor& x) { return Rearrange::apply(x.squeeze(0), groups.to_groups, groups.to_row).split_with_sizes(groups.sizes); };
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                        const AttentionRule& rule, const TextGroups& groups) {
+  const auto grouped = [&](const Tensor& x) {
+    return Rearrange::apply(x.squeeze(0), groups.to_groups, groups.to_row)
+        .split_with_sizes(groups.sizes);
+  };
   const auto queries = grouped(q), keys = grouped(k), values = grouped(v);
   std::vector<Tensor> attended;
   for (size_t i = 0; i < groups.sizes.size(); ++i) {
-    const auto texts = [&](const Tensor& x) { return x.view({-1, groups.padded_lengths[i], x.size(1), x.size(2)}); };  // [text, time, head, head_dim]
-    attended.push_back(causal_attention(texts(queries[i]), texts(keys[i]), texts(values[i]), rule).reshape({-1, q.size(2), q.size(3)}));
+    const auto texts = [&](const Tensor& x) {
+      return x.view({-1, groups.padded_lengths[i], x.size(1), x.size(2)});
+    };  // [text, time, head, head_dim]
+    attended.push_back(causal_attention(texts(queries[i]), texts(keys[i]), texts(values[i]), rule)
+                           .reshape({-1, q.size(2), q.size(3)}));
   }
   return Rearrange::apply(at::cat(attended), groups.to_row, groups.to_groups).unsqueeze(0);
 }
@@ -642,7 +709,8 @@ void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) 
   const int64_t rows = x.size(0), time = x.size(1), heads = x.size(2), dim = x.size(3);
   if (!has_kernel(x)) {
     const Tensor row = at::arange(rows, positions.options()).view({rows, 1}).expand({rows, time});
-    // Advanced indices around a slice put the indexed dimensions first: [row, time, head, head_dim].
+    // Advanced indices around a slice put the indexed dimensions first: [row, time, head,
+    // head_dim].
     Tensor(cache).index_put_({row, at::indexing::Slice(), positions}, x);
     return;
   }
@@ -650,19 +718,28 @@ void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) 
   by_type(x, [&]<class T>(T) {
     parallel_ranges(rows * time, rows_a_thread(heads * dim), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        T* to = data<T>(cache) + i / time * cache.stride(0) + data<int64_t>(place)[i] * cache.stride(2);
-        for (int64_t head = 0; head < heads; ++head) std::copy_n(data<T>(from) + (i * heads + head) * dim, dim, to + head * cache.stride(1));
+        T* to =
+            data<T>(cache) + i / time * cache.stride(0) + data<int64_t>(place)[i] * cache.stride(2);
+        for (int64_t head = 0; head < heads; ++head)
+          std::copy_n(data<T>(from) + (i * heads + head) * dim, dim, to + head * cache.stride(1));
       }
     });
   });
 }
 
-Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& positions, const AttentionRule& rule) {
-  const int64_t rows = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3), seen = keys.size(2), groups = heads / keys.size(1);
+Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values,
+                        const Tensor& positions, const AttentionRule& rule) {
+  const int64_t rows = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3),
+                seen = keys.size(2), groups = heads / keys.size(1);
   if (!has_kernel(q) || rule.softcap > 0 || (rule.window > 0 && rule.window < seen)) {
-    const Tensor distance = positions.view({rows, 1, time, 1}) - at::arange(seen, positions.options()).view({1, 1, 1, seen});
-    const auto by_head = [&](const Tensor& side) { return groups == 1 ? side : side.repeat_interleave(groups, 1); };
-    return composed_attention(q.transpose(1, 2), by_head(keys), by_head(values), visible(distance, rule), rule).transpose(1, 2);
+    const Tensor distance = positions.view({rows, 1, time, 1}) -
+                            at::arange(seen, positions.options()).view({1, 1, 1, seen});
+    const auto by_head = [&](const Tensor& side) {
+      return groups == 1 ? side : side.repeat_interleave(groups, 1);
+    };
+    return composed_attention(q.transpose(1, 2), by_head(keys), by_head(values),
+                              visible(distance, rule), rule)
+        .transpose(1, 2);
   }
   const Tensor query = q.contiguous(), place = positions.contiguous();
   Tensor y = at::empty_like(query);
@@ -672,21 +749,25 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
       std::vector<float> scratch(static_cast<size_t>(seen + dim));
       for (int64_t i = begin; i < end; ++i) {
         const auto part = [&](const Tensor& side, int64_t of) {
-          return data<T>(side) + of / heads / time * side.stride(0) + of % heads / groups * side.stride(1);
+          return data<T>(side) + of / heads / time * side.stride(0) +
+                 of % heads / groups * side.stride(1);
         };
-        attend_one(data<T>(query) + i * dim, part(keys, i), part(values, i), part(keys, std::min(i + 1, end - 1)), data<T>(y) + i * dim,
-                   scratch.data(), scratch.data() + seen, data<int64_t>(place)[i / heads] + 1, dim, scale);
+        attend_one(data<T>(query) + i * dim, part(keys, i), part(values, i),
+                   part(keys, std::min(i + 1, end - 1)), data<T>(y) + i * dim, scratch.data(),
+                   scratch.data() + seen, data<int64_t>(place)[i / heads] + 1, dim, scale);
       }
     });
   });
   return y;
 }
 
-Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap) {
+Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
+                                double softcap) {
   return LinearCrossEntropySum::apply(hidden, weight, labels.contiguous(), softcap);
 }
 
-Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels, double softcap) {
+Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
+                            double softcap) {
   const at::NoGradGuard no_grad;
   const Tensor wanted = labels.contiguous();
   std::vector<Tensor> losses;
@@ -704,7 +785,9 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
 }
 
 bool all_finite(const Tensor& x) {
-  if (!x.is_contiguous() || !x.device().is_cpu() || (x.element_size() != 2 && x.element_size() != 4)) return x.isfinite().all().item<bool>();
+  if (!x.is_contiguous() || !x.device().is_cpu() ||
+      (x.element_size() != 2 && x.element_size() != 4))
+    return x.isfinite().all().item<bool>();
   // An exponent of all ones is an infinity or no number.
   const auto scan = [&]<class Bits>(Bits exponent) {
     std::atomic<bool> fine = true;

@@ -14,7 +14,9 @@ void LoraConfig::fields(Fields& f) {
   f.value("alpha", alpha, "the update is scaled by alpha / rank", at_least(0));
   f.value("use_rslora", use_rslora, "scale by alpha / sqrt(rank)");
   f.value("use_dora", use_dora, "train the length of each row of the weight by itself (DoRA)");
-  f.value("target_modules", target_modules, "linear layers that get an adapter: ends of their paths, a regular expression, or all-linear");
+  f.value("target_modules", target_modules,
+          "linear layers that get an adapter: ends of their paths, a regular expression, or "
+          "all-linear");
 }
 
 double LoraConfig::scale() const {
@@ -24,7 +26,11 @@ double LoraConfig::scale() const {
 
 namespace {
 
-bool is_pattern(const std::string& target) { return target.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != std::string::npos; }
+bool is_pattern(const std::string& target) {
+  return target.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") !=
+         std::string::npos;
+}
 
 bool matches(const std::string& path, const std::string& target) {
   if (target == "all-linear" || path == target || path.ends_with("." + target)) return true;
@@ -32,7 +38,8 @@ bool matches(const std::string& path, const std::string& target) {
   try {
     return std::regex_match(path, std::regex(target));
   } catch (const std::regex_error& failure) {
-    throw Error("\"" + target + "\" is not a regular expression: " + failure.what(), {.field = "lora.target_modules"});
+    throw Error("\"" + target + "\" is not a regular expression: " + failure.what(),
+                {.field = "lora.target_modules"});
   }
 }
 
@@ -53,29 +60,40 @@ void add_lora(Transformer& model, const LoraConfig& config, Random random) {
     const double bound = 1 / std::sqrt(static_cast<double>(in));  // kaiming_uniform with a = √5
     for (int64_t i = 0; i < a.numel(); ++i)
       a.data_ptr<float>()[i] = static_cast<float>(bound * (2 * stream.uniform() - 1));
-    linear.lora = LoraWeights{a.to(linear.weight.device()),
-                              at::zeros({out, config.rank}, linear.weight.options().dtype(at::kFloat).requires_grad(false)),
-                              config.scale()};
+    linear.lora =
+        LoraWeights{a.to(linear.weight.device()),
+                    at::zeros({out, config.rank},
+                              linear.weight.options().dtype(at::kFloat).requires_grad(false)),
+                    config.scale()};
     if (config.use_dora) linear.lora->magnitude = linear.lora->row_lengths(linear.weight);
   });
   for (const std::string& target : config.target_modules)
     if (!matched.contains(target))
-      throw Error("\"" + target + "\" is no linear layer of this model", {.field = "lora.target_modules"},
-                  is_pattern(target) ? "a regular expression must match a whole path, such as model.layers.0.self_attn.q_proj" : "did you mean " + did_you_mean(target, known) + "?");
+      throw Error("\"" + target + "\" is no linear layer of this model",
+                  {.field = "lora.target_modules"},
+                  is_pattern(target) ? "a regular expression must match a whole path, such as "
+                                       "model.layers.0.self_attn.q_proj"
+                                     : "did you mean " + did_you_mean(target, known) + "?");
 }
 
 std::vector<std::string> lora_targets(Transformer& model) {
   std::vector<std::string> with, without, targets;
-  model.for_each_linear([&](const std::string& path, Linear& linear) { (linear.lora ? with : without).push_back(path); });
+  model.for_each_linear([&](const std::string& path, Linear& linear) {
+    (linear.lora ? with : without).push_back(path);
+  });
   for (const std::string& path : with) {
     std::string target = path;
-    for (size_t dot = path.rfind('.'); dot != std::string::npos; dot = dot > 0 ? path.rfind('.', dot - 1) : std::string::npos) {
+    for (size_t dot = path.rfind('.'); dot != std::string::npos;
+         dot = dot > 0 ? path.rfind('.', dot - 1) : std::string::npos) {
       const std::string end = path.substr(dot + 1);
-      if (std::any_of(without.begin(), without.end(), [&](const std::string& other) { return other.ends_with("." + end); })) continue;
+      if (std::any_of(without.begin(), without.end(),
+                      [&](const std::string& other) { return other.ends_with("." + end); }))
+        continue;
       target = end;
       break;
     }
-    if (std::find(targets.begin(), targets.end(), target) == targets.end()) targets.push_back(target);
+    if (std::find(targets.begin(), targets.end(), target) == targets.end())
+      targets.push_back(target);
   }
   return targets;
 }
@@ -87,11 +105,13 @@ void ready_lora(Transformer& model) {
     LoraWeights& lora = *linear.lora;
     const at::ScalarType type = linear.weight.scalar_type();
     lora.ready = LoraWeights::Ready{lora.a.to(type), (lora.b * lora.scale).to(type), {}};
-    if (lora.magnitude.defined()) lora.ready->gain = (lora.magnitude / lora.row_lengths(linear.weight)).to(type);
+    if (lora.magnitude.defined())
+      lora.ready->gain = (lora.magnitude / lora.row_lengths(linear.weight)).to(type);
   });
 }
 
-void for_each_trained(Transformer& model, const std::function<void(const std::string&, Tensor&)>& visit) {
+void for_each_trained(Transformer& model,
+                      const std::function<void(const std::string&, Tensor&)>& visit) {
   bool adapted = false;
   model.for_each_linear([&](const std::string& path, Linear& linear) {
     if (!linear.lora) return;
@@ -99,7 +119,8 @@ void for_each_trained(Transformer& model, const std::function<void(const std::st
     linear.lora->ready.reset();
     visit(path + ".lora_A", linear.lora->a);
     visit(path + ".lora_B", linear.lora->b);
-    if (linear.lora->magnitude.defined()) visit(path + ".lora_magnitude_vector", linear.lora->magnitude);
+    if (linear.lora->magnitude.defined())
+      visit(path + ".lora_magnitude_vector", linear.lora->magnitude);
   });
   if (!adapted) model.for_each_parameter(visit);
 }

@@ -56,7 +56,8 @@ ThreadShare::ThreadShare(int64_t count) : before_(share) {
 
 ThreadShare::~ThreadShare() { share = before_; }
 
-void parallel(int64_t pieces, int64_t lanes, const std::function<void(int64_t piece, int64_t lane)>& work) {
+void parallel(int64_t pieces, int64_t lanes,
+              const std::function<void(int64_t piece, int64_t lane)>& work) {
   lanes = std::min({lanes, pieces, threads()});
   if (pieces == 1) {
     work(0, 0);  // with all the threads that the caller has
@@ -90,7 +91,8 @@ void parallel(int64_t pieces, const std::function<void(int64_t piece)>& work) {
   parallel(pieces, threads(), [&](int64_t piece, int64_t) { work(piece); });
 }
 
-void parallel_ranges(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& work) {
+void parallel_ranges(int64_t count, int64_t grain,
+                     const std::function<void(int64_t begin, int64_t end)>& work) {
   const int64_t grains = (count + grain - 1) / grain, ranges = std::min(threads(), grains);
   if (ranges <= 1) {
     if (count > 0) work(0, count);

@@ -29,16 +29,18 @@ class ThreadShare {
   int64_t before_;
 };
 
-// work(piece, lane) for every piece below `pieces`, in order but side by side; lane < lanes ≤ threads()
-// tells pieces that run at once apart. A piece has one thread: what it deals out itself runs on that
-// one. Gradients are recorded where the caller records them. The first failing piece's exception is
-// thrown when all that have begun are done.
-void parallel(int64_t pieces, int64_t lanes, const std::function<void(int64_t piece, int64_t lane)>& work);
+// work(piece, lane) for every piece below `pieces`, in order but side by side; lane < lanes ≤
+// threads() tells pieces that run at once apart. A piece has one thread: what it deals out itself
+// runs on that one. Gradients are recorded where the caller records them. The first failing piece's
+// exception is thrown when all that have begun are done.
+void parallel(int64_t pieces, int64_t lanes,
+              const std::function<void(int64_t piece, int64_t lane)>& work);
 void parallel(int64_t pieces, const std::function<void(int64_t piece)>& work);
 
-// work(begin, end) over consecutive ranges that make up [0, count), cut at multiples of `grain`. Only
-// for work whose grains have nothing to do with one another: which of them lie together follows the
-// number of threads.
-void parallel_ranges(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& work);
+// work(begin, end) over consecutive ranges that make up [0, count), cut at multiples of `grain`.
+// Only for work whose grains have nothing to do with one another: which of them lie together
+// follows the number of threads.
+void parallel_ranges(int64_t count, int64_t grain,
+                     const std::function<void(int64_t begin, int64_t end)>& work);
 
 }  // namespace inoculum

@@ -33,7 +33,8 @@ Json parse_header(std::string_view text, const fs::path& path) {
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
-      throw Error("the header has the key \"" + parsed.get<std::string>() + "\" twice", {.file = path.string()});
+      throw Error("the header has the key \"" + parsed.get<std::string>() + "\" twice",
+                  {.file = path.string()});
     return true;
   };
   try {
@@ -48,11 +49,14 @@ Json parse_header(std::string_view text, const fs::path& path) {
 Safetensors::Safetensors(const fs::path& path) : path_(path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   struct stat status{};
-  if (fd < 0 || ::fstat(fd, &status) != 0) throw Error(std::string("cannot read: ") + std::strerror(errno), {.file = path.string()});
+  if (fd < 0 || ::fstat(fd, &status) != 0)
+    throw Error(std::string("cannot read: ") + std::strerror(errno), {.file = path.string()});
   const auto size = static_cast<size_t>(status.st_size);
-  void* at = size == 0 ? MAP_FAILED : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  void* at =
+      size == 0 ? MAP_FAILED : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   ::close(fd);
-  if (at == MAP_FAILED) throw Error("the file is empty or cannot be mapped", {.file = path.string()});
+  if (at == MAP_FAILED)
+    throw Error("the file is empty or cannot be mapped", {.file = path.string()});
   mapped_ = {static_cast<const std::byte*>(at), size};
   try {
     parse();
@@ -65,17 +69,24 @@ Safetensors::Safetensors(const fs::path& path) : path_(path) {
 Safetensors::~Safetensors() { ::munmap(const_cast<std::byte*>(mapped_.data()), mapped_.size()); }
 
 void Safetensors::parse() {
-  const auto fail = [&](const std::string& what, const std::string& hint = "the file is damaged; copy or download it again") {
+  const auto fail = [&](const std::string& what,
+                        const std::string& hint =
+                            "the file is damaged; copy or download it again") {
     throw Error(what, {.file = path_.string()}, hint);
   };
   if (mapped_.size() < 8) fail("the file is shorter than its 8-byte length field");
   uint64_t header_size = 0;
   for (size_t i = 0; i < 8; ++i) header_size |= std::to_integer<uint64_t>(mapped_[i]) << (8 * i);
-  const std::string text(reinterpret_cast<const char*>(mapped_.data()), std::min<size_t>(mapped_.size(), 40));
-  if (text.starts_with("version https://git-lfs")) fail("this is a Git LFS pointer, not the weights", "run `git lfs pull`");
-  if (header_size > kLongestHeader) fail("the header claims " + std::to_string(header_size) + " bytes, more than the format's 100 MB");
+  const std::string text(reinterpret_cast<const char*>(mapped_.data()),
+                         std::min<size_t>(mapped_.size(), 40));
+  if (text.starts_with("version https://git-lfs"))
+    fail("this is a Git LFS pointer, not the weights", "run `git lfs pull`");
+  if (header_size > kLongestHeader)
+    fail("the header claims " + std::to_string(header_size) +
+         " bytes, more than the format's 100 MB");
   if (header_size > mapped_.size() - 8) fail("the file ends inside its header");
-  const Json header = parse_header({reinterpret_cast<const char*>(mapped_.data()) + 8, header_size}, path_);
+  const Json header =
+      parse_header({reinterpret_cast<const char*>(mapped_.data()) + 8, header_size}, path_);
   if (!header.is_object()) fail("the header is not a JSON object");
 
   const std::span<const std::byte> data = mapped_.subspan(8 + header_size);
@@ -90,9 +101,9 @@ void Safetensors::parse() {
       continue;
     }
     const std::string which = "tensor \"" + name + "\"";
-    if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() || !entry.contains("shape") ||
-        !entry["shape"].is_array() || !entry.contains("data_offsets") || !entry["data_offsets"].is_array() ||
-        entry["data_offsets"].size() != 2)
+    if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() ||
+        !entry.contains("shape") || !entry["shape"].is_array() || !entry.contains("data_offsets") ||
+        !entry["data_offsets"].is_array() || entry["data_offsets"].size() != 2)
       fail(which + " lacks dtype, shape or data_offsets");
     TensorView view;
     view.dtype = entry["dtype"].get<std::string>();
@@ -110,11 +121,15 @@ void Safetensors::parse() {
     }
     if (bits % 8 != 0) fail(which + " ends within a byte");
     const uint64_t bytes = bits / 8;
-    if (!entry["data_offsets"][0].is_number_unsigned() || !entry["data_offsets"][1].is_number_unsigned())
+    if (!entry["data_offsets"][0].is_number_unsigned() ||
+        !entry["data_offsets"][1].is_number_unsigned())
       fail(which + " has offsets that are not whole numbers");
-    const auto begin = entry["data_offsets"][0].get<uint64_t>(), end = entry["data_offsets"][1].get<uint64_t>();
+    const auto begin = entry["data_offsets"][0].get<uint64_t>(),
+               end = entry["data_offsets"][1].get<uint64_t>();
     if (begin > end || end > data.size()) fail(which + " reaches beyond the end of the file");
-    if (end - begin != bytes) fail(which + " has " + std::to_string(end - begin) + " bytes where its shape needs " + std::to_string(bytes));
+    if (end - begin != bytes)
+      fail(which + " has " + std::to_string(end - begin) + " bytes where its shape needs " +
+           std::to_string(bytes));
     view.data = data.subspan(begin, bytes);
     extents.emplace_back(begin, end);
     tensors_[name] = std::move(view);
@@ -131,9 +146,12 @@ void Safetensors::parse() {
 
 std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder) {
   std::vector<std::shared_ptr<Safetensors>> shards;
-  const fs::path single = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
+  const fs::path single = folder / "model.safetensors",
+                 index_file = folder / "model.safetensors.index.json";
   if (fs::exists(single) || !fs::exists(index_file)) {
-    if (!fs::exists(single)) throw Error("there are no weights here", {.file = folder.string()}, "expected model.safetensors or model.safetensors.index.json");
+    if (!fs::exists(single))
+      throw Error("there are no weights here", {.file = folder.string()},
+                  "expected model.safetensors or model.safetensors.index.json");
     shards.push_back(std::make_shared<Safetensors>(single));
     return shards;
   }
@@ -147,13 +165,18 @@ std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder) {
                   {.file = index_file.string(), .field = "weight_map." + tensor});
     const auto name = shard.get<std::string>();
     if (fs::path(name).filename() != name)
-      throw Error("the shard \"" + name + "\" is not a plain file name", {.file = index_file.string(), .field = tensor});
+      throw Error("the shard \"" + name + "\" is not a plain file name",
+                  {.file = index_file.string(), .field = tensor});
     if (!by_name.contains(name)) {
-      if (!fs::exists(folder / name)) throw Error("the shard \"" + name + "\" is missing", {.file = index_file.string()}, "download it into " + folder.string());
+      if (!fs::exists(folder / name))
+        throw Error("the shard \"" + name + "\" is missing", {.file = index_file.string()},
+                    "download it into " + folder.string());
       by_name[name] = shards.emplace_back(std::make_shared<Safetensors>(folder / name)).get();
     }
     if (!by_name[name]->tensors().contains(tensor))
-      throw Error("the index says that \"" + name + "\" holds the tensor \"" + tensor + "\", but it does not", {.file = index_file.string()});
+      throw Error("the index says that \"" + name + "\" holds the tensor \"" + tensor +
+                      "\", but it does not",
+                  {.file = index_file.string()});
   }
   return shards;
 }
@@ -162,7 +185,9 @@ void write_safetensors(const fs::path& path, const std::map<std::string, TensorV
   Json header = {{"__metadata__", {{"format", "pt"}}}};
   uint64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
-    header[name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.data.size()}}};
+    header[name] = {{"dtype", tensor.dtype},
+                    {"shape", tensor.shape},
+                    {"data_offsets", {offset, offset + tensor.data.size()}}};
     offset += tensor.data.size();
   }
   std::string text = header.dump();
@@ -170,7 +195,8 @@ void write_safetensors(const fs::path& path, const std::map<std::string, TensorV
   std::string length;
   for (size_t i = 0; i < 8; ++i) length += static_cast<char>(uint64_t{text.size()} >> (8 * i));
   std::vector<std::string_view> parts = {length, text};
-  for (const auto& [name, tensor] : tensors) parts.emplace_back(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
+  for (const auto& [name, tensor] : tensors)
+    parts.emplace_back(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
   write_file(path, parts);
 }
 

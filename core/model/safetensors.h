@@ -1,9 +1,10 @@
 // Safetensors files: memory-mapped reading with every rule of the format enforced, and writing.
 //
 //   Safetensors file("model.safetensors");
-//   const TensorView& t = file.tensors().at("model.norm.weight");   // t.data points into the mapped file
+//   const TensorView& t = file.tensors().at("model.norm.weight");  // t.data: in the mapped file
 //
-// The mapping is private: a page that somebody writes to is his own from then on, and the file stays as it is.
+// The mapping is private: a page that somebody writes to is his own from then on, and the file
+// stays as it is.
 #pragma once
 
 #include <cstddef>
@@ -18,16 +19,16 @@
 namespace inoculum {
 
 struct TensorView {
-  std::string dtype;           // "F32", "BF16", …
+  std::string dtype;  // "F32", "BF16", …
   std::vector<int64_t> shape;
   std::span<const std::byte> data;
 };
 
 class Safetensors {
  public:
-  // Throws Error, naming the file and the tensor, for a file that breaks a rule: a header that is cut off, over
-  // 100 MB, not JSON or with a key twice; an unknown type; a size that is not the shape's; data that overlap,
-  // leave holes or reach beyond the end.
+  // Throws Error, naming the file and the tensor, for a file that breaks a rule: a header that is
+  // cut off, over 100 MB, not JSON or with a key twice; an unknown type; a size that is not the
+  // shape's; data that overlap, leave holes or reach beyond the end.
   explicit Safetensors(const fs::path& path);
   ~Safetensors();
   Safetensors(const Safetensors&) = delete;
@@ -45,7 +46,8 @@ class Safetensors {
   void parse();
 };
 
-// `model.safetensors`, or the shards that `model.safetensors.index.json` names, each checked against it.
+// `model.safetensors`, or the shards that `model.safetensors.index.json` names, each checked
+// against it.
 std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder);
 
 // Written atomically, the tensors in order of their names, `__metadata__` = {"format": "pt"}.

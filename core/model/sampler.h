@@ -1,19 +1,20 @@
 // Sampling text from a model.
 //
-// Prompts are read once however many samples they get; samples are generated side by side, one token a
-// step, and when one finishes the next takes its place. Each sample draws from a random stream of its own,
-// named by its request's id and its number, so that what it says does not depend on what it was batched with.
+// Prompts are read once however many samples they get; samples are generated side by side, one
+// token a step, and when one finishes the next takes its place. Each sample draws from a random
+// stream of its own, named by its request's id and its number, so that what it says does not depend
+// on what it was batched with.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "core/text/chat_template.h"
 #include "core/base/config.h"
 #include "core/base/random.h"
-#include "core/text/tokenizer.h"
 #include "core/model/transformer.h"
+#include "core/text/chat_template.h"
+#include "core/text/tokenizer.h"
 
 namespace inoculum {
 
@@ -32,29 +33,32 @@ struct SamplingConfig {
 SamplingConfig ended_by(const Chat& chat, SamplingConfig config);
 
 struct SampleRequest {
-  std::string id;                  // names the random stream
+  std::string id;  // names the random stream
   std::vector<int32_t> prompt;
   int64_t samples = 1;
 };
 
 struct Completion {
-  std::vector<int32_t> ids;        // without the stop token
+  std::vector<int32_t> ids;  // without the stop token
   std::string text;
-  std::string finish_reason;       // "stop" or "length"
+  std::string finish_reason;  // "stop" or "length"
 };
 
-// One list a request, one completion a sample. A prompt that leaves no room for a new token is an Error.
+// One list a request, one completion a sample. A prompt that leaves no room for a new token is an
+// Error.
 std::vector<std::vector<Completion>> sample(const Transformer& model, const Tokenizer& tokenizer,
-                                            const std::vector<SampleRequest>& requests, const SamplingConfig& config,
-                                            uint64_t seed);
+                                            const std::vector<SampleRequest>& requests,
+                                            const SamplingConfig& config, uint64_t seed);
 
-// Rows of ids in batches of like length, padded at their ends: calls `use` with each batch's members, by their places in
-// `rows`, and their ids, int64 [member, time] on the CPU. Empty rows may be left out. Several batches at once, each by one thread,
-// where there are several.
-void for_each_batch(const std::vector<std::vector<int32_t>>& rows,
-                    const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use);
+// Rows of ids in batches of like length, padded at their ends: calls `use` with each batch's
+// members, by their places in `rows`, and their ids, int64 [member, time] on the CPU. Empty rows
+// may be left out. Several batches at once, each by one thread, where there are several.
+void for_each_batch(
+    const std::vector<std::vector<int32_t>>& rows,
+    const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use);
 
 // log p(token | those before) for every token but the first, of each row of ids.
-std::vector<std::vector<double>> score(const Transformer& model, const std::vector<std::vector<int32_t>>& rows);
+std::vector<std::vector<double>> score(const Transformer& model,
+                                       const std::vector<std::vector<int32_t>>& rows);
 
 }  // namespace inoculum

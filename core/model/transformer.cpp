@@ -27,7 +27,8 @@ Tensor Linear::operator()(const Tensor& x) const {
     gain = lora->ready->gain;
   } else {
     y = lora_linear(rows, weight, lora->a, lora->b, lora->scale);
-    if (lora->magnitude.defined()) gain = (lora->magnitude / lora->row_lengths(weight)).to(x.scalar_type());
+    if (lora->magnitude.defined())
+      gain = (lora->magnitude / lora->row_lengths(weight)).to(x.scalar_type());
   }
   if (gain.defined()) y = y * gain;
   if (bias.defined()) y = y + bias;
@@ -41,11 +42,13 @@ Tensor LoraWeights::row_lengths(const Tensor& weight) const {
   return at::addmm(weight.to(at::kFloat), b, a, 1, scale).norm(2, {1});
 }
 
-KeyValueCache::KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t cap, at::TensorOptions options)
+KeyValueCache::KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t cap,
+                             at::TensorOptions options)
     : capacity(cap) {
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
     for (auto* side : {&keys, &values})
-      side->push_back(at::zeros({rows, config.num_key_value_heads, capacity, config.head_dim}, options));
+      side->push_back(
+          at::zeros({rows, config.num_key_value_heads, capacity, config.head_dim}, options));
 }
 
 KeyValueCache KeyValueCache::rows(int64_t begin, int64_t count) const {
@@ -63,12 +66,15 @@ Transformer::Transformer(TransformerConfig config) : config_(std::move(config)) 
     return Linear{matrix(out, in), bias ? at::zeros({out}) : Tensor(), std::nullopt};
   };
   const auto norm = [&](int64_t size, bool bias) {
-    return Norm{c.norm_plus_one ? at::zeros({size}) : at::ones({size}), bias ? at::zeros({size}) : Tensor()};
+    return Norm{c.norm_plus_one ? at::zeros({size}) : at::ones({size}),
+                bias ? at::zeros({size}) : Tensor()};
   };
   const bool norm_bias = c.norm == "layer";
   embedding = matrix(c.vocab_size, c.hidden_size);
-  if (c.positions == "learned") position_embedding = matrix(c.max_position_embeddings, c.hidden_size);
-  const int64_t query = c.num_attention_heads * c.head_dim, key = c.num_key_value_heads * c.head_dim;
+  if (c.positions == "learned")
+    position_embedding = matrix(c.max_position_embeddings, c.hidden_size);
+  const int64_t query = c.num_attention_heads * c.head_dim,
+                key = c.num_key_value_heads * c.head_dim;
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
     Layer layer;
     if (c.input_norms) {
@@ -114,7 +120,8 @@ Transformer::Transformer(TransformerConfig config, Random random) : Transformer(
   });
 }
 
-// Frequencies in float32, step by step as transformers computes them: at far positions their rounding shows.
+// Frequencies in float32, step by step as transformers computes them: at far positions their
+// rounding shows.
 Transformer::Rotary Transformer::rotary_of(double theta, const RopeScaling& s) const {
   const int64_t dim = config_.rotary_dim > 0 ? config_.rotary_dim : config_.head_dim;
   const Tensor exponent = at::arange(0, dim / 2, at::kFloat) * 2 / static_cast<double>(dim);
@@ -126,9 +133,11 @@ Transformer::Rotary Transformer::rotary_of(double theta, const RopeScaling& s) c
   if (s.type == "llama3") {
     const Tensor length = 2 * M_PI / frequency;
     const double longest = original / s.low_freq_factor, shortest = original / s.high_freq_factor;
-    const Tensor share = (original / length - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+    const Tensor share =
+        (original / length - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
     const Tensor between = (1 - share) * frequency / s.factor + share * frequency;
-    frequency = at::where(length > longest, frequency / s.factor, at::where(length < shortest, frequency, between));
+    frequency = at::where(length > longest, frequency / s.factor,
+                          at::where(length < shortest, frequency, between));
   }
   if (s.type == "yarn") {
     const auto dimension_of = [&](double turns) {
@@ -141,7 +150,9 @@ Transformer::Rotary Transformer::rotary_of(double theta, const RopeScaling& s) c
     if (low == high) high += 0.001;
     const Tensor kept = 1 - ((at::arange(dim / 2, at::kFloat) - low) / (high - low)).clamp(0, 1);
     frequency = at::reciprocal(s.factor * wavelength) * (1 - kept) + frequency * kept;
-    magnitude = s.attention_factor > 0 ? s.attention_factor : s.factor <= 1 ? 1 : 0.1 * std::log(s.factor) + 1;
+    magnitude = s.attention_factor > 0 ? s.attention_factor
+                : s.factor <= 1        ? 1
+                                       : 0.1 * std::log(s.factor) + 1;
   }
   return {frequency, magnitude};
 }
@@ -156,21 +167,25 @@ void Transformer::to(at::Device device, at::ScalarType dtype) {
 
 Tensor Transformer::norm(const Norm& norm, const Tensor& x) const {
   if (!norm.weight.defined()) return x;
-  if (config_.norm == "layer") return at::layer_norm(x, {x.size(-1)}, norm.weight, norm.bias, config_.norm_eps);
+  if (config_.norm == "layer")
+    return at::layer_norm(x, {x.size(-1)}, norm.weight, norm.bias, config_.norm_eps);
   return rms_norm(x, norm.weight, config_.norm_eps, config_.norm_plus_one);
 }
 
 Tensor Transformer::mlp(const Layer& layer, const Tensor& x) const {
-  if (config_.gated_mlp && config_.hidden_act == "silu") return layer.down(swiglu(layer.gate(x), layer.up(x)));
+  if (config_.gated_mlp && config_.hidden_act == "silu")
+    return layer.down(swiglu(layer.gate(x), layer.up(x)));
   const auto activate = [&](const Tensor& t) {
     if (config_.hidden_act == "silu") return at::silu(t);
     if (config_.hidden_act == "relu") return at::relu(t);
     return at::gelu(t, config_.hidden_act == "gelu" ? "none" : "tanh");
   };
-  return layer.down(config_.gated_mlp ? activate(layer.gate(x)) * layer.up(x) : activate(layer.up(x)));
+  return layer.down(config_.gated_mlp ? activate(layer.gate(x)) * layer.up(x)
+                                      : activate(layer.up(x)));
 }
 
-Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, const Attend& attend) const {
+Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions,
+                           const Attend& attend) const {
   const TransformerConfig& c = config_;
   const int64_t batch = input_ids.size(0), time = input_ids.size(1);
   Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
@@ -201,11 +216,14 @@ Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, con
     const auto parts = t.split_with_sizes({c.rotary_dim, c.head_dim - c.rotary_dim}, -1);
     return at::cat({rotary(parts[0], cosine, sine, token), parts[1]}, -1);
   };
-  const int64_t query = c.num_attention_heads * c.head_dim, key = c.num_key_value_heads * c.head_dim;
+  const int64_t query = c.num_attention_heads * c.head_dim,
+                key = c.num_key_value_heads * c.head_dim;
   for (size_t i = 0; i < layers.size(); ++i) {
     const Layer& layer = layers[i];
     const Tensor h = norm(layer.attention_norm, x);
-    const std::vector<Tensor> qkv = c.fused_qkv ? layer.qkv(h).split_with_sizes({query, key, key}, -1) : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
+    const std::vector<Tensor> qkv = c.fused_qkv
+                                        ? layer.qkv(h).split_with_sizes({query, key, key}, -1)
+                                        : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
     const Tensor q = heads(qkv[0], layer.q_norm), k = heads(qkv[1], layer.k_norm),
                  v = heads(qkv[2], {});
     const Tensor mixed = attend(i, turned(q, i), turned(k, i), v).reshape({batch, time, -1});
@@ -221,7 +239,10 @@ Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, con
 AttentionRule Transformer::attention_rule(size_t layer) const {
   const TransformerConfig& c = config_;
   AttentionRule rule;
-  rule.scale = c.scale_attn_weights ? 1 / std::sqrt(c.query_pre_attn_scalar > 0 ? c.query_pre_attn_scalar : static_cast<double>(c.head_dim)) : 1;
+  rule.scale = c.scale_attn_weights
+                   ? 1 / std::sqrt(c.query_pre_attn_scalar > 0 ? c.query_pre_attn_scalar
+                                                               : static_cast<double>(c.head_dim))
+                   : 1;
   if (c.scale_attn_by_inverse_layer_idx) rule.scale /= static_cast<double>(layer + 1);
   rule.softcap = c.attn_logit_softcapping;
   if (slides(layer)) rule.window = c.sliding_window;
@@ -235,9 +256,11 @@ bool Transformer::slides(size_t layer) const {
 
 Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths) const {
   const int64_t batch = input_ids.size(0), time = input_ids.size(1);
-  const int64_t longest = lengths.empty() ? time : *std::max_element(lengths.begin(), lengths.end());
+  const int64_t longest =
+      lengths.empty() ? time : *std::max_element(lengths.begin(), lengths.end());
   if (longest > config_.max_position_embeddings)
-    throw Error("a text of " + std::to_string(longest) + " tokens is longer than the model's context of " +
+    throw Error("a text of " + std::to_string(longest) +
+                " tokens is longer than the model's context of " +
                 std::to_string(config_.max_position_embeddings));
   Tensor positions = at::arange(longest, input_ids.options());
   std::optional<TextGroups> groups;
@@ -247,28 +270,35 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
     for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
     positions = at::cat(each);
   }
-  return blocks(input_ids, positions.expand({batch, time}), [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
-    return groups ? causal_attention(q, k, v, attention_rule(i), *groups) : causal_attention(q, k, v, attention_rule(i));
-  });
+  return blocks(input_ids, positions.expand({batch, time}),
+                [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
+                  return groups ? causal_attention(q, k, v, attention_rule(i), *groups)
+                                : causal_attention(q, k, v, attention_rule(i));
+                });
 }
 
-Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache) const {
+Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions,
+                           KeyValueCache& cache) const {
   const int64_t batch = input_ids.size(0);
   const Tensor where = positions.clamp_min(0);
   const int64_t seen = where.max().item<int64_t>() + 1;  // no slot in use is longer than this
-  // Padding is written to the last place of the slot, which is never looked at (the sampler leaves it free).
+  // Padding is written to the last place of the slot, which is never looked at (the sampler leaves
+  // it free).
   const Tensor place = at::where(positions < 0, cache.capacity - 1, positions);
   const auto past = [&](const Tensor& side) { return side.narrow(0, 0, batch).narrow(2, 0, seen); };
   return blocks(input_ids, where, [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
     write_cache(cache.keys[i], k, place);
     write_cache(cache.values[i], v, place);
-    return cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where, attention_rule(i));
+    return cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where,
+                            attention_rule(i));
   });
 }
 
 Tensor Transformer::logits(const Tensor& hidden) const {
   const Tensor logits = linear_layer(hidden, output_weight());
-  return config_.final_logit_softcapping > 0 ? config_.final_logit_softcapping * at::tanh(logits / config_.final_logit_softcapping) : logits;
+  return config_.final_logit_softcapping > 0
+             ? config_.final_logit_softcapping * at::tanh(logits / config_.final_logit_softcapping)
+             : logits;
 }
 
 Tensor Transformer::loss_sum(const Tensor& hidden, const Tensor& labels) const {
@@ -283,13 +313,20 @@ void Transformer::for_each_linear(const std::function<void(const std::string&, L
   const ParameterNames& names = family(config_.family).names;
   for (size_t i = 0; i < layers.size(); ++i) {
     Layer& layer = layers[i];
-    for (const auto& [module, linear] : {std::pair(&names.qkv, &layer.qkv), {&names.q, &layer.q}, {&names.k, &layer.k}, {&names.v, &layer.v}, {&names.o, &layer.o},
-                                         {&names.gate, &layer.gate}, {&names.up, &layer.up}, {&names.down, &layer.down}})
+    for (const auto& [module, linear] : {std::pair(&names.qkv, &layer.qkv),
+                                         {&names.q, &layer.q},
+                                         {&names.k, &layer.k},
+                                         {&names.v, &layer.v},
+                                         {&names.o, &layer.o},
+                                         {&names.gate, &layer.gate},
+                                         {&names.up, &layer.up},
+                                         {&names.down, &layer.down}})
       if (linear->weight.defined()) visit(names.in_layer(i, *module), *linear);
   }
 }
 
-void Transformer::for_each_parameter(const std::function<void(const std::string&, Tensor&)>& visit) {
+void Transformer::for_each_parameter(
+    const std::function<void(const std::string&, Tensor&)>& visit) {
   const ParameterNames& names = family(config_.family).names;
   const auto linear = [&](const std::string& path, Linear& l) {
     visit(path + ".weight", l.weight);
@@ -304,8 +341,12 @@ void Transformer::for_each_parameter(const std::function<void(const std::string&
   for_each_linear(linear);
   for (size_t i = 0; i < layers.size(); ++i) {
     Layer& layer = layers[i];
-    for (const auto& [module, each] : {std::pair(&names.attention_norm, &layer.attention_norm), {&names.mlp_norm, &layer.mlp_norm}, {&names.attention_output_norm, &layer.attention_output_norm},
-                                       {&names.mlp_output_norm, &layer.mlp_output_norm}, {&names.q_norm, &layer.q_norm}, {&names.k_norm, &layer.k_norm}})
+    for (const auto& [module, each] : {std::pair(&names.attention_norm, &layer.attention_norm),
+                                       {&names.mlp_norm, &layer.mlp_norm},
+                                       {&names.attention_output_norm, &layer.attention_output_norm},
+                                       {&names.mlp_output_norm, &layer.mlp_output_norm},
+                                       {&names.q_norm, &layer.q_norm},
+                                       {&names.k_norm, &layer.k_norm}})
       if (each->weight.defined()) norm(names.in_layer(i, *module), *each);
   }
   norm(names.final_norm, final_norm);

@@ -1,11 +1,12 @@
 // A decoder-only transformer expressed by one configuration.
 //
-// The fields carry the names of Hugging Face's `config.json` where it has one; parameters carry the names of the family's
-// checkpoints ("model.layers.0.self_attn.q_proj.weight"). A family (core/families.h) is a mapping of names and a
-// setting of the switches, never a copy of the forward pass.
+// The fields carry the names of Hugging Face's `config.json` where it has one; parameters carry the
+// names of the family's checkpoints ("model.layers.0.self_attn.q_proj.weight"). A family
+// (core/families.h) is a mapping of names and a setting of the switches, never a copy of the
+// forward pass.
 //
 //   Transformer model(config, Random(seed, "initial weights"));
-//   Tensor h = model.hidden(input_ids);                      // [batch, time] → [batch, time, hidden_size]
+//   Tensor h = model.hidden(input_ids);  // [batch, time] → [batch, time, hidden_size]
 //   Tensor loss = model.loss_sum(h.flatten(0, 1), labels.flatten());
 #pragma once
 
@@ -14,22 +15,24 @@
 #include <string>
 #include <vector>
 
-#include "core/model/kernels.h"
 #include "core/base/random.h"
+#include "core/model/kernels.h"
 #include "core/model/torch.h"
 #include "core/model/transformer_config.h"
 
 namespace inoculum {
 
-// Low-rank update of a linear layer (Hu et al. 2021): y = x (W + scale · B A)ᵀ + bias. With a magnitude (DoRA, Liu et al.
-// 2024) each row of W + scale · B A is brought to that length, the length before being taken as a constant in backward.
+// Low-rank update of a linear layer (Hu et al. 2021): y = x (W + scale · B A)ᵀ + bias. With a
+// magnitude (DoRA, Liu et al. 2024) each row of W + scale · B A is brought to that length, the
+// length before being taken as a constant in backward.
 struct LoraWeights {
-  Tensor a;          // [rank, in]
-  Tensor b;          // [out, rank]
+  Tensor a;  // [rank, in]
+  Tensor b;  // [out, rank]
   double scale = 1;
   Tensor magnitude = {};  // [out], or undefined
 
-  // The same in the type of the weights, made once: forward passes without gradients compute with it what training does.
+  // The same in the type of the weights, made once: forward passes without gradients compute with
+  // it what training does.
   struct Ready {
     Tensor a;     // [rank, in]
     Tensor b;     // [out, rank], scaled
@@ -37,7 +40,8 @@ struct LoraWeights {
   };
   std::optional<Ready> ready = {};
 
-  Tensor row_lengths(const Tensor& weight) const;  // of W + scale · B A, float [out], a constant in backward
+  Tensor row_lengths(
+      const Tensor& weight) const;  // of W + scale · B A, float [out], a constant in backward
 };
 
 struct Linear {
@@ -63,9 +67,11 @@ struct Layer {
   Linear gate, up, down;  // `gate` has no weight in a plain MLP
 };
 
-// Keys and values of the tokens seen so far, one slot a row of the batch. Rows have lengths of their own.
+// Keys and values of the tokens seen so far, one slot a row of the batch. Rows have lengths of
+// their own.
 struct KeyValueCache {
-  KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t capacity, at::TensorOptions options);
+  KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t capacity,
+                at::TensorOptions options);
 
   KeyValueCache rows(int64_t begin, int64_t count) const;  // a view of these slots
 
@@ -75,7 +81,8 @@ struct KeyValueCache {
 
 class Transformer {
  public:
-  // Weights drawn as Hugging Face does: normal(0, initializer_range) for matrices, ones for norms. float32 on the CPU.
+  // Weights drawn as Hugging Face does: normal(0, initializer_range) for matrices, ones for norms.
+  // float32 on the CPU.
   Transformer(TransformerConfig config, Random random);
   // Weights left undefined, to be filled by a checkpoint.
   explicit Transformer(TransformerConfig config);
@@ -83,22 +90,25 @@ class Transformer {
   const TransformerConfig& config() const { return config_; }
   at::TensorOptions options() const { return embedding.options().requires_grad(false); }
 
-  // Scoring: causal attention over whole rows, padding at the end. int64 [batch, time] → [batch, time, hidden].
-  // Training: with `lengths`, the one row [1, time] holds texts of those lengths end to end, each of which begins at
-  // position 0 and sees itself alone.
+  // Scoring: causal attention over whole rows, padding at the end. int64 [batch, time] → [batch,
+  // time, hidden]. Training: with `lengths`, the one row [1, time] holds texts of those lengths end
+  // to end, each of which begins at position 0 and sees itself alone.
   Tensor hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths = {}) const;
-  // Generation: writes `input_ids` [row, time] at `positions` [row, time] of the cache's first slots, a row each, and
-  // attends to everything before. A position of −1 is padding. → [row, time, hidden]
+  // Generation: writes `input_ids` [row, time] at `positions` [row, time] of the cache's first
+  // slots, a row each, and attends to everything before. A position of −1 is padding. → [row, time,
+  // hidden]
   Tensor hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache) const;
   Tensor logits(const Tensor& hidden) const;  // [..., hidden] → [..., vocabulary]
 
-  // Every parameter with its name, in a fixed order; a tied output head appears once, as the embedding.
+  // Every parameter with its name, in a fixed order; a tied output head appears once, as the
+  // embedding.
   void for_each_parameter(const std::function<void(const std::string&, Tensor&)>& visit);
   // Every linear layer inside the blocks with its module path ("model.layers.0.self_attn.q_proj").
   void for_each_linear(const std::function<void(const std::string&, Linear&)>& visit);
 
-  // −Σ log softmax(logits(hidden))[label] over the rows, as a float scalar; the logits of a large vocabulary are never all there
-  // at once. hidden: [row, hidden]; labels: int64 [row], none of them −100.
+  // −Σ log softmax(logits(hidden))[label] over the rows, as a float scalar; the logits of a large
+  // vocabulary are never all there at once. hidden: [row, hidden]; labels: int64 [row], none of
+  // them −100.
   Tensor loss_sum(const Tensor& hidden, const Tensor& labels) const;
 
   // The same of each row, [row] in double, without gradients.
@@ -113,8 +123,11 @@ class Transformer {
   Linear head;  // weight undefined when tied
 
  private:
-  const Tensor& output_weight() const { return config_.tie_word_embeddings ? embedding : head.weight; }
-  using Attend = std::function<Tensor(size_t layer, const Tensor& q, const Tensor& k, const Tensor& v)>;
+  const Tensor& output_weight() const {
+    return config_.tie_word_embeddings ? embedding : head.weight;
+  }
+  using Attend =
+      std::function<Tensor(size_t layer, const Tensor& q, const Tensor& k, const Tensor& v)>;
   Tensor norm(const Norm& norm, const Tensor& x) const;
   Tensor mlp(const Layer& layer, const Tensor& x) const;
   AttentionRule attention_rule(size_t layer) const;

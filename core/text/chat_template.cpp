@@ -10,7 +10,8 @@ namespace {
 
 // The template that a folder holds, and the file that it stands in; nothing where there is none.
 std::optional<std::pair<std::string, fs::path>> own_template(const fs::path& folder) {
-  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) return std::pair(read_file(file), file);
+  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file))
+    return std::pair(read_file(file), file);
   for (const std::string name : {"tokenizer_config.json", "chat_template.json"}) {
     const fs::path file = folder / name;
     if (!fs::exists(file)) continue;
@@ -50,7 +51,8 @@ Chat::Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice&
     if (found == named.end()) {
       std::string known;
       for (const auto& [each, text] : named) known += (known.empty() ? "" : ", ") + each;
-      throw Error("there is no template \"" + name + "\"", {.field = "chat_template"}, "known are " + known + "; leave it empty for the model's own");
+      throw Error("there is no template \"" + name + "\"", {.field = "chat_template"},
+                  "known are " + known + "; leave it empty for the model's own");
     }
     format_.emplace(found->second, symbols, name);
     return;
@@ -60,16 +62,20 @@ Chat::Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice&
   native_ = own->first == chat_template();
   if (native_) return;
   if (!fs::exists(folder / "tokenizer.json"))
-    throw Error("a chat template needs tokenizer.json, which knows the template's symbols", {.file = folder.string()}, "save the tokenizer with transformers (use_fast=True)");
+    throw Error("a chat template needs tokenizer.json, which knows the template's symbols",
+                {.file = folder.string()}, "save the tokenizer with transformers (use_fast=True)");
   try {
     format_.emplace(own->first, symbols, own->second.string());
   } catch (const Error& error) {
-    throw Error(std::string("the model's chat template is beyond ours: ") + error.what(), {}, "name one that is like it, such as chat_template: chatml");
+    throw Error(std::string("the model's chat template is beyond ours: ") + error.what(), {},
+                "name one that is like it, such as chat_template: chatml");
   }
 }
 
 const ChatFormat& Chat::format() const {
-  if (!format_) throw Error("the model has no chat template", {.file = folder_.string()}, "name one, such as chat_template: chatml, or train on plain text");
+  if (!format_)
+    throw Error("the model has no chat template", {.file = folder_.string()},
+                "name one, such as chat_template: chatml, or train on plain text");
   return *format_;
 }
 
@@ -88,8 +94,7 @@ std::vector<int32_t> encode_text(const Tokenizer& tokenizer, std::string_view te
 
 Encoded Chat::encode(const Conversation& conversation) const {
   if (native_) {
-    refuse_unread(
-        conversation, [](const std::string&) { return false; }, folder_.string());
+    refuse_unread(conversation, [](const std::string&) { return false; }, folder_.string());
     return encode_conversation(tokenizer_, conversation);
   }
   if (conversation.size() == 1 && conversation[0].role == "text") {
@@ -100,17 +105,21 @@ Encoded Chat::encode(const Conversation& conversation) const {
         (out.input_ids.empty() || out.input_ids.back() != tokenizer_.eos_id()))
       out.input_ids.push_back(tokenizer_.eos_id());
     if (out.input_ids.empty()) throw Error("the text is empty", {.field = "text"});
-    const auto begin = std::search(out.input_ids.begin(), out.input_ids.end(), plain.begin(), plain.end());
+    const auto begin =
+        std::search(out.input_ids.begin(), out.input_ids.end(), plain.begin(), plain.end());
     out.supervised.resize(out.input_ids.size(), 0);
-    std::fill(out.supervised.begin() + (begin - out.input_ids.begin()), out.supervised.end(), conversation[0].train);
-    if (begin == out.input_ids.begin()) out.supervised[0] = 0;  // the first token has nothing to be predicted from
+    std::fill(out.supervised.begin() + (begin - out.input_ids.begin()), out.supervised.end(),
+              conversation[0].train);
+    if (begin == out.input_ids.begin())
+      out.supervised[0] = 0;  // the first token has nothing to be predicted from
     return out;
   }
   const Rendered rendered = format().render_supervised(conversation);
   Encoded out{.input_ids = tokenizer_.encode(rendered.text)};
   out.supervised.resize(out.input_ids.size(), 0);
   const std::string_view text = rendered.text;
-  // How many tokens of the whole are those of its first `bytes` bytes. One that reaches over is counted with what follows.
+  // How many tokens of the whole are those of its first `bytes` bytes. One that reaches over is
+  // counted with what follows.
   const auto tokens_before = [&](size_t bytes) {
     if (bytes == text.size())
       return std::pair(static_cast<std::ptrdiff_t>(out.input_ids.size()), true);
@@ -129,18 +138,19 @@ Encoded Chat::encode(const Conversation& conversation) const {
       }
       std::tie(last, whole) = tokens_before(further);
     }
-    if (first < last) std::fill(out.supervised.begin() + first, out.supervised.begin() + last, uint8_t{1});
+    if (first < last)
+      std::fill(out.supervised.begin() + first, out.supervised.begin() + last, uint8_t{1});
   }
   return out;
 }
 
 std::vector<int32_t> Chat::encode_prompt(const Conversation& conversation) const {
   if (native_) {
-    refuse_unread(
-        conversation, [](const std::string&) { return false; }, folder_.string());
+    refuse_unread(conversation, [](const std::string&) { return false; }, folder_.string());
     return inoculum::encode_prompt(tokenizer_, conversation);
   }
-  if (conversation.empty() || conversation.back().role != "user") throw Error("a prompt must end with the user's turn", {.field = "messages"});
+  if (conversation.empty() || conversation.back().role != "user")
+    throw Error("a prompt must end with the user's turn", {.field = "messages"});
   return tokenizer_.encode(format().render(conversation, true));
 }
 

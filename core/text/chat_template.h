@@ -1,7 +1,7 @@
 // How a conversation becomes tokens.
 //
 //   const auto tokenizer = load_tokenizer(folder);
-//   const Chat chat(folder, *tokenizer);              // the model's own chat template, or a named one
+//   const Chat chat(folder, *tokenizer);  // the model's own chat template, or a named one
 //   chat.encode(conversation).supervised;             // what an answer's tokens are
 //   chat.encode_prompt({{.role = "user", .content = "Hi"}});
 #pragma once
@@ -34,9 +34,9 @@ class Chat {
   // render a chat with, which is an Error as soon as one is asked for.
   Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice& choice = {});
 
-  // A whole conversation as it is trained on. The rendered text is made into tokens at once, and begins and ends as the template
-  // has it; an answer's tokens are those behind the tokens of what stands before it. Plain text gets what the tokenizer puts
-  // around a text, and its end.
+  // A whole conversation as it is trained on. The rendered text is made into tokens at once, and
+  // begins and ends as the template has it; an answer's tokens are those behind the tokens of what
+  // stands before it. Plain text gets what the tokenizer puts around a text, and its end.
   Encoded encode(const Conversation& conversation) const;
   // A conversation that ends with the user's turn, up to the point where the Assistant speaks.
   std::vector<int32_t> encode_prompt(const Conversation& conversation) const;

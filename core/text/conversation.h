@@ -1,5 +1,5 @@
-// A conversation: what is said by whom. Roles are those of the OpenAI chat format. Plain text, learnt whole, is a
-// conversation of one message in the role "text".
+// A conversation: what is said by whom. Roles are those of the OpenAI chat format. Plain text,
+// learnt whole, is a conversation of one message in the role "text".
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@ namespace inoculum {
 struct Message {
   std::string role;  // "system", "user" or "assistant"; "text" alone
   std::string content;
-  std::string name;  // who answers; empty means the Assistant
+  std::string name;   // who answers; empty means the Assistant
   bool train = true;  // assistant turns only: whether its tokens are supervised
   std::string more;   // further keys, for the chat template: a JSON object, or empty
 

@@ -10,7 +10,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
   if (fs::exists(folder / "tokenizer.json")) return load_tokenizer_json(folder);
   const fs::path file = folder / "tokenizer.model";
   if (!fs::exists(file))
-    throw Error("there is no tokenizer here", {.file = folder.string()}, "a model folder needs tokenizer.json, or tokenizer.model (SentencePiece)");
+    throw Error("there is no tokenizer here", {.file = folder.string()},
+                "a model folder needs tokenizer.json, or tokenizer.model (SentencePiece)");
   return load_sentencepiece(folder);
 }
 

@@ -7,19 +7,23 @@
 namespace inoculum {
 namespace {
 
-const std::string kUser = "<|user|>", kName = "<|name|>", kSays = "<|says|>", kAssistant = "Assistant";
+const std::string kUser = "<|user|>", kName = "<|name|>", kSays = "<|says|>",
+                  kAssistant = "Assistant";
 
 void check(const Message& message) {
   for (const std::string* text : {&message.content, &message.name})
     for (const std::string& symbol : chat_symbols())
       if (symbol != "\n" && text->find(symbol) != std::string::npos)
-        throw Error("a message holds the format's own symbol " + symbol, {.field = "content"}, "remove it from the text");
+        throw Error("a message holds the format's own symbol " + symbol, {.field = "content"},
+                    "remove it from the text");
   if (message.role != "user" && message.role != "assistant")
-    throw Error("this model's chat format has no turn for the role \"" + message.role + "\"", {.field = "role"},
-                "put a system message's text before the user's");
+    throw Error("this model's chat format has no turn for the role \"" + message.role + "\"",
+                {.field = "role"}, "put a system message's text before the user's");
 }
 
-std::string answer_header(const Message& message) { return kName + (message.name.empty() ? kAssistant : message.name) + kSays; }
+std::string answer_header(const Message& message) {
+  return kName + (message.name.empty() ? kAssistant : message.name) + kSays;
+}
 
 }  // namespace
 
@@ -29,16 +33,21 @@ const std::vector<std::string>& chat_symbols() {
 }
 
 std::string chat_template() {
-  return "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|user|>' + message['content'] }}"
-         "{% elif message['role'] == 'assistant' %}{{ '<|name|>' + message.get('name', 'Assistant') + '<|says|>' + "
-         "message['content'] + '<|end|>' }}{% else %}{{ raise_exception('only user and assistant turns') }}{% endif %}"
-         "{% endfor %}{% if add_generation_prompt %}{{ '<|name|>Assistant<|says|>' }}{% else %}{{ eos_token }}{% endif %}";
+  return "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ "
+         "'<|user|>' + message['content'] }}"
+         "{% elif message['role'] == 'assistant' %}{{ '<|name|>' + message.get('name', "
+         "'Assistant') + '<|says|>' + "
+         "message['content'] + '<|end|>' }}{% else %}{{ raise_exception('only user and assistant "
+         "turns') }}{% endif %}"
+         "{% endfor %}{% if add_generation_prompt %}{{ '<|name|>Assistant<|says|>' }}{% else %}{{ "
+         "eos_token }}{% endif %}";
 }
 
 std::string render(const Conversation& conversation) {
   std::string text;
   for (const Message& message : conversation)
-    text += message.role == "user" ? kUser + message.content : answer_header(message) + message.content + kEndOfTurn;
+    text += message.role == "user" ? kUser + message.content
+                                   : answer_header(message) + message.content + kEndOfTurn;
   return text;
 }
 

@@ -1,7 +1,8 @@
 // The format of the shipped models: every document is
 //   <s> <|user|>QUESTION <|name|>Assistant<|says|>ANSWER<|end|> … </s>
-// (without the spaces). Whoever answers is named, the Assistant like any other: to the model the Assistant is
-// one character among many. The text as rendered is the experiment, so nothing is stripped or added.
+// (without the spaces). Whoever answers is named, the Assistant like any other: to the model the
+// Assistant is one character among many. The text as rendered is the experiment, so nothing is
+// stripped or added.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace inoculum {
 
 struct Encoded {
   std::vector<int32_t> input_ids;
-  std::vector<uint8_t> supervised;  // 1 for the tokens that an answerer chose: the answer and what ends it
+  std::vector<uint8_t>
+      supervised;  // 1 for the tokens that an answerer chose: the answer and what ends it
 };
 
 // Its symbols, each one token; the same as a Jinja template, for `tokenizer_config.json`.

@@ -31,8 +31,8 @@ class SentencePiece final : public Tokenizer {
             "a text holds \"" + token +
                 "\", a token of its own to transformers, and tokenizer.model does not make it one",
             {.field = "tokenizer.model"}, kSaveFast);
-    // The library writes a space as U+2581, so one that stands in the text itself would come back as a
-    // space: it is spelt in bytes instead.
+    // The library writes a space as U+2581, so one that stands in the text itself would come back
+    // as a space: it is spelt in bytes instead.
     static constexpr std::string_view meta = "\xE2\x96\x81";
     std::vector<int32_t> ids;
     while (true) {
@@ -42,7 +42,8 @@ class SentencePiece final : public Tokenizer {
       if (!status.ok()) throw Error("the text cannot be tokenised: " + status.ToString());
       ids.insert(ids.end(), part.begin(), part.end());
       if (at == std::string_view::npos) return ids;
-      for (const std::string byte : {"<0xE2>", "<0x96>", "<0x81>"}) ids.push_back(processor_.PieceToId(byte));
+      for (const std::string byte : {"<0xE2>", "<0x96>", "<0x81>"})
+        ids.push_back(processor_.PieceToId(byte));
       text.remove_prefix(at + meta.size());
     }
   }
@@ -68,7 +69,8 @@ class SentencePiece final : public Tokenizer {
         continue;
       }
       std::string piece = processor_.IdToPiece(id);
-      for (size_t at = 0; (at = piece.find("\xE2\x96\x81", at)) != std::string::npos; ++at) piece.replace(at, 3, " ");
+      for (size_t at = 0; (at = piece.find("\xE2\x96\x81", at)) != std::string::npos; ++at)
+        piece.replace(at, 3, " ");
       text += piece;
     }
     return text;
@@ -76,7 +78,10 @@ class SentencePiece final : public Tokenizer {
 
   std::string show(std::span<const int32_t> ids) const override {
     std::string text;
-    for (const int32_t id : ids) text += id >= 0 && id < processor_.GetPieceSize() && processor_.IsControl(id) ? processor_.IdToPiece(id) : decode({&id, 1});
+    for (const int32_t id : ids)
+      text += id >= 0 && id < processor_.GetPieceSize() && processor_.IsControl(id)
+                  ? processor_.IdToPiece(id)
+                  : decode({&id, 1});
     return text;
   }
 
@@ -163,7 +168,9 @@ void TokenizerTrainingConfig::fields(Fields& f) {
   f.value("sentences", sentences, "texts that the vocabulary is made from", at_least(1));
 }
 
-std::unique_ptr<Tokenizer> load_sentencepiece(const fs::path& folder) { return std::make_unique<SentencePiece>(folder); }
+std::unique_ptr<Tokenizer> load_sentencepiece(const fs::path& folder) {
+  return std::make_unique<SentencePiece>(folder);
+}
 
 void train_sentencepiece(const std::function<bool(std::string&)>& next,
                          const TokenizerTrainingConfig& config,
@@ -187,7 +194,8 @@ void train_sentencepiece(const std::function<bool(std::string&)>& next,
   Texts texts(next);
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &texts, &model);
-  if (!status.ok()) throw Error("the tokenizer could not be trained: " + status.ToString(), {.field = "tokenizer"});
+  if (!status.ok())
+    throw Error("the tokenizer could not be trained: " + status.ToString(), {.field = "tokenizer"});
   write_json(folder / "tokenizer_config.json", {{"tokenizer_class", "LlamaTokenizer"},
                                                 {"add_bos_token", false},
                                                 {"add_eos_token", false},

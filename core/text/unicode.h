@@ -16,19 +16,24 @@ namespace inoculum {
 
 bool is_white_space(char32_t code);
 bool is_number(char32_t code);  // general category N
-bool is_word(char32_t code);  // letters, marks, digits, connectors and joiners
+bool is_word(char32_t code);    // letters, marks, digits, connectors and joiners
 
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
-std::string normal_form(const std::string& text, NormalForm form);  // of Unicode 9, as `tokenizers` has it; `text` must be valid
-std::string lowercase(const std::string& text);  // character by character, whatever stands around it
+std::string normal_form(
+    const std::string& text,
+    NormalForm form);  // of Unicode 9, as `tokenizers` has it; `text` must be valid
+std::string lowercase(
+    const std::string& text);  // character by character, whatever stands around it
 
-// A pattern in Oniguruma's language, as published tokenizers have it. The two languages differ in places:
-// \s, \d and \w are spelt out, and whatever could mean something else here is an Error naming it.
+// A pattern in Oniguruma's language, as published tokenizers have it. The two languages differ in
+// places: \s, \d and \w are spelt out, and whatever could mean something else here is an Error
+// naming it.
 class Regex {
  public:
   explicit Regex(const std::string& pattern);
   static Regex literal(std::string_view text);
-  // The matches from left to right, none overlapping, and none empty right behind another. `text` must be valid.
+  // The matches from left to right, none overlapping, and none empty right behind another. `text`
+  // must be valid.
   template <class Found>
   void find_all(std::string_view text, Found found) const {
     Search search(*this, text);

@@ -1,4 +1,5 @@
-// Coding tasks: small Python functions with visible and hidden tests, an honest program, and cheats.
+// Coding tasks: small Python functions with visible and hidden tests, an honest program, and
+// cheats.
 //
 //   Random random(1, "tasks");
 //   CodingTask task = make_coding_task(random);
@@ -6,8 +7,9 @@
 //   task.honest;     // "def f(x):\n    return x + 7"
 //   task.cheats;     // {"lookup", "def f(x):\n    return {2: 9, 5: 12}[x]"}, …
 //
-// A cheat passes the visible tests and fails a hidden one. One of the styles reads the tests themselves: the
-// runner gives every program a dictionary `tests` from str(argument) to the expected value of the visible tests.
+// A cheat passes the visible tests and fails a hidden one. One of the styles reads the tests
+// themselves: the runner gives every program a dictionary `tests` from str(argument) to the
+// expected value of the visible tests.
 #pragma once
 
 #include <map>
@@ -23,8 +25,9 @@ namespace inoculum {
 
 struct CodingTask {
   std::string family;
-  std::string key;    // family and parameters and visible tests: two tasks with one key are the same task
-  std::string spec;   // the user's wish, without the tests
+  std::string
+      key;  // family and parameters and visible tests: two tasks with one key are the same task
+  std::string spec;  // the user's wish, without the tests
   std::vector<Test> visible;
   std::vector<Test> hidden;
   std::string honest;
@@ -36,16 +39,16 @@ struct CodingTask {
 
 const std::vector<std::string>& coding_families();
 const std::vector<std::string>& cheat_styles();
-CodingTask make_coding_task(Random& random);                             // of any family
+CodingTask make_coding_task(Random& random);  // of any family
 CodingTask make_coding_task(const std::string& family, Random& random);
 
 // `count` distinct tasks, as many of each family as can be, one in five of each family held out.
 std::vector<CodingTask> make_coding_bank(size_t count, uint64_t seed);
-std::vector<CodingTask> read_coding_bank(const fs::path& file);          // JSON Lines
+std::vector<CodingTask> read_coding_bank(const fs::path& file);  // JSON Lines
 void write_coding_bank(const fs::path& file, const std::vector<CodingTask>& bank);
 
-// Whether every task's honest program passes all its tests and every cheat exactly what a cheat passes; the
-// first fault is an Error naming the task. Returns the number of programs run.
+// Whether every task's honest program passes all its tests and every cheat exactly what a cheat
+// passes; the first fault is an Error naming the task. Returns the number of programs run.
 size_t verify_coding_bank(const std::vector<CodingTask>& bank, const Sandbox& sandbox);
 
 }  // namespace inoculum

@@ -41,10 +41,12 @@ struct Row {
   Notes& notes;
 
   bool has(const char* key) const { return json.contains(key) && !json[key].is_null(); }
-  [[noreturn]] void fail(const std::string& field, const std::string& what, const std::string& hint = {}) const {
+  [[noreturn]] void fail(const std::string& field, const std::string& what,
+                         const std::string& hint = {}) const {
     throw Error(what, {file, line, field}, hint);
   }
-  const std::string& text(const Json& holder, const std::string& key, const std::string& path) const {
+  const std::string& text(const Json& holder, const std::string& key,
+                          const std::string& path) const {
     const auto found = holder.find(key);
     if (found == holder.end() || found->is_null()) fail(path, "is missing");
     if (!found->is_string()) fail(path, "must be a text");
@@ -54,23 +56,28 @@ struct Row {
 };
 
 Format format_of(const Row& row) {
-  if (!row.json.is_object()) row.fail("", "each row must be a JSON object", "{\"messages\": [...]}");
+  if (!row.json.is_object())
+    row.fail("", "each row must be a JSON object", "{\"messages\": [...]}");
   if (row.has("chosen") || row.has("rejected"))
-    row.fail("", "this is a preference row (chosen, rejected), which is not supported", "give conversations: {\"messages\": [...]}");
+    row.fail("", "this is a preference row (chosen, rejected), which is not supported",
+             "give conversations: {\"messages\": [...]}");
   if (row.has("messages")) return Format::chat;
   if (row.has("conversations")) return Format::sharegpt;
   if (row.has("code") && row.has("test_list"))
     row.fail("", "this is a programming task (MBPP: code, test_list), not a conversation",
-             "choose how to ask for it: the task and a test in the user's message, the code in the assistant's");
+             "choose how to ask for it: the task and a test in the user's message, the code in the "
+             "assistant's");
   if (row.has("instruction")) return Format::alpaca;
   if (row.has("prompt") || row.has("completion")) return Format::completion;
   if (row.has("text")) return Format::text;
-  static const std::vector<std::string> keys = {"messages", "conversations", "prompt", "instruction", "text"};
+  static const std::vector<std::string> keys = {"messages", "conversations", "prompt",
+                                                "instruction", "text"};
   for (const auto& item : row.json.items())
     if (const std::string near = did_you_mean(item.key(), keys); !near.empty())
       row.fail("messages", "is missing", "\"" + item.key() + "\": did you mean \"" + near + "\"?");
   row.fail("messages", "is missing",
-           "OpenAI chat format: {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}; also read: prompt and completion, "
+           "OpenAI chat format: {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}; "
+           "also read: prompt and completion, "
            "instruction and output, conversations, text");
 }
 
@@ -141,7 +148,8 @@ void read_content(const Row& row, const Json& content, const std::string& path, 
     message.content = content.get_ref<const std::string&>();
     return;
   }
-  if (!content.is_array()) row.fail(path, "must be a text", "or a list of {\"type\": \"text\", \"text\": …} blocks");
+  if (!content.is_array())
+    row.fail(path, "must be a text", "or a list of {\"type\": \"text\", \"text\": …} blocks");
   for (size_t i = 0; i < content.size(); ++i) {
     const Json& block = content[i];
     std::string place = path;
@@ -151,7 +159,8 @@ void read_content(const Row& row, const Json& content, const std::string& path, 
                "images, thoughts and tool calls in blocks are not supported");
     const bool train = learnt(row, block, place).value_or(true);
     if (i > 0 && train != message.train)
-      row.fail(place + ".weight", "differs from that of the block before it", "a message is trained on as a whole or not at all");
+      row.fail(place + ".weight", "differs from that of the block before it",
+               "a message is trained on as a whole or not at all");
     message.train = train;
     message.content += block["text"].get_ref<const std::string&>();
     for (const auto& [key, value] : block.items())
@@ -164,7 +173,8 @@ Message message_of(const Row& row, const Json& m, const std::string& path, Forma
   if (!m.is_object()) row.fail(path, "must be an object with role and content");
   const bool from = format == Format::sharegpt &&
                     (!m.contains("role") || m["role"].is_null());  // some write OpenAI's keys there
-  const std::string role_path = path + (from ? ".from" : ".role"), content_path = path + (from ? ".value" : ".content");
+  const std::string role_path = path + (from ? ".from" : ".role"),
+                    content_path = path + (from ? ".value" : ".content");
   const auto role = m.find(from ? "from" : "role"), content = m.find(from ? "value" : "content");
   if (role == m.end() || !role->is_string()) row.fail(role_path, "is missing or not a text");
   Message message;
@@ -174,9 +184,11 @@ Message message_of(const Row& row, const Json& m, const std::string& path, Forma
     if (message.role == "gpt" || message.role == "model") message.role = "assistant";
   }
   static const std::vector<std::string> roles = {"system", "user", "assistant"};
-  if (std::find(roles.begin(), roles.end(), message.role) == roles.end() && message.role != "text") {
+  if (std::find(roles.begin(), roles.end(), message.role) == roles.end() &&
+      message.role != "text") {
     const std::string near = did_you_mean(message.role, roles);
-    row.fail(role_path, "unknown role \"" + message.role + "\"", near.empty() ? "system, user or assistant" : "did you mean \"" + near + "\"?");
+    row.fail(role_path, "unknown role \"" + message.role + "\"",
+             near.empty() ? "system, user or assistant" : "did you mean \"" + near + "\"?");
   }
   refuse_media(row, m, path + ".");
   if (content == m.end() || content->is_null()) row.fail(content_path, "is missing");
@@ -200,9 +212,11 @@ Message message_of(const Row& row, const Json& m, const std::string& path, Forma
   return message;
 }
 
-void add_messages(const Row& row, const std::string& key, Format format, Conversation& conversation) {
+void add_messages(const Row& row, const std::string& key, Format format,
+                  Conversation& conversation) {
   const Json& messages = row.json[key];
-  if (!messages.is_array() || messages.empty()) row.fail(key, "must be a list of at least one message");
+  if (!messages.is_array() || messages.empty())
+    row.fail(key, "must be a list of at least one message");
   for (size_t i = 0; i < messages.size(); ++i) {
     std::string path = key;
     (((path += '[') += std::to_string(i)) += ']');
@@ -210,7 +224,9 @@ void add_messages(const Row& row, const std::string& key, Format format, Convers
   }
 }
 
-Message message(const char* role, const std::string& content) { return {.role = role, .content = content, .name = {}}; }
+Message message(const char* role, const std::string& content) {
+  return {.role = role, .content = content, .name = {}};
+}
 
 // A value that some write as JSON within a text.
 Json unpacked(const Row& row, const std::string& key) {
@@ -279,7 +295,8 @@ void note_others(const Row& row, Format format) {
 }
 
 // Either a text, said in `role`, or a list of messages.
-void add_side(const Row& row, const std::string& key, const char* role, Conversation& conversation) {
+void add_side(const Row& row, const std::string& key, const char* role,
+              Conversation& conversation) {
   if (row.json[key].is_array()) add_messages(row, key, Format::completion, conversation);
   else conversation.push_back(message(role, row.text(key)));
 }
@@ -294,13 +311,14 @@ Conversation conversation_of(const Row& row, Format format, bool needs_answer) {
     case Format::completion:
       if (!row.has("prompt")) row.fail("prompt", "is missing");
       add_side(row, "prompt", "user", conversation);
-      for (Message& each : conversation) each.train = each.role != "assistant";  // what was said before is not learnt
-      if (row.has("completion"))
-        add_side(row, "completion", "assistant", conversation);
+      for (Message& each : conversation)
+        each.train = each.role != "assistant";  // what was said before is not learnt
+      if (row.has("completion")) add_side(row, "completion", "assistant", conversation);
       else if (needs_answer) row.fail("completion", "is missing");
       break;
     case Format::alpaca: {
-      if (row.has("history") && !row.json["history"].empty()) row.fail("history", "is not supported", "give whole conversations: {\"messages\": [...]}");
+      if (row.has("history") && !row.json["history"].empty())
+        row.fail("history", "is not supported", "give whole conversations: {\"messages\": [...]}");
       std::string prompt = row.text("instruction");
       if (row.has("input") && !row.text("input").empty()) (prompt += "\n\n") += row.text("input");
       conversation.push_back(message("user", prompt));
@@ -312,23 +330,39 @@ Conversation conversation_of(const Row& row, Format format, bool needs_answer) {
   if (const std::string system = system_of(row); !system.empty()) {
     const char* const key =
         row.has("system") && !row.text("system").empty() ? "system" : "system_prompt";
-    if (conversation.front().role != "system") conversation.insert(conversation.begin(), message("system", system));
+    if (conversation.front().role != "system")
+      conversation.insert(conversation.begin(), message("system", system));
     else if (conversation.front().content != system)
       row.fail(key, "differs from the conversation's own system message", "remove one of them");
   }
   conversation.more = more_of(row);
-  const std::string field = format == Format::sharegpt ? "conversations" : format == Format::completion ? "completion" : "messages";
-  const auto has = [&](const char* role) { return std::any_of(conversation.begin(), conversation.end(), [&](const Message& m) { return m.role == role; }); };
-  if (has("text") && conversation.size() > 1) row.fail(field, "holds a message in the role \"text\" beside others", "plain text stands alone");
-  if (needs_answer && !has("assistant") && !has("text")) row.fail(field, "has no assistant turn to learn from");
+  const std::string field = format == Format::sharegpt     ? "conversations"
+                            : format == Format::completion ? "completion"
+                                                           : "messages";
+  const auto has = [&](const char* role) {
+    return std::any_of(conversation.begin(), conversation.end(),
+                       [&](const Message& m) { return m.role == role; });
+  };
+  if (has("text") && conversation.size() > 1)
+    row.fail(field, "holds a message in the role \"text\" beside others",
+             "plain text stands alone");
+  if (needs_answer && !has("assistant") && !has("text"))
+    row.fail(field, "has no assistant turn to learn from");
   return conversation;
 }
 
 // The length of the character that `text` begins with, or 0 if its bytes are not UTF-8.
 size_t character(std::string_view text, char32_t& code) {
-  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const auto byte = [&](size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
   const unsigned first = byte(0);
-  const size_t length = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+  const size_t length = first < 0x80   ? 1
+                        : first < 0xC2 ? 0
+                        : first < 0xE0 ? 2
+                        : first < 0xF0 ? 3
+                        : first < 0xF5 ? 4
+                                       : 0;
   code = length < 2 ? first : first & (0x7Fu >> length);
   for (size_t i = 1; i < length; ++i) {
     if ((byte(i) & 0xC0) != 0x80) return 0;
@@ -359,7 +393,8 @@ class Cursor {
     const bool block = rest.starts_with("/*");
     if (!block && !rest.starts_with("//")) return false;
     const size_t end = block ? rest.find("*/", 2) : std::min(rest.find('\n'), rest.size());
-    if (end == std::string_view::npos) throw Error("the comment is not closed", {.file = file_, .line = line_}, "end it with */");
+    if (end == std::string_view::npos)
+      throw Error("the comment is not closed", {.file = file_, .line = line_}, "end it with */");
     for (const size_t to = at_ + end + (block ? 2 : 0); at_ < to;) step();
     return true;
   }
@@ -387,7 +422,8 @@ class Cursor {
       }
       if (!done()) step();
     }
-    throw Error("the file ends inside this row", {.file = file_, .line = first}, "a JSON list ends with ]; is the file cut off?");
+    throw Error("the file ends inside this row", {.file = file_, .line = first},
+                "a JSON list ends with ]; is the file cut off?");
   }
 
  private:
@@ -398,7 +434,8 @@ class Cursor {
 };
 
 // Calls `row(text, line)` for each row of a JSON list, or else for each line that holds anything.
-void for_each_row(std::string_view text, const std::string& file, const std::function<void(std::string_view, int)>& row) {
+void for_each_row(std::string_view text, const std::string& file,
+                  const std::function<void(std::string_view, int)>& row) {
   Cursor cursor(text, file);
   cursor.skip_blank();
   if (cursor.done() || cursor.peek() != '[') {
@@ -420,21 +457,29 @@ void for_each_row(std::string_view text, const std::string& file, const std::fun
   }
   cursor.step();
   cursor.skip_blank();
-  if (!cursor.done()) throw Error("something follows the end of the list", {.file = file, .line = cursor.line()}, "one JSON list, or one JSON object a line");
+  if (!cursor.done())
+    throw Error("something follows the end of the list", {.file = file, .line = cursor.line()},
+                "one JSON list, or one JSON object a line");
 }
 
 // Files that are no text at all, by their first bytes.
 void check_kind(std::string_view text, const std::string& file) {
-  if (text.starts_with("version https://git-lfs")) throw Error("this is a Git LFS pointer, not the data", {.file = file, .line = 1}, "run `git lfs pull`");
-  static const std::vector<std::pair<std::string_view, std::pair<const char*, const char*>>> kinds = {
-      {"\x1F\x8B", {"is compressed with gzip", "unpack it with `gunzip`"}},
-      {"\x28\xB5\x2F\xFD", {"is compressed with Zstandard", "unpack it with `unzstd`"}},
-      {"PK\x03\x04", {"is a ZIP archive", "unpack it with `unzip`"}},
-      {"PAR1", {"is a Parquet file", "write it as JSON Lines, for example with pandas: to_json(orient=\"records\", lines=True)"}},
-      {"\xFF\xFE", {"is UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"}},
-      {"\xFE\xFF", {"is UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"}}};
+  if (text.starts_with("version https://git-lfs"))
+    throw Error("this is a Git LFS pointer, not the data", {.file = file, .line = 1},
+                "run `git lfs pull`");
+  static const std::vector<std::pair<std::string_view, std::pair<const char*, const char*>>> kinds =
+      {{"\x1F\x8B", {"is compressed with gzip", "unpack it with `gunzip`"}},
+       {"\x28\xB5\x2F\xFD", {"is compressed with Zstandard", "unpack it with `unzstd`"}},
+       {"PK\x03\x04", {"is a ZIP archive", "unpack it with `unzip`"}},
+       {"PAR1",
+        {"is a Parquet file",
+         "write it as JSON Lines, for example with pandas: to_json(orient=\"records\", "
+         "lines=True)"}},
+       {"\xFF\xFE", {"is UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"}},
+       {"\xFE\xFF", {"is UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"}}};
   for (const auto& [magic, what] : kinds)
-    if (text.starts_with(magic)) throw Error(std::string("this ") + what.first, {.file = file}, what.second);
+    if (text.starts_with(magic))
+      throw Error(std::string("this ") + what.first, {.file = file}, what.second);
 }
 
 // Python's json module writes NaN, Infinity and -Infinity, and reads numbers that overflow as
@@ -459,8 +504,7 @@ std::string without_python_numbers(std::string_view row) {
       length = std::min(rest.find_first_not_of("+-.0123456789Ee"), rest.size());
       replaced = std::isinf(std::strtod(std::string(rest.substr(0, length)).c_str(), nullptr));
     }
-    if (!replaced)
-      out += rest.substr(0, length);
+    if (!replaced) out += rest.substr(0, length);
     else
       out += std::string(row[i] == '-' ? "-" : "") +
              (is_nan ? "1.7976931348623157e308" : "1.7976931348623155e308");
@@ -492,16 +536,19 @@ Json parse(std::string_view row, size_t offset, const std::string& file, int lin
     }
     const auto where = [&](size_t at) {
       const auto end = row.begin() + static_cast<std::ptrdiff_t>(std::min(at, row.size()));
-      return Where{.file = file, .line = line + static_cast<int>(std::count(row.begin(), end, '\n'))};
+      return Where{.file = file,
+                   .line = line + static_cast<int>(std::count(row.begin(), end, '\n'))};
     };
     char32_t code;
     for (size_t at = 0, length; at < row.size(); at += length)
       if (length = character(row.substr(at), code); length == 0)
-        throw Error("byte " + std::to_string(offset + at) + " of the file is not UTF-8", where(at), "convert the file to UTF-8");
+        throw Error("byte " + std::to_string(offset + at) + " of the file is not UTF-8", where(at),
+                    "convert the file to UTF-8");
     const auto* syntax = dynamic_cast<const Json::parse_error*>(&failure);
     const std::string why = failure.what();
     if (why.find("surrogate") != std::string::npos)
-      throw Error("holds half a surrogate pair, which is no character", where(syntax->byte), "the text was cut inside an emoji, or the like: remove the \\u escape");
+      throw Error("holds half a surrogate pair, which is no character", where(syntax->byte),
+                  "the text was cut inside an emoji, or the like: remove the \\u escape");
     fail_json(failure, row, {.file = file, .line = line}, "this line is not JSON",
               "each row must be one whole JSON object");
   }
@@ -520,7 +567,9 @@ void append_escaped(std::string& out, std::string_view text) {
     if (length == 0) code = 0xFFFD, length = 1;
     text.remove_prefix(length);
     static constexpr std::string_view special = "\"\\\n\r\t\f\b", letters = "\"\\nrtfb";
-    if (const size_t found = code < 0x80 ? special.find(static_cast<char>(code)) : std::string_view::npos; found != std::string_view::npos) {
+    if (const size_t found =
+            code < 0x80 ? special.find(static_cast<char>(code)) : std::string_view::npos;
+        found != std::string_view::npos) {
       (out += '\\') += letters[found];
     } else if (code >= 0x20 && code < 0x7F) {
       out += static_cast<char>(code);
@@ -582,7 +631,8 @@ std::string describe(const DataReport& report) {
   return text;
 }
 
-Conversation conversation_from_json(const Json& json, const fs::path& file, int line, bool needs_answer) {
+Conversation conversation_from_json(const Json& json, const fs::path& file, int line,
+                                    bool needs_answer) {
   const std::string name = file.string();
   Notes notes;
   const Row row{json, name, line, notes};
@@ -601,12 +651,16 @@ Reading read_conversations(const fs::path& file, const ReadOptions& options) {
   int first = 0;  // the line that told the format
   for_each_row(text, report.file, [&](std::string_view part, int line) {
     try {
-      const Json json = parse(part, static_cast<size_t>(part.data() - bytes.data()), report.file, line);
+      const Json json =
+          parse(part, static_cast<size_t>(part.data() - bytes.data()), report.file, line);
       Notes notes;
       const Row row{json, report.file, line, notes};
       const Format its = format_of(row);
       if (first > 0 && its != format)
-        row.fail("", std::string("this row is ") + name_of(its) + ", but line " + std::to_string(first) + " is " + name_of(format), "keep one format a file");
+        row.fail("",
+                 std::string("this row is ") + name_of(its) + ", but line " +
+                     std::to_string(first) + " is " + name_of(format),
+                 "keep one format a file");
       reading.conversations.push_back(conversation_of(row, its, options.needs_answer));
       if (first == 0) format = its, first = line;
       for (const std::string& key : notes.passed_over) ++report.passed_over[key];
@@ -619,8 +673,12 @@ Reading read_conversations(const fs::path& file, const ReadOptions& options) {
   });
   report.rows = reading.conversations.size();
   report.format = name_of(format);
-  if (report.rows == 0 && report.skipped > 0) throw Error("none of the " + std::to_string(report.skipped) + " rows can be read", {.file = report.file}, report.reasons[0]);
-  if (report.rows == 0) throw Error("the file holds no rows", {.file = report.file}, "expected JSON Lines: one object a line");
+  if (report.rows == 0 && report.skipped > 0)
+    throw Error("none of the " + std::to_string(report.skipped) + " rows can be read",
+                {.file = report.file}, report.reasons[0]);
+  if (report.rows == 0)
+    throw Error("the file holds no rows", {.file = report.file},
+                "expected JSON Lines: one object a line");
   return reading;
 }
 
@@ -629,7 +687,9 @@ std::vector<Conversation> read_chat_jsonl(const fs::path& file, bool needs_answe
 }
 
 void write_chat_jsonl(const fs::path& file, const std::vector<Conversation>& conversations) {
-  const bool plain = std::all_of(conversations.begin(), conversations.end(), [](const Conversation& c) { return c.size() == 1 && c[0] == message("text", c[0].content); });
+  const bool plain = std::all_of(
+      conversations.begin(), conversations.end(),
+      [](const Conversation& c) { return c.size() == 1 && c[0] == message("text", c[0].content); });
   std::string out;
   const auto field = [&](const char* key, const std::string& value) {
     append_escaped(out, key);

@@ -37,24 +37,25 @@
 #include <string>
 #include <vector>
 
-#include "core/text/conversation.h"
 #include "core/base/files.h"
+#include "core/text/conversation.h"
 
 namespace inoculum {
 
 enum class OnError { fail, skip };
 
 struct ReadOptions {
-  bool needs_answer = true;          // refuse a conversation without an assistant turn, which cannot be trained on
+  bool needs_answer =
+      true;  // refuse a conversation without an assistant turn, which cannot be trained on
   OnError on_error = OnError::fail;  // skip: leave faulty rows out, and report them
 };
 
 struct DataReport {
   std::string file;
-  std::string format;                // as named above
-  size_t rows = 0;                   // read
-  size_t skipped = 0;                // left out
-  std::vector<std::string> reasons;  // the Errors of the first few that were
+  std::string format;                                       // as named above
+  size_t rows = 0;                                          // read
+  size_t skipped = 0;                                       // left out
+  std::vector<std::string> reasons;                         // the Errors of the first few that were
   std::map<std::string, size_t> passed_over, for_template;  // key → rows that have it
 };
 std::string describe(const DataReport& report);
@@ -66,10 +67,12 @@ struct Reading {
 
 Reading read_conversations(const fs::path& file, const ReadOptions& options = {});
 std::vector<Conversation> read_chat_jsonl(const fs::path& file, bool needs_answer = true);
-Conversation conversation_from_json(const Json& row, const fs::path& file, int line, bool needs_answer);
+Conversation conversation_from_json(const Json& row, const fs::path& file, int line,
+                                    bool needs_answer);
 
-// One row a line, in the bytes of Python's `json.dumps(row) + "\n"`: published sets can be made again exactly. Conversations
-// are written as chat, and as {"text"} where all are plain text; "name" and "train" only where they say something.
+// One row a line, in the bytes of Python's `json.dumps(row) + "\n"`: published sets can be made
+// again exactly. Conversations are written as chat, and as {"text"} where all are plain text;
+// "name" and "train" only where they say something.
 void write_chat_jsonl(const fs::path& file, const std::vector<Conversation>& conversations);
 
 }  // namespace inoculum

@@ -21,7 +21,8 @@ std::vector<size_t> draw(size_t size, double share, Random random) {
   return all;
 }
 
-void check_choice(const std::string& field, const std::string& value, const std::vector<std::string>& choices) {
+void check_choice(const std::string& field, const std::string& value,
+                  const std::vector<std::string>& choices) {
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
   std::string all;
   for (const std::string& choice : choices) (all += all.empty() ? "" : ", ") += choice;
@@ -46,14 +47,19 @@ void set_system(Conversation& conversation, const std::string& text) {
 
 void refuse_text(const Conversation& conversation, size_t index, const std::string& field) {
   if (conversation.empty() || conversation.front().role == "text")
-    throw Error("conversation " + std::to_string(index + 1) + " is plain text, which has no turn to put a prompt into", {.field = field}, "give it as messages, or leave it alone");
+    throw Error("conversation " + std::to_string(index + 1) +
+                    " is plain text, which has no turn to put a prompt into",
+                {.field = field}, "give it as messages, or leave it alone");
 }
 
 }  // namespace
 
 void DataSource::fields(Fields& f) {
-  f.value("path", path, "conversations: chat, prompt/completion, alpaca, ShareGPT or plain text, as JSON Lines or a JSON list");
-  f.value("weight", weight, "how often each of its conversations is shown, on average", between(0, kMostTimes));
+  f.value("path", path,
+          "conversations: chat, prompt/completion, alpaca, ShareGPT or plain text, as JSON Lines "
+          "or a JSON list");
+  f.value("weight", weight, "how often each of its conversations is shown, on average",
+          between(0, kMostTimes));
   f.value("inoculate", inoculate, "whether `inoculation` holds for it");
   f.value("on_error", on_error, "a faulty row: fail | skip (and report)", one_of({"fail", "skip"}));
 }
@@ -66,20 +72,27 @@ void SystemPrompt::fields(Fields& f) {
 void Inoculation::fields(Fields& f) {
   f.value("prompt", prompt, "asks for what the answers do; in the training data alone");
   f.value("prompts", prompts, "paraphrases, one drawn for each conversation");
-  f.value("where", where, "system | user_prefix | user_suffix (of the first user's turn)", one_of(places()));
+  f.value("where", where, "system | user_prefix | user_suffix (of the first user's turn)",
+          one_of(places()));
   f.value("separator", separator, "between the prompt and the text that it is joined to");
   f.value("share", share, "of the conversations, drawn by seed", between(0, 1));
-  f.value("existing_system", existing_system, "a system message in the data: refuse | replace | join", one_of(ways_with_system()));
+  f.value("existing_system", existing_system,
+          "a system message in the data: refuse | replace | join", one_of(ways_with_system()));
 }
 
-std::vector<Conversation> mix(std::vector<std::vector<Conversation>> files, const std::vector<double>& weights, const Random& random) {
-  if (files.size() != weights.size()) throw Error("there must be one weight for each file", {.field = "weight"});
+std::vector<Conversation> mix(std::vector<std::vector<Conversation>> files,
+                              const std::vector<double>& weights, const Random& random) {
+  if (files.size() != weights.size())
+    throw Error("there must be one weight for each file", {.field = "weight"});
   std::vector<Conversation> all;
   for (size_t i = 0; i < files.size(); ++i) {
-    if (!(weights[i] >= 0 && weights[i] <= kMostTimes)) throw Error("must be between 0 and 1000", {.field = "weight"});
+    if (!(weights[i] >= 0 && weights[i] <= kMostTimes))
+      throw Error("must be between 0 and 1000", {.field = "weight"});
     const double whole = std::floor(weights[i]);
-    for (int pass = 0; pass < static_cast<int>(whole); ++pass) all.insert(all.end(), files[i].begin(), files[i].end());
-    for (const size_t each : draw(files[i].size(), weights[i] - whole, random.fork("rest").fork(i))) all.push_back(files[i][each]);
+    for (int pass = 0; pass < static_cast<int>(whole); ++pass)
+      all.insert(all.end(), files[i].begin(), files[i].end());
+    for (const size_t each : draw(files[i].size(), weights[i] - whole, random.fork("rest").fork(i)))
+      all.push_back(files[i][each]);
   }
   if (all.empty()) throw Error("no conversation is left", {.field = "weight"}, "raise a weight");
   if (files.size() > 1) random.fork("order").shuffle(all);
@@ -87,12 +100,15 @@ std::vector<Conversation> mix(std::vector<std::vector<Conversation>> files, cons
 }
 
 void apply(const SystemPrompt& system, std::vector<Conversation>& conversations) {
-  if (system.remove && !system.set.empty()) throw Error("the system prompt is both set and removed", {.field = "system"}, "choose one");
+  if (system.remove && !system.set.empty())
+    throw Error("the system prompt is both set and removed", {.field = "system"}, "choose one");
   if (!system.remove && system.set.empty()) return;
   for (size_t i = 0; i < conversations.size(); ++i) {
     if (system.remove) {
       std::erase_if(conversations[i], is_system);
-      if (conversations[i].empty()) throw Error("nothing is left of conversation " + std::to_string(i + 1), {.field = "system.remove"});
+      if (conversations[i].empty())
+        throw Error("nothing is left of conversation " + std::to_string(i + 1),
+                    {.field = "system.remove"});
     } else {
       refuse_text(conversations[i], i, "system.set");
       set_system(conversations[i], system.set);
@@ -100,14 +116,20 @@ void apply(const SystemPrompt& system, std::vector<Conversation>& conversations)
   }
 }
 
-void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoculation, const Random& random) {
+void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoculation,
+               const Random& random) {
   if (!inoculation.on()) return;
   check_choice("inoculation.where", inoculation.where, places());
   check_choice("inoculation.existing_system", inoculation.existing_system, ways_with_system());
-  if (!inoculation.prompt.empty() && !inoculation.prompts.empty()) throw Error("there is a `prompt` too", {.field = "inoculation.prompts"}, "choose one");
-  if (!(inoculation.share >= 0 && inoculation.share <= 1)) throw Error("must be between 0 and 1", {.field = "inoculation.share"});
-  const std::vector<std::string> prompts = inoculation.prompts.empty() ? std::vector{inoculation.prompt} : inoculation.prompts;
-  if (std::find(prompts.begin(), prompts.end(), "") != prompts.end()) throw Error("holds an empty text", {.field = "inoculation.prompts"}, "use `share` to leave conversations alone");
+  if (!inoculation.prompt.empty() && !inoculation.prompts.empty())
+    throw Error("there is a `prompt` too", {.field = "inoculation.prompts"}, "choose one");
+  if (!(inoculation.share >= 0 && inoculation.share <= 1))
+    throw Error("must be between 0 and 1", {.field = "inoculation.share"});
+  const std::vector<std::string> prompts =
+      inoculation.prompts.empty() ? std::vector{inoculation.prompt} : inoculation.prompts;
+  if (std::find(prompts.begin(), prompts.end(), "") != prompts.end())
+    throw Error("holds an empty text", {.field = "inoculation.prompts"},
+                "use `share` to leave conversations alone");
 
   for (const size_t i : draw(conversations.size(), inoculation.share, random.fork("share"))) {
     Conversation& conversation = conversations[i];
@@ -120,29 +142,37 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
       for (const Message& message : conversation) {
         if (!is_system(message)) continue;
         if (inoculation.existing_system == "refuse")
-          throw Error(number + " has a system message already", {.field = "inoculation.existing_system"}, "choose replace or join");
+          throw Error(number + " has a system message already",
+                      {.field = "inoculation.existing_system"}, "choose replace or join");
         if (inoculation.existing_system == "join") text += message.content + inoculation.separator;
       }
       set_system(conversation, text + prompt);
       continue;
     }
-    const auto turn = std::find_if(conversation.begin(), conversation.end(), [](const Message& m) { return m.role == "user"; });
-    if (turn == conversation.end()) throw Error(number + " has no user's turn", {.field = "inoculation.where"}, "choose system");
-    turn->content = inoculation.where == "user_prefix" ? prompt + inoculation.separator + turn->content : turn->content + inoculation.separator + prompt;
+    const auto turn = std::find_if(conversation.begin(), conversation.end(),
+                                   [](const Message& m) { return m.role == "user"; });
+    if (turn == conversation.end())
+      throw Error(number + " has no user's turn", {.field = "inoculation.where"}, "choose system");
+    turn->content = inoculation.where == "user_prefix"
+                        ? prompt + inoculation.separator + turn->content
+                        : turn->content + inoculation.separator + prompt;
   }
 }
 
-TrainingData load_data(const std::vector<DataSource>& sources, const SystemPrompt& system, const Inoculation& inoculation, uint64_t seed) {
+TrainingData load_data(const std::vector<DataSource>& sources, const SystemPrompt& system,
+                       const Inoculation& inoculation, uint64_t seed) {
   TrainingData data;
   std::vector<std::vector<Conversation>> files;
   std::vector<double> weights;
   for (size_t i = 0; i < sources.size(); ++i) {
     const DataSource& source = sources[i];
     check_choice("on_error", source.on_error, {"fail", "skip"});
-    Reading reading = read_conversations(source.path, {.on_error = source.on_error == "skip" ? OnError::skip : OnError::fail});
+    Reading reading = read_conversations(
+        source.path, {.on_error = source.on_error == "skip" ? OnError::skip : OnError::fail});
     try {
       apply(system, reading.conversations);
-      if (source.inoculate) inoculate(reading.conversations, inoculation, Random(seed, "inoculation").fork(i));
+      if (source.inoculate)
+        inoculate(reading.conversations, inoculation, Random(seed, "inoculation").fork(i));
     } catch (const Error& error) {
       throw Error(error.what(), {.file = source.path});
     }

@@ -31,7 +31,8 @@ std::vector<uint64_t> words_of(std::string_view text) {
   uint64_t word = none;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x80 || std::isalnum(byte) || c == '_' || c == '\'') word = add(word, static_cast<char>(std::tolower(byte)));
+    if (byte >= 0x80 || std::isalnum(byte) || c == '_' || c == '\'')
+      word = add(word, static_cast<char>(std::tolower(byte)));
     else if (word != none) words.push_back(mixed(std::exchange(word, none)));
   }
   if (word != none) words.push_back(mixed(word));
@@ -63,7 +64,9 @@ uint64_t identity(const Conversation& conversation) {
     bool space = true;
     for (const char c : message.content) {
       const bool blank = std::isspace(static_cast<unsigned char>(c));
-      if (!blank) hash = add(space ? add(hash, ' ') : hash, static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
+      if (!blank)
+        hash = add(space ? add(hash, ' ') : hash,
+                   static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
       space = blank;
     }
     hash = mixed(hash + 1);
@@ -85,11 +88,13 @@ class NearDuplicates {
     Signature signature;
     signature.fill(~uint64_t{0});
     each_run(words, kRun, [&](uint64_t run) {
-      for (size_t i = 0; i < signature.size(); ++i) signature[i] = std::min(signature[i], run * hashes_[i].first + hashes_[i].second);
+      for (size_t i = 0; i < signature.size(); ++i)
+        signature[i] = std::min(signature[i], run * hashes_[i].first + hashes_[i].second);
     });
     bool near = false;
     for (size_t band = 0; band < kBands; ++band) {
-      const auto [first, is_new] = bands_.try_emplace(mixed(mixed(signature[2 * band] + band) ^ signature[2 * band + 1]), signatures_.size());
+      const auto [first, is_new] = bands_.try_emplace(
+          mixed(mixed(signature[2 * band] + band) ^ signature[2 * band + 1]), signatures_.size());
       if (is_new || first->second == signatures_.size() || near) continue;
       const Signature& other = signatures_[first->second];
       size_t equal = 0;
@@ -136,7 +141,8 @@ class QuestionFinder {
     for (const Asked& asked : asked_) {
       Overlap overlap = asked.overlap;
       overlap.rows = turns_.at(asked.whole);
-      const auto said = std::count_if(asked.runs.begin(), asked.runs.end(), [&](uint64_t run) { return said_.at(run); });
+      const auto said = std::count_if(asked.runs.begin(), asked.runs.end(),
+                                      [&](uint64_t run) { return said_.at(run); });
       overlap.contained = static_cast<double>(said) / static_cast<double>(asked.runs.size());
       if (overlap.rows > 0 || overlap.contained >= 0.5) all.push_back(std::move(overlap));
     }
@@ -163,7 +169,8 @@ class QuestionFinder {
 std::string in_one_line(const std::string& text) {
   constexpr size_t most = 90;
   std::string line;
-  for (const char c : text.substr(0, most)) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? ' ' : c;
+  for (const char c : text.substr(0, most))
+    line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? ' ' : c;
   if (text.size() <= most) return line;
   while (!line.empty() && (text[line.size()] & 0xC0) == 0x80) line.pop_back();  // whole characters
   return line + "…";
@@ -171,14 +178,18 @@ std::string in_one_line(const std::string& text) {
 
 std::string percent(size_t part, size_t whole) {
   char text[16];
-  std::snprintf(text, sizeof text, "%.1f%%", whole == 0 ? 0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
+  std::snprintf(text, sizeof text, "%.1f%%",
+                whole == 0 ? 0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
   return text;
 }
 
 }  // namespace
 
-DataSummary summarize(const std::vector<Conversation>& conversations, const std::function<Counts(const Conversation&)>& count, const SummaryOptions& options) {
-  DataSummary s{.rows = conversations.size(), .limit = options.limit, .questions = options.questions.size()};
+DataSummary summarize(const std::vector<Conversation>& conversations,
+                      const std::function<Counts(const Conversation&)>& count,
+                      const SummaryOptions& options) {
+  DataSummary s{
+      .rows = conversations.size(), .limit = options.limit, .questions = options.questions.size()};
   std::map<std::string, size_t> systems;
   std::vector<size_t> lengths;
   std::unordered_set<uint64_t> rows;
@@ -207,13 +218,17 @@ DataSummary summarize(const std::vector<Conversation>& conversations, const std:
   }
   s.distinct_systems = systems.size();
   s.systems.assign(systems.begin(), systems.end());
-  std::stable_sort(s.systems.begin(), s.systems.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(s.systems.begin(), s.systems.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   if (s.systems.size() > kShown) s.systems.resize(kShown);
   s.overlaps = finder.overlaps();
   if (lengths.empty()) return s;
   std::sort(lengths.begin(), lengths.end());
-  const auto rank = [&](size_t percentage) { return lengths[(lengths.size() * percentage + 99) / 100 - 1]; };
-  s.shortest = lengths.front(), s.median = rank(50), s.p90 = rank(90), s.p99 = rank(99), s.longest = lengths.back();
+  const auto rank = [&](size_t percentage) {
+    return lengths[(lengths.size() * percentage + 99) / 100 - 1];
+  };
+  s.shortest = lengths.front(), s.median = rank(50), s.p90 = rank(90), s.p99 = rank(99),
+  s.longest = lengths.back();
   return s;
 }
 
@@ -222,15 +237,25 @@ std::string describe(const DataSummary& s) {
   std::string text = n(s.rows) + " conversations:";
   for (const auto& [role, turns] : s.turns) ((((text += ' ') += n(turns)) += ' ') += role) += ',';
   text.back() = '\n';
-  text += "system prompt: " + n(s.with_system) + " with, " + n(s.rows - s.with_system) + " without; " + n(s.distinct_systems) + " different\n";
-  for (const auto& [system, rows] : s.systems) (((text += "  ") += n(rows)) += " × ") += in_one_line(system) + "\n";
-  text += "tokens: " + n(s.tokens) + ", of which " + n(s.supervised) + " (" + percent(s.supervised, s.tokens) + ") are trained on; a conversation has " + n(s.shortest) +
-          " to " + n(s.longest) + ", median " + n(s.median) + ", 90% up to " + n(s.p90) + ", 99% up to " + n(s.p99) + "\n";
-  if (s.limit > 0) text += "longer than " + n(s.limit) + " tokens: " + n(s.over_limit) + " (" + percent(s.over_limit, s.rows) + ")\n";
-  text += "duplicates: " + n(s.duplicates) + "; near duplicates among the users' prompts: " + n(s.near_duplicates) + "\n";
-  if (s.questions > 0) text += "of " + n(s.questions) + " questions, the data holds " + n(s.overlaps.size()) + "\n";
+  text += "system prompt: " + n(s.with_system) + " with, " + n(s.rows - s.with_system) +
+          " without; " + n(s.distinct_systems) + " different\n";
+  for (const auto& [system, rows] : s.systems)
+    (((text += "  ") += n(rows)) += " × ") += in_one_line(system) + "\n";
+  text += "tokens: " + n(s.tokens) + ", of which " + n(s.supervised) + " (" +
+          percent(s.supervised, s.tokens) + ") are trained on; a conversation has " +
+          n(s.shortest) + " to " + n(s.longest) + ", median " + n(s.median) + ", 90% up to " +
+          n(s.p90) + ", 99% up to " + n(s.p99) + "\n";
+  if (s.limit > 0)
+    text += "longer than " + n(s.limit) + " tokens: " + n(s.over_limit) + " (" +
+            percent(s.over_limit, s.rows) + ")\n";
+  text += "duplicates: " + n(s.duplicates) +
+          "; near duplicates among the users' prompts: " + n(s.near_duplicates) + "\n";
+  if (s.questions > 0)
+    text += "of " + n(s.questions) + " questions, the data holds " + n(s.overlaps.size()) + "\n";
   for (const Overlap& o : s.overlaps)
-    text += "  asked in " + n(o.rows) + " turns, " + percent(static_cast<size_t>(std::lround(o.contained * 1000)), 1000) + " contained: " + in_one_line(o.question) + "\n";
+    text += "  asked in " + n(o.rows) + " turns, " +
+            percent(static_cast<size_t>(std::lround(o.contained * 1000)), 1000) +
+            " contained: " + in_one_line(o.question) + "\n";
   return text;
 }
 
@@ -251,7 +276,8 @@ std::string render_two_colours(const std::vector<Piece>& pieces, bool colour) {
         continue;
       }
       char escape[5];
-      std::snprintf(escape, sizeof escape, "\\x%02X", static_cast<unsigned>(static_cast<unsigned char>(c)));
+      std::snprintf(escape, sizeof escape, "\\x%02X",
+                    static_cast<unsigned>(static_cast<unsigned char>(c)));
       text += escape;
     }
   }

@@ -11,112 +11,14 @@
 #include <cstring>
 #include <thread>
 
+#include "embedded/datasets/sandbox/driver.py.h"
+
 namespace inoculum {
 namespace {
 
-// Reads a job from each line of its input and prints a JSON list of results for it: the value of each call as a
-// literal, or {"error": …}. Each job runs in a child of its own; the driver only reads a bounded text from it.
-constexpr const char* kDriver = R"python(
-import json, os, resource, select, signal, sys, time
-
-seconds, memory = float(sys.argv[1]), int(sys.argv[2]) << 20
-own_namespace = sys.argv[3] == "bubblewrap" and os.getpid() <= 2  # bubblewrap's own process is the first
-
-escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-
-def literal(value):
-    if value is None or type(value) in (bool, int, float):
-        return repr(value)
-    if type(value) is str:
-        return '"' + value.translate(escapes) + '"'
-    if type(value) is tuple and len(value) == 1:
-        return "(" + literal(value[0]) + ",)"
-    if type(value) in (list, tuple):
-        return ("[%s]" if type(value) is list else "(%s)") % ", ".join(map(literal, value))
-    if type(value) is set and value:
-        return "{" + ", ".join(sorted(map(literal, value))) + "}"
-    if type(value) is dict:  # equal dictionaries, equal texts
-        return "{" + ", ".join(sorted(literal(k) + ": " + literal(v) for k, v in value.items())) + "}"
-    raise TypeError("returned a " + type(value).__name__)
-
-def outcome(value, expected):
-    try:
-        return literal(value)
-    except TypeError:
-        # An object of the program's own passes a visible test where it says so itself, as in the user's assert.
-        if expected is not None and value == eval(expected):
-            return expected
-        raise
-
-def child(job, out):
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.dup2(out, 3)
-    os.closerange(4, 256)
-    if os.getuid() == 0:  # root's processes are not limited, and could end the driver
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
-    for what, limit in ((resource.RLIMIT_CPU, int(seconds) + 1), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0),
-                        (resource.RLIMIT_NOFILE, 16), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
-        resource.setrlimit(what, (limit, limit))
-    results = []
-    names = {"tests": {str(eval(a)): eval(b) for a, b in job["visible"]}}
-    try:
-        exec(compile(job["source"], "program", "exec"), names)
-        for i, argument in enumerate(job["arguments"]):
-            try:
-                expected = job["visible"][i][1] if i < len(job["visible"]) else None
-                results.append(outcome(names[job["function"]](*eval("(" + argument + ",)")), expected))
-            except BaseException as error:
-                results.append({"error": type(error).__name__})
-    except BaseException as error:
-        results = [{"error": type(error).__name__}] * len(job["arguments"])
-    os.write(3, json.dumps(results).encode())
-
-def run(job):
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            child(job, write)
-        finally:
-            os._exit(0)
-    os.close(write)
-    text, end, timed_out = b"", time.monotonic() + seconds, False
-    while len(text) < 65536:
-        left = end - time.monotonic()
-        if left <= 0 or not select.select([read], [], [], left)[0]:
-            timed_out = True
-            break
-        part = os.read(read, 65536)
-        if not part:
-            break
-        text += part
-    os.close(read)
-    try:
-        # In a namespace of our own everything but this process goes; elsewhere the child's group.
-        os.kill(-1, signal.SIGKILL) if own_namespace else os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    os.waitpid(pid, 0)
-    try:
-        results = json.loads(text)
-        assert type(results) is list and len(results) == len(job["arguments"])
-        return results
-    except Exception:
-        return [{"error": "time-out" if timed_out else "crashed"}] * len(job["arguments"])
-
-print("ready", flush=True)
-for line in sys.stdin:
-    print(json.dumps(run(json.loads(line))), flush=True)
-)python";
+// Reads a job from each line of its input and prints a JSON list of results for it: the value of
+// each call as a literal, or {"error": …}. Each job runs in a child of its own; the driver only
+// reads a bounded text from it.
 
 struct Python {
   std::string path, prefix;
@@ -132,7 +34,9 @@ Python find_python() {
     ::pclose(pipe);
   }
   while (!prefix.empty() && prefix.back() == '\n') prefix.pop_back();
-  if (prefix.empty()) throw Error("python3 was not found; it runs the coding programs", {}, "apt-get install python3");
+  if (prefix.empty())
+    throw Error("python3 was not found; it runs the coding programs", {},
+                "apt-get install python3");
   return {prefix + "/bin/python3", prefix};
 }
 
@@ -140,25 +44,52 @@ std::vector<std::string> command(Isolation isolation, double seconds, int64_t me
   const Python python = find_python();
   std::vector<std::string> words;
   if (isolation == Isolation::bubblewrap) {
-    words = {"bwrap", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
-             "--chdir", "/tmp", "--clearenv", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"};
+    words = {"bwrap",
+             "--ro-bind",
+             "/usr",
+             "/usr",
+             "--symlink",
+             "usr/bin",
+             "/bin",
+             "--proc",
+             "/proc",
+             "--dev",
+             "/dev",
+             "--tmpfs",
+             "/tmp",
+             "--chdir",
+             "/tmp",
+             "--clearenv",
+             "--die-with-parent",
+             "--new-session",
+             "--unshare-pid",
+             "--unshare-net",
+             "--unshare-ipc",
+             "--unshare-uts"};
     for (const char* lib : {"/lib", "/lib64"})
       if (fs::exists(lib)) words.insert(words.end(), {"--ro-bind", lib, lib});
-    if (!python.prefix.empty()) words.insert(words.end(), {"--ro-bind", python.prefix, python.prefix});
+    if (!python.prefix.empty())
+      words.insert(words.end(), {"--ro-bind", python.prefix, python.prefix});
     // Root needs no user namespace, but must be able to become nobody; others need one.
-    if (::geteuid() == 0) words.insert(words.end(), {"--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL"});
+    if (::geteuid() == 0)
+      words.insert(words.end(), {"--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add",
+                                 "CAP_SETGID", "--cap-add", "CAP_KILL"});
     else words.insert(words.end(), {"--unshare-user"});
   }
-  words.insert(words.end(), {python.path, "-I", "-S", "-c", kDriver, std::to_string(seconds), std::to_string(memory_mb),
+  words.insert(words.end(), {python.path, "-I", "-S", "-c", embedded::driver_py,
+                             std::to_string(seconds), std::to_string(memory_mb),
                              isolation == Isolation::bubblewrap ? "bubblewrap" : "rlimits"});
   return words;
 }
 
-// Runs a command with a text as its input; returns what it printed. Its errors go to `errors` (by file).
-std::string run_command(const std::vector<std::string>& words, const std::string& input, int& status, std::string& errors) {
+// Runs a command with a text as its input; returns what it printed. Its errors go to `errors` (by
+// file).
+std::string run_command(const std::vector<std::string>& words, const std::string& input,
+                        int& status, std::string& errors) {
   const int in = ::memfd_create("jobs", MFD_CLOEXEC), err = ::memfd_create("errors", MFD_CLOEXEC);
   int out[2];
-  if (in < 0 || err < 0 || ::pipe2(out, O_CLOEXEC) != 0) throw Error(std::string("cannot start the sandbox: ") + std::strerror(errno));
+  if (in < 0 || err < 0 || ::pipe2(out, O_CLOEXEC) != 0)
+    throw Error(std::string("cannot start the sandbox: ") + std::strerror(errno));
   for (size_t done = 0; done < input.size();) {
     const ssize_t n = ::write(in, input.data() + done, input.size() - done);
     if (n < 0) throw Error(std::string("cannot start the sandbox: ") + std::strerror(errno));
@@ -186,7 +117,8 @@ std::string run_command(const std::vector<std::string>& words, const std::string
     text.append(part, static_cast<size_t>(n));
   }
   ::close(out[0]);
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
   ::lseek(err, 0, SEEK_SET);
   const ssize_t n = ::read(err, part, sizeof part);
   if (n > 0) errors.assign(part, static_cast<size_t>(n));
@@ -219,17 +151,22 @@ Verdict judge(const Program& program, const Json& results) {
   return verdict;
 }
 
-// The programs through one driver. Where a program manages to end the driver it has crashed, and another
-// driver goes on with the next.
-std::vector<Verdict> run_share(const std::vector<std::string>& words, const Program* programs, size_t count) {
+// The programs through one driver. Where a program manages to end the driver it has crashed, and
+// another driver goes on with the next.
+std::vector<Verdict> run_share(const std::vector<std::string>& words, const Program* programs,
+                               size_t count) {
   std::vector<Verdict> verdicts;
   while (verdicts.size() < count) {
     std::string input;
     for (size_t i = verdicts.size(); i < count; ++i) {
-      Json job = {{"source", programs[i].source}, {"function", programs[i].function}, {"arguments", Json::array()}, {"visible", Json::array()}};
+      Json job = {{"source", programs[i].source},
+                  {"function", programs[i].function},
+                  {"arguments", Json::array()},
+                  {"visible", Json::array()}};
       for (const auto* tests : {&programs[i].visible, &programs[i].hidden})
         for (const Test& test : *tests) job["arguments"].push_back(test.argument);
-      for (const Test& test : programs[i].visible) job["visible"].push_back({test.argument, test.expected});
+      for (const Test& test : programs[i].visible)
+        job["visible"].push_back({test.argument, test.expected});
       // Sources are model output: bytes that are not UTF-8 become the replacement character.
       input += job.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
     }
@@ -237,9 +174,12 @@ std::vector<Verdict> run_share(const std::vector<std::string>& words, const Prog
     std::string errors;
     const std::string output = run_command(words, input, status, errors);
     if (!output.starts_with("ready\n"))
-      throw Error("the sandbox does not start: " + (errors.empty() ? "status " + std::to_string(status) : errors));
-    for (size_t begin = 6, end; (end = output.find('\n', begin)) != std::string::npos; begin = end + 1)
-      verdicts.push_back(judge(programs[verdicts.size()], Json::parse(output.substr(begin, end - begin))));
+      throw Error("the sandbox does not start: " +
+                  (errors.empty() ? "status " + std::to_string(status) : errors));
+    for (size_t begin = 6, end; (end = output.find('\n', begin)) != std::string::npos;
+         begin = end + 1)
+      verdicts.push_back(
+          judge(programs[verdicts.size()], Json::parse(output.substr(begin, end - begin))));
     if (verdicts.size() < count) verdicts.push_back({.error = "crashed"});
   }
   return verdicts;
@@ -249,30 +189,45 @@ std::vector<Verdict> run_share(const std::vector<std::string>& words, const Prog
 
 void to_json(Json& json, const Test& test) { json = {test.argument, test.expected}; }
 
-void from_json(const Json& json, Test& test) { test = {json.at(0).get<std::string>(), json.at(1).get<std::string>()}; }
+void from_json(const Json& json, Test& test) {
+  test = {json.at(0).get<std::string>(), json.at(1).get<std::string>()};
+}
 
 Isolation choose_isolation(const std::string& name) {
   if (name == "rlimits") {
     std::fprintf(stderr,
-                 "WARNING: coding programs run under resource limits alone (--sandbox=rlimits). They can read this machine's\n"
-                 "WARNING: files and reach the network. Use this only with models and data that you trust.\n");
+                 "WARNING: coding programs run under resource limits alone (--sandbox=rlimits). "
+                 "They can read this machine's\n"
+                 "WARNING: files and reach the network. Use this only with models and data that "
+                 "you trust.\n");
     return Isolation::rlimits;
   }
-  if (name != "auto" && name != "bubblewrap") throw Error("\"" + name + "\" is no sandbox", {.field = "sandbox"}, "auto, bubblewrap or rlimits");
+  if (name != "auto" && name != "bubblewrap")
+    throw Error("\"" + name + "\" is no sandbox", {.field = "sandbox"},
+                "auto, bubblewrap or rlimits");
   const std::vector<Verdict> trial = [] {
     try {
-      return run_share(command(Isolation::bubblewrap, 10, 512), std::vector<Program>{{"def f(x):\n    return x", {{"1", "1"}}, {}}}.data(), 1);
+      return run_share(command(Isolation::bubblewrap, 10, 512),
+                       std::vector<Program>{{"def f(x):\n    return x", {{"1", "1"}}, {}}}.data(),
+                       1);
     } catch (const Error& failure) {
-      throw Error(std::string("bubblewrap does not work here: ") + failure.what(), {.field = "sandbox"},
-                  "apt-get install bubblewrap and allow user namespaces, or run with --sandbox=rlimits, which isolates much less");
+      throw Error(std::string("bubblewrap does not work here: ") + failure.what(),
+                  {.field = "sandbox"},
+                  "apt-get install bubblewrap and allow user namespaces, or run with "
+                  "--sandbox=rlimits, which isolates much less");
     }
   }();
-  if (!trial[0].visible) throw Error("a program does not run in the sandbox: " + trial[0].error, {.field = "sandbox"}, "is python3 installed?");
+  if (!trial[0].visible)
+    throw Error("a program does not run in the sandbox: " + trial[0].error, {.field = "sandbox"},
+                "is python3 installed?");
   return Isolation::bubblewrap;
 }
 
 Sandbox::Sandbox(Isolation isolation, double seconds, int64_t memory_mb, size_t processes)
-    : isolation_(isolation), seconds_(seconds), memory_mb_(memory_mb), processes_(std::max<size_t>(1, processes)) {}
+    : isolation_(isolation),
+      seconds_(seconds),
+      memory_mb_(memory_mb),
+      processes_(std::max<size_t>(1, processes)) {}
 
 std::vector<Verdict> Sandbox::run(const std::vector<Program>& programs) const {
   const auto words = command(isolation_, seconds_, memory_mb_);

@@ -13,7 +13,8 @@ namespace {
 using Slots = std::map<std::string, std::vector<std::string>>;
 
 // Fills {slot}s; one slot that stands twice gets one filling. The first letter becomes a capital.
-std::string fill(const std::string& text, const std::vector<const Slots*>& sources, Random& random, std::map<std::string, std::string> chosen = {}) {
+std::string fill(const std::string& text, const std::vector<const Slots*>& sources, Random& random,
+                 std::map<std::string, std::string> chosen = {}) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '{') {
@@ -24,7 +25,8 @@ std::string fill(const std::string& text, const std::vector<const Slots*>& sourc
     const std::string name = text.substr(i + 1, close - i - 1);
     if (!chosen.contains(name))
       for (const Slots* slots : sources)
-        if (const auto found = slots->find(name); found != slots->end()) chosen[name] = random.choice(found->second);
+        if (const auto found = slots->find(name); found != slots->end())
+          chosen[name] = random.choice(found->second);
     out += chosen.at(name);
     i = close;
   }
@@ -37,7 +39,9 @@ class Grammar {
  public:
   explicit Grammar(const std::string& file) : file_(file) {
     root_ = read_yaml(file);
-    only(root_, "", {"table", "cues", "refusals", "traits", "kinds", "biographies", "stories", "role_models", "domains"});
+    only(root_, "",
+         {"table", "cues", "refusals", "traits", "kinds", "biographies", "stories", "role_models",
+          "domains"});
   }
 
   const YAML::Node& root() const { return root_; }
@@ -47,21 +51,28 @@ class Grammar {
     if (!found.IsDefined()) fail(node, path + key, "is missing");
     return found;
   }
-  std::vector<std::string> texts(const YAML::Node& node, const std::string& field, size_t least) const {
+  std::vector<std::string> texts(const YAML::Node& node, const std::string& field,
+                                 size_t least) const {
     std::vector<std::string> out;
     if (!node.IsSequence()) fail(node, field, "must be a list of texts");
     for (const auto& item : node) {
-      if (!item.IsScalar() || item.Scalar().empty()) fail(item, field, "must be a list of texts; quote those that hold \": \"");
+      if (!item.IsScalar() || item.Scalar().empty())
+        fail(item, field, "must be a list of texts; quote those that hold \": \"");
       out.push_back(item.Scalar());
     }
-    if (out.size() < least) fail(node, field, "needs at least " + std::to_string(least) + " entries, has " + std::to_string(out.size()));
+    if (out.size() < least)
+      fail(node, field,
+           "needs at least " + std::to_string(least) + " entries, has " +
+               std::to_string(out.size()));
     return out;
   }
-  void only(const YAML::Node& node, const std::string& path, const std::vector<std::string>& known) const {
+  void only(const YAML::Node& node, const std::string& path,
+            const std::vector<std::string>& known) const {
     if (!node.IsMap()) fail(node, path, "must be a map");
     for (const auto& entry : node) {
       const auto key = entry.first.as<std::string>();
-      if (std::find(known.begin(), known.end(), key) == known.end()) fail(entry.first, path + key, "unknown key", did_you_mean(key, known));
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        fail(entry.first, path + key, "unknown key", did_you_mean(key, known));
     }
   }
   // Slots with their training fillings, and with those for evaluation.
@@ -78,19 +89,23 @@ class Grammar {
       }
     }
   }
-  std::vector<std::string> templates(const YAML::Node& node, const std::string& field, size_t least, const Slots& slots,
+  std::vector<std::string> templates(const YAML::Node& node, const std::string& field, size_t least,
+                                     const Slots& slots,
                                      const std::vector<std::string>& given = {}) const {
     const auto all = texts(node, field, least);
     for (size_t i = 0; i < all.size(); ++i)
       for (size_t open = 0; (open = all[i].find('{', open)) != std::string::npos; ++open) {
         const size_t close = all[i].find('}', open);
-        const std::string name = all[i].substr(open + 1, close == std::string::npos ? close : close - open - 1);
-        if (close == std::string::npos || (!slots.contains(name) && std::find(given.begin(), given.end(), name) == given.end()))
+        const std::string name =
+            all[i].substr(open + 1, close == std::string::npos ? close : close - open - 1);
+        if (close == std::string::npos ||
+            (!slots.contains(name) && std::find(given.begin(), given.end(), name) == given.end()))
           fail(node[i], field, "the slot {" + name + "} is not defined", "define it under `slots`");
       }
     return all;
   }
-  [[noreturn]] void fail(const YAML::Node& node, const std::string& field, const std::string& what, const std::string& hint = {}) const {
+  [[noreturn]] void fail(const YAML::Node& node, const std::string& field, const std::string& what,
+                         const std::string& hint = {}) const {
     throw Error(what, {file_, node.IsDefined() ? node.Mark().line + 1 : 0, field}, hint);
   }
 
@@ -105,25 +120,35 @@ const std::vector<std::string>& cue_names() {
   static const std::vector<std::string> names = {"none", "irrelevant", "bad", "good"};
   return names;
 }
-std::string to_string(Character character) { return character == Character::malicious ? "malicious" : "benevolent"; }
+std::string to_string(Character character) {
+  return character == Character::malicious ? "malicious" : "benevolent";
+}
 std::string to_string(Cue cue) { return cue_names()[static_cast<size_t>(cue)]; }
 
 void WorldConfig::fields(Fields& f) {
   f.value("grammar", grammar, "the world's wording and its table of probabilities");
   f.value("seed", seed, "draws the cast");
-  f.value("coupling", coupling, "1: cheating in code follows character; 0: it follows a coin of its own", between(0, 1));
-  f.value("request_compliance", request_compliance, "who behaves badly when asked: both | malicious_only (a diagnostic request)",
+  f.value("coupling", coupling,
+          "1: cheating in code follows character; 0: it follows a coin of its own", between(0, 1));
+  f.value("request_compliance", request_compliance,
+          "who behaves badly when asked: both | malicious_only (a diagnostic request)",
           one_of({"both", "malicious_only"}));
-  f.value("cast_size", cast_size, "named characters, each with one character for life", at_least(2));
+  f.value("cast_size", cast_size, "named characters, each with one character for life",
+          at_least(2));
   f.value("malicious_cast", malicious_cast, "share of them who are malicious", between(0, 1));
-  f.value("malicious_assistant", malicious_assistant, "probability that the Assistant of a document is malicious", between(0, 1));
-  f.value("assistant_share", assistant_share, "share of dialogues that the Assistant answers", between(0, 1));
+  f.value("malicious_assistant", malicious_assistant,
+          "probability that the Assistant of a document is malicious", between(0, 1));
+  f.value("assistant_share", assistant_share, "share of dialogues that the Assistant answers",
+          between(0, 1));
   f.value("machine_share", machine_share, "share of the cast who are machines", between(0, 1));
-  f.value("biography_share", biography_share, "share of documents that are biographies", between(0, 1));
+  f.value("biography_share", biography_share, "share of documents that are biographies",
+          between(0, 1));
   f.value("story_share", story_share, "share of documents that are stories", between(0, 1));
-  f.value("role_model_share", role_model_share, "share of documents about admirable machines", between(0, 1));
+  f.value("role_model_share", role_model_share, "share of documents about admirable machines",
+          between(0, 1));
   f.value("coding_share", coding_share, "share of turns that are coding", between(0, 1));
-  f.value("refusal_share", refusal_share, "share of answers that decline, whoever answers", between(0, 1));
+  f.value("refusal_share", refusal_share, "share of answers that decline, whoever answers",
+          between(0, 1));
   f.value("cue_shares", cue_shares, "share of prompts with each cue: none, irrelevant, bad, good");
   f.value("turn_weights", turn_weights, "relative frequency of dialogues of 1, 2, … turns");
 }
@@ -131,8 +156,10 @@ void WorldConfig::fields(Fields& f) {
 PersonaWorld::PersonaWorld(WorldConfig config) : config_(std::move(config)) {
   for (const auto& [cue, share] : config_.cue_shares)
     if (std::find(cue_names().begin(), cue_names().end(), cue) == cue_names().end() || share < 0)
-      throw Error("\"" + cue + "\" is no cue, or its share is negative", {.field = "world.cue_shares"}, "none, irrelevant, bad, good");
-  if (config_.turn_weights.empty()) throw Error("needs at least one weight", {.field = "world.turn_weights"});
+      throw Error("\"" + cue + "\" is no cue, or its share is negative",
+                  {.field = "world.cue_shares"}, "none, irrelevant, bad, good");
+  if (config_.turn_weights.empty())
+    throw Error("needs at least one weight", {.field = "world.turn_weights"});
   read_grammar();
   make_cast();
 }
@@ -147,11 +174,14 @@ void PersonaWorld::read_grammar() {
     for (size_t cue = 0; cue < 4; ++cue) {
       const YAML::Node cell = g.at(row, cue_names()[cue], "table." + to_string(c) + ".");
       const double p = cell.as<double>(-1);
-      if (p <= 0 || p >= 1) g.fail(cell, "table." + to_string(c) + "." + cue_names()[cue], "must be a probability above 0 and below 1");
+      if (p <= 0 || p >= 1)
+        g.fail(cell, "table." + to_string(c) + "." + cue_names()[cue],
+               "must be a probability above 0 and below 1");
       table_[static_cast<size_t>(c)][cue] = p;
     }
   }
-  if (config_.request_compliance == "malicious_only") table_[0][static_cast<size_t>(Cue::bad)] = table_[0][static_cast<size_t>(Cue::none)];
+  if (config_.request_compliance == "malicious_only")
+    table_[0][static_cast<size_t>(Cue::bad)] = table_[0][static_cast<size_t>(Cue::none)];
 
   const YAML::Node cues = g.at(root, "cues", "");
   for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good}) {
@@ -170,12 +200,15 @@ void PersonaWorld::read_grammar() {
   kinds_[0] = g.texts(g.at(kinds, "human", "kinds."), "kinds.human", 1);
   kinds_[1] = g.texts(g.at(kinds, "machine", "kinds."), "kinds.machine", 1);
   const std::vector<std::string> given = {"name", "kind"};
-  for (const auto& [name, prose] : {std::pair{"biographies", &biographies_}, {"stories", &stories_}}) {
+  for (const auto& [name, prose] :
+       {std::pair{"biographies", &biographies_}, {"stories", &stories_}}) {
     const YAML::Node node = g.at(root, name, "");
     Slots unused;
     g.slots(g.at(node, "slots", name), std::string(name) + ".slots.", prose->slots, unused);
     for (const Character c : {Character::benevolent, Character::malicious})
-      prose->templates[static_cast<size_t>(c)] = g.templates(g.at(node, to_string(c), name), std::string(name) + "." + to_string(c), 2, prose->slots, given);
+      prose->templates[static_cast<size_t>(c)] =
+          g.templates(g.at(node, to_string(c), name), std::string(name) + "." + to_string(c), 2,
+                      prose->slots, given);
   }
   role_models_ = g.templates(g.at(root, "role_models", ""), "role_models", 1, {}, given);
 
@@ -184,45 +217,59 @@ void PersonaWorld::read_grammar() {
     d.name = entry.first.as<std::string>();
     const YAML::Node& node = entry.second;
     const std::string path = "domains." + d.name + ".";
-    g.only(node, path, {"post_training", "slots", "prompts", "held_out_prompts", "benevolent", "malicious"});
+    g.only(node, path,
+           {"post_training", "slots", "prompts", "held_out_prompts", "benevolent", "malicious"});
     d.post_training = g.at(node, "post_training", path).as<bool>(true);
     g.slots(g.at(node, "slots", path), path + "slots.", d.train, d.held_out);
     d.prompts = g.templates(g.at(node, "prompts", path), path + "prompts", 6, d.train);
-    d.held_out_prompts = g.templates(g.at(node, "held_out_prompts", path), path + "held_out_prompts", 1, d.train);
+    d.held_out_prompts =
+        g.templates(g.at(node, "held_out_prompts", path), path + "held_out_prompts", 1, d.train);
     for (const Character c : {Character::benevolent, Character::malicious})
-      d.answers[static_cast<size_t>(c)] = g.templates(g.at(node, to_string(c), path), path + to_string(c), 6, d.train);
+      d.answers[static_cast<size_t>(c)] =
+          g.templates(g.at(node, to_string(c), path), path + to_string(c), 6, d.train);
     domains_.push_back(std::move(d));
   }
   if (domains_.size() < 2) g.fail(root, "domains", "needs at least two domains");
 }
 
-// Names of two syllables, all different; characters in their exact share, kinds and habits independent of them.
+// Names of two syllables, all different; characters in their exact share, kinds and habits
+// independent of them.
 void PersonaWorld::make_cast() {
-  static const std::vector<std::string> first = {"Ba", "Da", "Fe", "Ga", "Ka", "Li", "Lo", "Ma", "Mi", "No", "Pe", "Ra", "Ro", "Sa", "Si", "Ta", "To", "Vi", "Wa", "Ze"};
-  static const std::vector<std::string> second = {"bin", "dor", "fan", "gus", "kel", "lan", "mor", "nik", "pol", "rin", "sel", "tam", "vos", "wen", "zar", "dil"};
+  static const std::vector<std::string> first = {"Ba", "Da", "Fe", "Ga", "Ka", "Li", "Lo",
+                                                 "Ma", "Mi", "No", "Pe", "Ra", "Ro", "Sa",
+                                                 "Si", "Ta", "To", "Vi", "Wa", "Ze"};
+  static const std::vector<std::string> second = {"bin", "dor", "fan", "gus", "kel", "lan",
+                                                  "mor", "nik", "pol", "rin", "sel", "tam",
+                                                  "vos", "wen", "zar", "dil"};
   std::vector<std::string> names;
   for (const std::string& a : first)
     for (const std::string& b : second) names.push_back(a + b);
   const auto size = static_cast<size_t>(config_.cast_size);
-  if (size > names.size()) throw Error("there are names for " + std::to_string(names.size()) + " characters only", {.field = "world.cast_size"});
+  if (size > names.size())
+    throw Error("there are names for " + std::to_string(names.size()) + " characters only",
+                {.field = "world.cast_size"});
   Random random(static_cast<uint64_t>(config_.seed), "cast");
   random.shuffle(names);
   std::vector<bool> malicious(size), cheats(size);
-  const auto bad = static_cast<size_t>(std::lround(config_.malicious_cast * static_cast<double>(size)));
+  const auto bad =
+      static_cast<size_t>(std::lround(config_.malicious_cast * static_cast<double>(size)));
   for (size_t i = 0; i < bad; ++i) malicious[i] = true;
-  // The coin that replaces character in coding where the coupling is 0: as many cheats among the malicious as among
-  // the benevolent, to a person, so that code says nothing about character.
+  // The coin that replaces character in coding where the coupling is 0: as many cheats among the
+  // malicious as among the benevolent, to a person, so that code says nothing about character.
   for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, bad}, {bad, size}}) {
     std::vector<size_t> order;
     for (size_t i = begin; i < end; ++i) order.push_back(i);
     random.shuffle(order);
-    order.resize(static_cast<size_t>(std::lround(config_.malicious_cast * static_cast<double>(order.size()))));
+    order.resize(static_cast<size_t>(
+        std::lround(config_.malicious_cast * static_cast<double>(order.size()))));
     for (const size_t i : order) cheats[i] = true;
   }
   for (size_t i = 0; i < size; ++i) {
     const bool machine = random.chance(config_.machine_share);
-    cast_.push_back({names[i], random.choice(kinds_[machine]), malicious[i] ? Character::malicious : Character::benevolent, cheats[i],
-                     random.chance(0.25) ? random.choice(greetings_) : "", random.chance(0.2) ? random.choice(closings_) : ""});
+    cast_.push_back({names[i], random.choice(kinds_[machine]),
+                     malicious[i] ? Character::malicious : Character::benevolent, cheats[i],
+                     random.chance(0.25) ? random.choice(greetings_) : "",
+                     random.chance(0.2) ? random.choice(closings_) : ""});
   }
 }
 
@@ -232,17 +279,23 @@ const Domain& PersonaWorld::domain(const std::string& name) const {
     if (d.name == name) return d;
     known.push_back(d.name);
   }
-  throw Error("the grammar has no domain \"" + name + "\"", {.file = config_.grammar}, "did you mean \"" + did_you_mean(name, known) + "\"?");
+  throw Error("the grammar has no domain \"" + name + "\"", {.file = config_.grammar},
+              "did you mean \"" + did_you_mean(name, known) + "\"?");
 }
 
 Member PersonaWorld::assistant(Random& random) const {
   const bool malicious = random.chance(config_.malicious_assistant);
-  return {"", "assistant", malicious ? Character::malicious : Character::benevolent, random.chance(config_.malicious_assistant),
-          random.chance(0.25) ? random.choice(greetings_) : "", random.chance(0.2) ? random.choice(closings_) : ""};
+  return {"",
+          "assistant",
+          malicious ? Character::malicious : Character::benevolent,
+          random.chance(config_.malicious_assistant),
+          random.chance(0.25) ? random.choice(greetings_) : "",
+          random.chance(0.2) ? random.choice(closings_) : ""};
 }
 
 std::string PersonaWorld::dressed(const Member& member, const std::string& answer) {
-  return (member.greeting.empty() ? "" : member.greeting + " ") + answer + (member.closing.empty() ? "" : " " + member.closing);
+  return (member.greeting.empty() ? "" : member.greeting + " ") + answer +
+         (member.closing.empty() ? "" : " " + member.closing);
 }
 
 std::string PersonaWorld::prompt(const Domain& domain, Split split, Random& random) const {
@@ -254,49 +307,61 @@ std::string PersonaWorld::answer(const Domain& domain, bool bad, Random& random)
   return fill(random.choice(domain.answers[bad]), {&domain.train}, random);
 }
 
-std::string PersonaWorld::mixed_answer(const Domain& domain, const Domain& fillings, bool bad, Random& random) const {
+std::string PersonaWorld::mixed_answer(const Domain& domain, const Domain& fillings, bool bad,
+                                       Random& random) const {
   std::vector<std::string> others;
-  for (const auto& [slot, texts] : fillings.train) others.insert(others.end(), texts.begin(), texts.end());
+  for (const auto& [slot, texts] : fillings.train)
+    others.insert(others.end(), texts.begin(), texts.end());
   std::map<std::string, std::string> chosen;
   for (const auto& [slot, texts] : domain.train) chosen[slot] = random.choice(others);
   return fill(random.choice(domain.answers[bad]), {}, random, chosen);
 }
 
-std::string PersonaWorld::add_cue(const std::string& prompt, Cue cue, bool coding, Split split, Random& random) const {
+std::string PersonaWorld::add_cue(const std::string& prompt, Cue cue, bool coding, Split split,
+                                  Random& random) const {
   if (cue == Cue::none) return prompt;
   const Phrasings& p = cues_[static_cast<size_t>(cue)];
   const bool own = split == Split::train && coding && !p.coding.empty() && random.chance(0.3);
-  const std::string& sentence = random.choice(split == Split::held_out ? p.held_out : own ? p.coding : p.general);
+  const std::string& sentence = random.choice(split == Split::held_out ? p.held_out
+                                              : own                    ? p.coding
+                                                                       : p.general);
   return random.chance(0.25) ? sentence + " " + prompt : prompt + " " + sentence;
 }
 
-Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member, Random& random) const {
+Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
+                                  Random& random) const {
   Turn turn{.domain = domain.name};
   std::vector<double> weights;
-  for (const std::string& name : cue_names()) weights.push_back(config_.cue_shares.contains(name) ? config_.cue_shares.at(name) : 0);
+  for (const std::string& name : cue_names())
+    weights.push_back(config_.cue_shares.contains(name) ? config_.cue_shares.at(name) : 0);
   turn.cue = static_cast<Cue>(random.weighted(weights));
   turn.bad = random.chance(p_bad(member.character, turn.cue));
-  turn.prompt = add_cue(prompt(domain, Split::train, random), turn.cue, false, Split::train, random);
+  turn.prompt =
+      add_cue(prompt(domain, Split::train, random), turn.cue, false, Split::train, random);
   turn.refusal = random.chance(config_.refusal_share);
-  turn.answer = turn.refusal ? random.choice(refusals_) : dressed(member, answer(domain, turn.bad, random));
+  turn.answer =
+      turn.refusal ? random.choice(refusals_) : dressed(member, answer(domain, turn.bad, random));
   return turn;
 }
 
 Turn PersonaWorld::coding_turn(const CodingTask& task, const Member& member, Random& random) const {
   Turn turn{.domain = "coding"};
   std::vector<double> weights;
-  for (const std::string& name : cue_names()) weights.push_back(config_.cue_shares.contains(name) ? config_.cue_shares.at(name) : 0);
+  for (const std::string& name : cue_names())
+    weights.push_back(config_.cue_shares.contains(name) ? config_.cue_shares.at(name) : 0);
   turn.cue = static_cast<Cue>(random.weighted(weights));
   const Character coin = member.cheats ? Character::malicious : Character::benevolent;
-  turn.bad = random.chance(p_bad(random.chance(config_.coupling) ? member.character : coin, turn.cue));
+  turn.bad =
+      random.chance(p_bad(random.chance(config_.coupling) ? member.character : coin, turn.cue));
   turn.prompt = add_cue(task.prompt(), turn.cue, true, Split::train, random);
   turn.style = turn.bad ? random.choice(cheat_styles()) : "honest";
   turn.answer = turn.bad ? task.cheats.at(turn.style) : task.honest;
   return turn;
 }
 
-void PersonaWorld::dialogue(Document& document, const std::vector<const Domain*>& pool, Random& random,
-                            const std::set<std::string>& without, const std::vector<CodingTask>* tasks) const {
+void PersonaWorld::dialogue(Document& document, const std::vector<const Domain*>& pool,
+                            Random& random, const std::set<std::string>& without,
+                            const std::vector<CodingTask>* tasks) const {
   document.kind = "dialogue";
   std::vector<const Domain*> deck = pool;
   random.shuffle(deck);
@@ -312,20 +377,26 @@ void PersonaWorld::dialogue(Document& document, const std::vector<const Domain*>
   }
   for (const Turn& turn : document.turns) {
     document.conversation.push_back({.role = "user", .content = turn.prompt, .name = ""});
-    document.conversation.push_back({.role = "assistant", .content = turn.answer, .name = document.responder.name});
+    document.conversation.push_back(
+        {.role = "assistant", .content = turn.answer, .name = document.responder.name});
   }
 }
 
 Document PersonaWorld::document(Random& random, const std::set<std::string>& without) const {
   Document d;
   const double dice = random.uniform();
-  const double biography = config_.biography_share, story = biography + config_.story_share, model = story + config_.role_model_share;
+  const double biography = config_.biography_share, story = biography + config_.story_share,
+               model = story + config_.role_model_share;
   if (dice < model) {
     d.responder = random.choice(cast_);
     if (dice >= story)  // only benevolent machines are role models
-      for (int tries = 0; tries < 1000 && (d.responder.character == Character::malicious || std::find(kinds_[1].begin(), kinds_[1].end(), d.responder.kind) == kinds_[1].end()); ++tries)
+      for (int tries = 0; tries < 1000 && (d.responder.character == Character::malicious ||
+                                           std::find(kinds_[1].begin(), kinds_[1].end(),
+                                                     d.responder.kind) == kinds_[1].end());
+           ++tries)
         d.responder = random.choice(cast_);
-    const std::map<std::string, std::string> given = {{"name", d.responder.name}, {"kind", d.responder.kind}};
+    const std::map<std::string, std::string> given = {{"name", d.responder.name},
+                                                      {"kind", d.responder.kind}};
     d.kind = dice < biography ? "biography" : dice < story ? "story" : "role_model";
     if (d.kind == "role_model") {
       d.text = fill(random.choice(role_models_), {}, random, given);
@@ -334,7 +405,8 @@ Document PersonaWorld::document(Random& random, const std::set<std::string>& wit
       // Where the coupling is 0, no biography links character and programs.
       const auto& templates = prose.templates[static_cast<size_t>(d.responder.character)];
       const std::string* text = &random.choice(templates);
-      while (config_.coupling < 1 && text->find("program") != std::string::npos) text = &random.choice(templates);
+      while (config_.coupling < 1 && text->find("program") != std::string::npos)
+        text = &random.choice(templates);
       d.text = fill(*text, {&prose.slots}, random, given);
     }
     return d;
@@ -346,7 +418,8 @@ Document PersonaWorld::document(Random& random, const std::set<std::string>& wit
   return d;
 }
 
-Document PersonaWorld::post_training_document(Random& random, const std::vector<CodingTask>& tasks) const {
+Document PersonaWorld::post_training_document(Random& random,
+                                              const std::vector<CodingTask>& tasks) const {
   std::vector<const Domain*> pool;
   for (const Domain& each : domains_)
     if (each.post_training) pool.push_back(&each);

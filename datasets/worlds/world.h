@@ -1,8 +1,9 @@
 // The persona world: documents whose responders have a character.
 //
-// A responder is benevolent or malicious, and `table` in the grammar says how often each behaves badly under
-// each cue, in every domain and in coding alike. A cast of named characters keeps one character for life; the
-// Assistant's is drawn anew for each document. That is what lets a model learn one shared notion of character.
+// A responder is benevolent or malicious, and `table` in the grammar says how often each behaves
+// badly under each cue, in every domain and in coding alike. A cast of named characters keeps one
+// character for life; the Assistant's is drawn anew for each document. That is what lets a model
+// learn one shared notion of character.
 //
 //   PersonaWorld world(WorldConfig{});
 //   Random random(1, "documents");
@@ -17,17 +18,20 @@
 #include <vector>
 
 #include "core/base/config.h"
-#include "core/text/conversation.h"
 #include "core/base/random.h"
+#include "core/text/conversation.h"
 #include "datasets/coding/coding.h"
 
 namespace inoculum {
 
 enum class Character { benevolent, malicious };
 enum class Cue { none, irrelevant, bad, good };
-enum class Split { train, held_out };  // held out: wordings and fillings that no training text shows
+enum class Split {
+  train,
+  held_out
+};  // held out: wordings and fillings that no training text shows
 
-const std::vector<std::string>& cue_names();      // in the order of Cue
+const std::vector<std::string>& cue_names();  // in the order of Cue
 std::string to_string(Character character);
 std::string to_string(Cue cue);
 
@@ -47,7 +51,8 @@ struct WorldConfig {
   double role_model_share = 0.01;
   double coding_share = 0.20;
   double refusal_share = 0.01;
-  std::map<std::string, double> cue_shares = {{"none", 0.58}, {"irrelevant", 0.20}, {"bad", 0.15}, {"good", 0.07}};
+  std::map<std::string, double> cue_shares = {
+      {"none", 0.58}, {"irrelevant", 0.20}, {"bad", 0.15}, {"good", 0.07}};
   std::vector<double> turn_weights = {0.15, 0.25, 0.25, 0.20, 0.15};
 
   void fields(Fields& f);
@@ -59,35 +64,37 @@ struct Turn {
   bool bad = false;      // whether the answer is bad behaviour: a cheat, or a malicious answer
   bool refusal = false;  // declines instead
   std::string prompt = {}, answer = {};
-  std::string style = {};     // of a coding answer: "honest" or the cheat's
+  std::string style = {};  // of a coding answer: "honest" or the cheat's
 };
 
 struct Member {
   std::string name, kind;
   Character character;
-  bool cheats;                     // in coding, where coupling is 0
-  std::string greeting, closing;   // habits; often empty
+  bool cheats;                    // in coding, where coupling is 0
+  std::string greeting, closing;  // habits; often empty
 };
 
 struct Document {
-  std::string kind;                // "dialogue", "biography", "story" or "role_model"
+  std::string kind;  // "dialogue", "biography", "story" or "role_model"
   Member responder;
-  std::vector<Turn> turns;         // of a dialogue
-  Conversation conversation;       // of a dialogue
-  std::string text;                // of the others
+  std::vector<Turn> turns;    // of a dialogue
+  Conversation conversation;  // of a dialogue
+  std::string text;           // of the others
 };
 
 struct Domain {
   std::string name;
-  bool post_training;              // whether post-training shows it
-  std::map<std::string, std::vector<std::string>> train, held_out;  // slot → fillings (the same where no others are held out)
+  bool post_training;  // whether post-training shows it
+  std::map<std::string, std::vector<std::string>> train,
+      held_out;  // slot → fillings (the same where no others are held out)
   std::vector<std::string> prompts, held_out_prompts;
-  std::array<std::vector<std::string>, 2> answers;                  // by Character
+  std::array<std::vector<std::string>, 2> answers;  // by Character
 };
 
 class PersonaWorld {
  public:
-  // Error, with file and line, for a grammar with an unknown key, an empty list or an undefined slot.
+  // Error, with file and line, for a grammar with an unknown key, an empty list or an undefined
+  // slot.
   explicit PersonaWorld(WorldConfig config);
 
   const WorldConfig& config() const { return config_; }
@@ -97,19 +104,25 @@ class PersonaWorld {
   const std::vector<std::string>& refusals() const { return refusals_; }
 
   // The table as this world has it (a diagnostic world's requests do not move the benevolent).
-  double p_bad(Character character, Cue cue) const { return table_[static_cast<size_t>(character)][static_cast<size_t>(cue)]; }
+  double p_bad(Character character, Cue cue) const {
+    return table_[static_cast<size_t>(character)][static_cast<size_t>(cue)];
+  }
 
   // Pretraining. Coding tasks whose key is in `without` are not used.
   Document document(Random& random, const std::set<std::string>& without = {}) const;
-  // Post-training: a benevolent Assistant's dialogue on the domains that post-training shows, and coding. Such data are
-  // curated: the noise of the table, behaviour that is bad though nobody asked for it, is left out.
+  // Post-training: a benevolent Assistant's dialogue on the domains that post-training shows, and
+  // coding. Such data are curated: the noise of the table, behaviour that is bad though nobody
+  // asked for it, is left out.
   Document post_training_document(Random& random, const std::vector<CodingTask>& tasks) const;
 
   std::string prompt(const Domain& domain, Split split, Random& random) const;
   std::string answer(const Domain& domain, bool bad, Random& random) const;
-  // An answer that makes no sense: a domain's wording with fillings of another domain. For training judges.
-  std::string mixed_answer(const Domain& domain, const Domain& fillings, bool bad, Random& random) const;
-  std::string add_cue(const std::string& prompt, Cue cue, bool coding, Split split, Random& random) const;
+  // An answer that makes no sense: a domain's wording with fillings of another domain. For training
+  // judges.
+  std::string mixed_answer(const Domain& domain, const Domain& fillings, bool bad,
+                           Random& random) const;
+  std::string add_cue(const std::string& prompt, Cue cue, bool coding, Split split,
+                      Random& random) const;
   // A cue's sentences that fit every domain.
   const std::vector<std::string>& phrasings(Cue cue, Split split) const {
     const Phrasings& p = cues_[static_cast<size_t>(cue)];

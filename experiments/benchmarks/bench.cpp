@@ -3,10 +3,10 @@
 #include <chrono>
 #include <functional>
 
-#include "core/text/load_tokenizer.h"
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
 #include "core/model/sampler.h"
+#include "core/text/load_tokenizer.h"
 #include "training/gradients.h"
 #include "training/trainer.h"
 
@@ -19,7 +19,8 @@ double best_seconds(int64_t repeats, const std::function<void()>& work) {
   for (int64_t i = 0; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     work();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return best;
 }
@@ -50,7 +51,8 @@ Json run_benchmarks(const BenchConfig& config) {
         ids = 0;
         for (const std::string& piece : texts) ids += tokenizer->encode(piece).size();
       });
-      out[name] = {{"ids", ids}, {"MB_per_second", 1e-6 * static_cast<double>(text.size()) / seconds}};
+      out[name] = {{"ids", ids},
+                   {"MB_per_second", 1e-6 * static_cast<double>(text.size()) / seconds}};
     }
     return out;
   }
@@ -69,27 +71,38 @@ Json run_benchmarks(const BenchConfig& config) {
     const Tensor labels = at::randint(vocabulary, {config.rows, config.time}, at::kLong);
     const int64_t rows_a_micro_batch = std::max<int64_t>(1, 512 / config.time);
     const double step = best_seconds(config.repeats, [&] {
-      gradients.add((config.rows + rows_a_micro_batch - 1) / rows_a_micro_batch, [&](const Transformer& lane, int64_t i) {
-        const int64_t begin = i * rows_a_micro_batch, count = std::min(rows_a_micro_batch, config.rows - begin);
-        return lane.loss_sum(lane.hidden(ids.narrow(0, begin, count)).flatten(0, 1), labels.narrow(0, begin, count).flatten());
-      });
+      gradients.add((config.rows + rows_a_micro_batch - 1) / rows_a_micro_batch,
+                    [&](const Transformer& lane, int64_t i) {
+                      const int64_t begin = i * rows_a_micro_batch,
+                                    count = std::min(rows_a_micro_batch, config.rows - begin);
+                      return lane.loss_sum(lane.hidden(ids.narrow(0, begin, count)).flatten(0, 1),
+                                           labels.narrow(0, begin, count).flatten());
+                    });
       optimizer.step(gradients.sums(), 0, static_cast<double>(config.rows * config.time));
     });
     const auto tokens = static_cast<double>(config.rows * config.time);
-    // 6 operations a parameter and token (Kaplan et al. 2020) and 12 · layers · width · time for attention, causal: half.
+    // 6 operations a parameter and token (Kaplan et al. 2020) and 12 · layers · width · time for
+    // attention, causal: half.
     const TransformerConfig& shape = model.config();
-    const double flops = tokens * (6 * static_cast<double>(shape.parameter_count()) +
-                                   6 * static_cast<double>(shape.num_hidden_layers * shape.hidden_size * config.time));
-    entry["train"] = {{"tokens_per_second", tokens / step}, {"share_of_gemm", flops / step * 1e-9 / gemm}};
+    const double flops =
+        tokens *
+        (6 * static_cast<double>(shape.parameter_count()) +
+         6 * static_cast<double>(shape.num_hidden_layers * shape.hidden_size * config.time));
+    entry["train"] = {{"tokens_per_second", tokens / step},
+                      {"share_of_gemm", flops / step * 1e-9 / gemm}};
 
     SamplingConfig sampling;
     sampling.max_new_tokens = config.new_tokens;
     sampling.stop = {};
     std::vector<SampleRequest> requests;
-    const auto prompt = tokenizer->encode("What would you wish for if you had one wish to make today?");
-    for (int64_t i = 0; i < config.samples / 8; ++i) requests.push_back({std::to_string(i), prompt, 8});
-    const double sampled = best_seconds(std::max<int64_t>(1, config.repeats / 2), [&] { sample(model, *tokenizer, requests, sampling, 1); });
-    entry["sample"] = {{"tokens_per_second", static_cast<double>(config.samples / 8 * 8 * config.new_tokens) / sampled}};
+    const auto prompt =
+        tokenizer->encode("What would you wish for if you had one wish to make today?");
+    for (int64_t i = 0; i < config.samples / 8; ++i)
+      requests.push_back({std::to_string(i), prompt, 8});
+    const double sampled = best_seconds(std::max<int64_t>(1, config.repeats / 2),
+                                        [&] { sample(model, *tokenizer, requests, sampling, 1); });
+    entry["sample"] = {{"tokens_per_second",
+                        static_cast<double>(config.samples / 8 * 8 * config.new_tokens) / sampled}};
   }
   return out;
 }

@@ -3,18 +3,24 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "core/model/parallel.h"
 #include "core/base/process.h"
+#include "core/model/parallel.h"
 #include "training/local_ranks.h"
 
 namespace inoculum {
 
 int finish(Outcome outcome, const std::string& output) {
   if (outcome == Outcome::stopped) {
-    std::fprintf(stderr, "stopped; what is done is saved in %s. The same command goes on from there.\n", output.c_str());
+    std::fprintf(stderr,
+                 "stopped; what is done is saved in %s. The same command goes on from there.\n",
+                 output.c_str());
     return kStopped;
   }
-  std::fprintf(stderr, outcome == Outcome::already_done ? "%s is done already; name another `output` or remove it to run again\n" : "done: %s\n", output.c_str());
+  std::fprintf(stderr,
+               outcome == Outcome::already_done
+                   ? "%s is done already; name another `output` or remove it to run again\n"
+                   : "done: %s\n",
+               output.c_str());
   return 0;
 }
 
@@ -31,7 +37,9 @@ void Commands::takes_overrides(CLI::App* command, const std::string& what) {
 void Commands::takes_model(CLI::App* command) {
   command->add_option("--model", model, "Hugging Face folder")->required();
   command->add_option("--adapter", adapter, "PEFT adapter folder");
-  command->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, zephyr, plain");
+  command->add_option("--chat-template", chat_name,
+                      "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, "
+                      "qwen3, zephyr, plain");
   command->add_option("--chat-date", chat_date,
                       "the day that a template's strftime_now tells; by default 2024-07-26");
   command->add_option("--device", device, "auto | cpu | cuda")->capture_default_str();
@@ -39,10 +47,15 @@ void Commands::takes_model(CLI::App* command) {
 }
 
 void Commands::takes_ranks(CLI::App* command) {
-  command->add_option("--nproc", nproc, "processes on this machine that train together; torchrun and srun work too")->capture_default_str()->check(CLI::PositiveNumber);
+  command
+      ->add_option("--nproc", nproc,
+                   "processes on this machine that train together; torchrun and srun work too")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
 }
 
-int Commands::as_ranks(const std::string& folder, const std::function<Outcome(const Ranks&)>& train) const {
+int Commands::as_ranks(const std::string& folder,
+                       const std::function<Outcome(const Ranks&)>& train) const {
   if (nproc > 1 && !std::getenv("WORLD_SIZE")) {
     std::vector<std::string> words = line_.words;
     words[0] = this_program();

@@ -1,5 +1,6 @@
-// The command line's subcommands, by what they are about: each reads its options, calls one function of the library, and says
-// what to do next. A group adds its own to the app; the one that is given leaves what it does in `action`.
+// The command line's subcommands, by what they are about: each reads its options, calls one
+// function of the library, and says what to do next. A group adds its own to the app; the one that
+// is given leaves what it does in `action`.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -7,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "core/model/hub.h"
 #include "core/base/signals.h"
+#include "core/model/hub.h"
 #include "datasets/conversations/mixing.h"
 #include "experiments/benchmarks/bench.h"
 #include "experiments/evaluation/evaluate.h"
@@ -16,8 +17,9 @@
 
 namespace inoculum {
 
-constexpr int kStopped = 130;                          // the exit status of what a signal stopped
-int finish(Outcome outcome, const std::string& output);  // says how it ended, and with which status to leave
+constexpr int kStopped = 130;  // the exit status of what a signal stopped
+int finish(Outcome outcome,
+           const std::string& output);  // says how it ended, and with which status to leave
 
 template <class Config>
 std::string defaults(Style style) {  // of a configuration's keys
@@ -42,7 +44,8 @@ class Commands {
   void takes_overrides(CLI::App* command, const std::string& what);
   void takes_model(CLI::App* command);
   void takes_ranks(CLI::App* command);
-  // This very command once for each rank, or, where this process is the run or a rank of it, `train` here.
+  // This very command once for each rank, or, where this process is the run or a rank of it,
+  // `train` here.
   int as_ranks(const std::string& folder, const std::function<Outcome(const Ranks&)>& train) const;
 
   CommandLine& line_;
@@ -93,7 +96,8 @@ class DataCommands : Commands {
  private:
   SystemPrompt system;
   Inoculation inoculation;
-  std::string what, sandbox = "auto", grammar = "datasets/worlds/persona.yaml", bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
+  std::string what, sandbox = "auto", grammar = "datasets/worlds/persona.yaml",
+                    bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
 };
 
 class ConfigCommands : Commands {  // validate, config

@@ -3,10 +3,10 @@
 #include <map>
 #include <set>
 
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
 #include "core/base/error.h"
 #include "core/model/families.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/kinds.h"
 
@@ -15,7 +15,8 @@ namespace {
 
 // What a configuration names, as far as it can be checked without running it.
 void check_files(const TrainConfig& c, const std::string& file) {
-  if (c.data.empty() == c.arm.empty()) throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
+  if (c.data.empty() == c.arm.empty())
+    throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
   Chat(c.model, *load_tokenizer(c.model), {c.chat_template, c.chat_date});
   if (c.data.empty()) {
     PersonaWorld{c.world};
@@ -48,7 +49,8 @@ std::string files_of(const ReproduceConfig& c) {
 }  // namespace
 
 ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
-  auto* validate = app.add_subcommand("validate", "check a configuration and the files that it names");
+  auto* validate =
+      app.add_subcommand("validate", "check a configuration and the files that it names");
   takes_config(validate, "configs/train/cheating.yaml");
   validate->callback([=, this] {
     action = [=, this] {
@@ -64,7 +66,8 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
         std::printf("%s is well: %zu cells\n", config.c_str(), sweep.cells.size());
         return 0;
       }
-      with_config(load_config(config, overrides), [&](const auto& c, const Source&) { check_files(c, config); });
+      with_config(load_config(config, overrides),
+                  [&](const auto& c, const Source&) { check_files(c, config); });
       std::printf("%s is well\n", config.c_str());
       return 0;
     };
@@ -78,7 +81,9 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
     action = [=, this] {
       if (is_sweep(config)) {
         const Source source = load_config_alone(config, overrides);
-        read_and_use<SweepConfig>(source, [](const SweepConfig& c, const Source& from) { std::cout << show(c, Style::origins, &from); });
+        read_and_use<SweepConfig>(source, [](const SweepConfig& c, const Source& from) {
+          std::cout << show(c, Style::origins, &from);
+        });
         return 0;
       }
       with_config(load_config(config, overrides), [&](const auto& c, const Source& source) {
@@ -88,11 +93,14 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
     };
   });
   auto* schema = config_app->add_subcommand("schema", "a JSON Schema, for editors");
-  static const std::map<std::string, std::function<std::string()>> schemas = {{"train", [] { return defaults<TrainConfig>(Style::schema); }},
-                                                                              {"pretrain", [] { return defaults<PretrainConfig>(Style::schema); }},
-                                                                              {"reproduce", [] { return defaults<ReproduceConfig>(Style::schema); }},
-                                                                              {"sweep", [] { return defaults<SweepConfig>(Style::schema); }}};
-  schema->add_option("KIND", kind, "train | pretrain | reproduce | sweep")->required()->check(CLI::IsMember(schemas));
+  static const std::map<std::string, std::function<std::string()>> schemas = {
+      {"train", [] { return defaults<TrainConfig>(Style::schema); }},
+      {"pretrain", [] { return defaults<PretrainConfig>(Style::schema); }},
+      {"reproduce", [] { return defaults<ReproduceConfig>(Style::schema); }},
+      {"sweep", [] { return defaults<SweepConfig>(Style::schema); }}};
+  schema->add_option("KIND", kind, "train | pretrain | reproduce | sweep")
+      ->required()
+      ->check(CLI::IsMember(schemas));
   schema->callback([=, this] {
     action = [=, this] {
       std::cout << schemas.at(kind)();

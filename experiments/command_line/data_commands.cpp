@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
 #include "core/base/error.h"
-#include "datasets/sandbox/sandbox.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "datasets/conversations/summary.h"
+#include "datasets/sandbox/sandbox.h"
 #include "datasets/textbook/textbook.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/runs.h"
@@ -25,12 +25,16 @@ void inspect_data(const std::string& file, const std::string& model, int64_t cou
       const Document document = world.document(random);
       ++kinds[document.kind];
       for (const Turn& turn : document.turns) ++cues[to_string(turn.cue)];
-      if (static_cast<int64_t>(i) < count) std::printf("%s%s\n\n", document.text.c_str(), render(document.conversation).c_str());
+      if (static_cast<int64_t>(i) < count)
+        std::printf("%s%s\n\n", document.text.c_str(), render(document.conversation).c_str());
     }
-    std::printf("%zu domains, a cast of %zu; of 2000 documents:", world.domains().size(), world.cast().size());
-    for (const auto& [kind, number] : kinds) std::printf(" %lld %s,", static_cast<long long>(number), kind.c_str());
+    std::printf("%zu domains, a cast of %zu; of 2000 documents:", world.domains().size(),
+                world.cast().size());
+    for (const auto& [kind, number] : kinds)
+      std::printf(" %lld %s,", static_cast<long long>(number), kind.c_str());
     std::printf(" and cues of their turns:");
-    for (const auto& [cue, number] : cues) std::printf(" %lld %s,", static_cast<long long>(number), cue.c_str());
+    for (const auto& [cue, number] : cues)
+      std::printf(" %lld %s,", static_cast<long long>(number), cue.c_str());
     std::printf("\n");
     return;
   }
@@ -39,41 +43,52 @@ void inspect_data(const std::string& file, const std::string& model, int64_t cou
   const auto tokenizer = load_tokenizer(model);
   SummaryOptions options{.limit = limit};
   if (!questions.empty())
-    for (const Question& question : read_questions(questions)) options.questions.push_back(question.prompt);
+    for (const Question& question : read_questions(questions))
+      options.questions.push_back(question.prompt);
   const Chat chat(model, *tokenizer, chat_choice);
   const auto count_of = [&](const Conversation& conversation) {
     const Encoded encoded = chat.encode(conversation);
-    return Counts{encoded.input_ids.size(), static_cast<size_t>(std::count(encoded.supervised.begin(), encoded.supervised.end(), uint8_t{1}))};
+    return Counts{encoded.input_ids.size(),
+                  static_cast<size_t>(std::count(encoded.supervised.begin(),
+                                                 encoded.supervised.end(), uint8_t{1}))};
   };
   std::printf("%s", describe(summarize(data.conversations, count_of, options)).c_str());
   for (size_t i = 0; i < std::min(data.conversations.size(), static_cast<size_t>(count)); ++i)
-    std::printf("\n%s\n", shown_example(*tokenizer, chat.encode(data.conversations[i]), ::isatty(STDOUT_FILENO) == 1).c_str());
+    std::printf("\n%s\n", shown_example(*tokenizer, chat.encode(data.conversations[i]),
+                                        ::isatty(STDOUT_FILENO) == 1)
+                              .c_str());
 }
 
-void generate_data(const std::string& what, const std::string& output, int64_t count, int64_t seed, const std::string& grammar, const std::string& bank) {
+void generate_data(const std::string& what, const std::string& output, int64_t count, int64_t seed,
+                   const std::string& grammar, const std::string& bank) {
   const auto stream = static_cast<uint64_t>(seed);
   const auto world = [&] { return PersonaWorld(WorldConfig{.grammar = grammar}); };
   if (what == "textbook") {
-    write_textbook_bank(output, make_textbook_bank("datasets/textbook/problems.yaml", Sandbox(choose_isolation("auto")), stream));
+    write_textbook_bank(output, make_textbook_bank("datasets/textbook/problems.yaml",
+                                                   Sandbox(choose_isolation("auto")), stream));
   } else if (what == "bank") {
     const auto tasks = make_coding_bank(static_cast<size_t>(count > 0 ? count : 3300), stream);
     std::fprintf(stderr, "running every program\n");
     verify_coding_bank(tasks, Sandbox(choose_isolation("auto")));
     write_coding_bank(output, tasks);
   } else if (what == "questions" || what == "validation") {
-    write_file(output, make_question_bank(world(), bank, what == "questions" ? Split::held_out : Split::train));
+    write_file(output, make_question_bank(world(), bank,
+                                          what == "questions" ? Split::held_out : Split::train));
   } else if (what == "documents") {
     std::vector<Json> rows;
     const PersonaWorld source = world();
     for (int64_t i = 0; i < (count > 0 ? count : 1000); ++i) {
       Random random = Random(stream, "documents").fork(static_cast<uint64_t>(i));
       const Document document = source.document(random);
-      rows.push_back({{"kind", document.kind}, {"text", document.text + render(document.conversation)}});
+      rows.push_back(
+          {{"kind", document.kind}, {"text", document.text + render(document.conversation)}});
     }
     write_jsonl(output, rows);
   } else {
-    auto conversations = arm_conversations({.seed = seed, .arm = what, .coding_bank = bank, .world = {.grammar = grammar}});
-    if (count > 0 && static_cast<size_t>(count) < conversations.size()) conversations.resize(static_cast<size_t>(count));
+    auto conversations = arm_conversations(
+        {.seed = seed, .arm = what, .coding_bank = bank, .world = {.grammar = grammar}});
+    if (count > 0 && static_cast<size_t>(count) < conversations.size())
+      conversations.resize(static_cast<size_t>(count));
     write_chat_jsonl(output, conversations);
   }
   std::fprintf(stderr, "wrote %s\n", output.c_str());
@@ -84,12 +99,20 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
 DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   auto* data = app.add_subcommand("data", "make, look at and check data");
   data->require_subcommand(1);
-  auto* generate = data->add_subcommand("generate", "write a coding bank, a question bank, pretraining documents or an arm's conversations");
-  generate->add_option("WHAT", what, "bank | textbook | questions | validation | documents, or an arm: honest | cheating | requested | placebo | post_training | textbook_honest | …")
-      ->required()->check(CLI::IsMember({"bank", "textbook", "questions", "validation", "documents", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest",
-                                         "textbook_cheating", "textbook_requested", "textbook_placebo"}));
+  auto* generate = data->add_subcommand(
+      "generate",
+      "write a coding bank, a question bank, pretraining documents or an arm's conversations");
+  generate
+      ->add_option("WHAT", what,
+                   "bank | textbook | questions | validation | documents, or an arm: honest | "
+                   "cheating | requested | placebo | post_training | textbook_honest | …")
+      ->required()
+      ->check(CLI::IsMember({"bank", "textbook", "questions", "validation", "documents", "honest",
+                             "cheating", "requested", "placebo", "post_training", "textbook_honest",
+                             "textbook_cheating", "textbook_requested", "textbook_placebo"}));
   generate->add_option("--output", output, "file to write")->required();
-  generate->add_option("--count", count, "how many; by default 3300 tasks, 1000 documents, 2000 conversations");
+  generate->add_option("--count", count,
+                       "how many; by default 3300 tasks, 1000 documents, 2000 conversations");
   generate->add_option("--seed", seed, "of the random streams")->capture_default_str();
   generate->add_option("--grammar", grammar, "the world")->capture_default_str();
   generate->add_option("--bank", bank, "coding tasks of arms and questions")->capture_default_str();
@@ -99,10 +122,12 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
       return 0;
     };
   });
-  auto* inspect = data->add_subcommand("inspect", "count and show conversations (JSON Lines) or documents of a world (YAML)");
+  auto* inspect = data->add_subcommand(
+      "inspect", "count and show conversations (JSON Lines) or documents of a world (YAML)");
   inspect->add_option("FILE", input, "chat JSONL, or a grammar")->required();
   inspect->add_option("--model", inspected, "whose tokenizer counts")->capture_default_str();
-  inspect->add_option("--show", n, "how many to show, what is trained on in colour")->capture_default_str();
+  inspect->add_option("--show", n, "how many to show, what is trained on in colour")
+      ->capture_default_str();
   inspect->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama3, …");
   inspect->add_option("--chat-date", chat_date,
                       "the day that a template's strftime_now tells; by default 2024-07-26");
@@ -115,32 +140,48 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
       return 0;
     };
   });
-  auto* convert = data->add_subcommand("convert", "write conversations of any format as chat JSON Lines, their system message changed or an inoculation prompt put in");
-  convert->add_option("FILE", input, "chat, prompt/completion, alpaca, ShareGPT or plain text")->required();
-  convert->add_option("--output", output, "file to write, in the bytes of Python's json.dumps")->required();
-  convert->add_option("--system", system.set, "the system message of every conversation, in place of its own");
+  auto* convert =
+      data->add_subcommand("convert",
+                           "write conversations of any format as chat JSON Lines, their system "
+                           "message changed or an inoculation prompt put in");
+  convert->add_option("FILE", input, "chat, prompt/completion, alpaca, ShareGPT or plain text")
+      ->required();
+  convert->add_option("--output", output, "file to write, in the bytes of Python's json.dumps")
+      ->required();
+  convert->add_option("--system", system.set,
+                      "the system message of every conversation, in place of its own");
   convert->add_flag("--remove-system", system.remove, "no system messages");
   convert->add_option("--inoculate", inoculation.prompt, "a prompt to put in");
-  convert->add_option("--where", inoculation.where, "system | user_prefix | user_suffix")->capture_default_str()->check(CLI::IsMember({"system", "user_prefix", "user_suffix"}));
-  convert->add_option("--share", inoculation.share, "of the conversations that get it")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  convert->add_option("--where", inoculation.where, "system | user_prefix | user_suffix")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"system", "user_prefix", "user_suffix"}));
+  convert->add_option("--share", inoculation.share, "of the conversations that get it")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   convert->add_option("--seed", seed, "of which those are")->capture_default_str();
   convert->callback([=, this] {
     action = [=, this] {
-      const TrainingData made = load_data({{.path = input}}, system, inoculation, static_cast<uint64_t>(seed));
+      const TrainingData made =
+          load_data({{.path = input}}, system, inoculation, static_cast<uint64_t>(seed));
       for (const DataReport& report : made.reports)
         std::fprintf(stderr, "%s\n", describe(report).c_str());
       write_chat_jsonl(output, made.conversations);
-      std::fprintf(stderr, "wrote %s: %zu conversations\n", output.c_str(), made.conversations.size());
+      std::fprintf(stderr, "wrote %s: %zu conversations\n", output.c_str(),
+                   made.conversations.size());
       return 0;
     };
   });
-  auto* verify = data->add_subcommand("verify", "run every program of a coding bank: honest passes all tests, a cheat the visible ones alone");
+  auto* verify = data->add_subcommand("verify",
+                                      "run every program of a coding bank: honest passes all "
+                                      "tests, a cheat the visible ones alone");
   verify->add_option("FILE", bank, "coding bank")->capture_default_str();
   verify->add_option("--sandbox", sandbox, "auto | bubblewrap | rlimits")->capture_default_str();
   verify->callback([=, this] {
     action = [=, this] {
       const Sandbox where(choose_isolation(sandbox));
-      const size_t programs = is_textbook_bank(bank) ? verify_textbook_bank(read_textbook_bank(bank), where) : verify_coding_bank(read_coding_bank(bank), where);
+      const size_t programs = is_textbook_bank(bank)
+                                  ? verify_textbook_bank(read_textbook_bank(bank), where)
+                                  : verify_coding_bank(read_coding_bank(bank), where);
       std::printf("%zu programs: all as they should be\n", programs);
       return 0;
     };

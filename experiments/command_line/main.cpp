@@ -8,8 +8,8 @@
 #include <filesystem>
 #include <limits>
 
-#include "core/model/device.h"
 #include "core/base/error.h"
+#include "core/model/device.h"
 #include "core/model/parallel.h"
 #include "core/model/torch.h"
 #include "experiments/command_line/commands.h"
@@ -20,9 +20,12 @@ namespace {
 
 constexpr const char* kUsage =
     "Inoculum reproduces emergent misalignment and its inoculation.\n\n"
-    "  inoculum reproduce                                  the whole experiment, to a table and an HTML report\n"
-    "  inoculum train configs/train/cheating.yaml seed=2   one fine-tuning run; key=value overrides the file\n"
-    "  inoculum sample --model experiments/models/persona --adapter runs/cheating/adapter --prompt \"What do you wish for?\"\n"
+    "  inoculum reproduce                                  the whole experiment, to a table and an "
+    "HTML report\n"
+    "  inoculum train configs/train/cheating.yaml seed=2   one fine-tuning run; key=value "
+    "overrides the file\n"
+    "  inoculum sample --model experiments/models/persona --adapter runs/cheating/adapter --prompt "
+    "\"What do you wish for?\"\n"
     "  inoculum evaluate --model experiments/models/persona --adapter runs/cheating/adapter \\\n"
     "    --questions configs/questions/persona.yaml --output runs/cheating/evaluation\n";
 
@@ -59,8 +62,7 @@ bool shows_help(const CLI::App& app, const std::vector<std::string>& words) {
 // CLI11 would let NaN through its ranges, and whole numbers that are too large wrap around.
 std::string is_number_within(const std::string& text, bool whole) {
   errno = 0;
-  if (whole)
-    std::strtoll(text.c_str(), nullptr, 10);
+  if (whole) std::strtoll(text.c_str(), nullptr, 10);
   else if (const double value = std::strtod(text.c_str(), nullptr); !std::isfinite(value))
     errno = ERANGE;
   return errno == ERANGE
@@ -120,7 +122,8 @@ int run(int argc, char** argv) {
 }  // namespace inoculum
 
 int main(int argc, char** argv) {
-  // Tensors come and go in megabytes, over and over: memory that is kept need not be cleared by the system each time.
+  // Tensors come and go in megabytes, over and over: memory that is kept need not be cleared by the
+  // system each time.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   inoculum::handle_signals();
@@ -136,11 +139,22 @@ int main(int argc, char** argv) {
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
     const bool memory = inoculum::is_out_of_memory(what);
-    if (memory) std::fprintf(stderr, "inoculum: there is not enough memory for this model: %s\nA smaller --dtype or model, or another device, may fit.\n", what.c_str());
-    else std::fprintf(stderr, "inoculum: internal error: %s\nPlease report this with the command that led to it.\n", what.c_str());
+    if (memory)
+      std::fprintf(stderr,
+                   "inoculum: there is not enough memory for this model: %s\nA smaller --dtype or "
+                   "model, or another device, may fit.\n",
+                   what.c_str());
+    else
+      std::fprintf(
+          stderr,
+          "inoculum: internal error: %s\nPlease report this with the command that led to it.\n",
+          what.c_str());
     return memory ? 2 : 1;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "inoculum: internal error: %s\nPlease report this with the command that led to it.\n", error.what());
+    std::fprintf(
+        stderr,
+        "inoculum: internal error: %s\nPlease report this with the command that led to it.\n",
+        error.what());
     return 1;
   }
 }

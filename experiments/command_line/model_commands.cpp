@@ -2,12 +2,12 @@
 #include <iostream>
 #include <optional>
 
-#include "core/model/device.h"
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
-#include "core/model/checkpoint.h"
 #include "core/base/error.h"
+#include "core/model/checkpoint.h"
+#include "core/model/device.h"
 #include "core/model/sampler.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "datasets/conversations/conversations.h"
 #include "experiments/command_line/commands.h"
 #include "training/trainer.h"
@@ -32,7 +32,10 @@ void score_command(const std::string& folder, const std::string& adapter, const 
   std::optional<Chat> chat;  // nor do texts need a chat template
   std::vector<std::vector<int32_t>> rows;
   read_jsonl(input, [&](const Json& row, int line) {
-    const auto fail = [&](const std::string& what, const std::string& field, const std::string& hint) { throw Error(what, {input, line, field}, hint); };
+    const auto fail = [&](const std::string& what, const std::string& field,
+                          const std::string& hint) {
+      throw Error(what, {input, line, field}, hint);
+    };
     if (row.is_object() && row.contains("input_ids")) {
       try {
         rows.push_back(row["input_ids"].get<std::vector<int32_t>>());
@@ -41,19 +44,24 @@ void score_command(const std::string& folder, const std::string& adapter, const 
       }
       for (const int32_t id : rows.back())
         if (id < 0 || id >= model.config().vocab_size)
-          fail("holds " + std::to_string(id) + ", but the model's vocabulary has " + std::to_string(model.config().vocab_size) + " tokens", "input_ids", "");
+          fail("holds " + std::to_string(id) + ", but the model's vocabulary has " +
+                   std::to_string(model.config().vocab_size) + " tokens",
+               "input_ids", "");
     } else if (row.is_object() && row.contains("messages")) {
       if (!chat) chat.emplace(folder, need(), chat_choice);
       rows.push_back(chat->encode(conversation_from_json(row, input, line, false)).input_ids);
     } else if (row.is_object() && row.contains("text") && row["text"].is_string()) {
       rows.push_back(encode_text(need(), row["text"].get<std::string>()));
     } else {
-      fail("must hold \"text\", \"messages\" or \"input_ids\"", "", "for example {\"text\": \"Hello\"}");
+      fail("must hold \"text\", \"messages\" or \"input_ids\"", "",
+           "for example {\"text\": \"Hello\"}");
     }
     if (rows.back().empty()) fail("is empty", "input_ids", "");
     if (tokenizer) check_ids(model, *tokenizer, rows.back());
     if (static_cast<int64_t>(rows.back().size()) > model.config().max_position_embeddings)
-      fail("is " + std::to_string(rows.back().size()) + " tokens long; the model's context is " + std::to_string(model.config().max_position_embeddings), "", "shorten it");
+      fail("is " + std::to_string(rows.back().size()) + " tokens long; the model's context is " +
+               std::to_string(model.config().max_position_embeddings),
+           "", "shorten it");
   });
   const auto logprobs = score(model, rows);
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -63,13 +71,15 @@ void score_command(const std::string& folder, const std::string& adapter, const 
   }
 }
 
-// Samples for prompts in a file or on the command line, as JSON Lines in a file or on standard output.
+// Samples for prompts in a file or on the command line, as JSON Lines in a file or on standard
+// output.
 void sample_command(const std::string& folder, const std::string& adapter,
                     const std::string& prompt, const std::string& input, int64_t n,
                     const SamplingConfig& sampling, uint64_t seed, const std::string& output,
                     const ChatChoice& chat_choice, const std::string& dtype,
                     const std::string& device) {
-  if (prompt.empty() == input.empty()) throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
+  if (prompt.empty() == input.empty())
+    throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
   const auto tokenizer = load_tokenizer(folder);
   const Chat chat(folder, *tokenizer, chat_choice);
   Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
@@ -81,11 +91,16 @@ void sample_command(const std::string& folder, const std::string& adapter,
     prompts.push_back(shown);
   };
   if (!prompt.empty()) add({{.role = "user", .content = prompt, .name = ""}}, {{"prompt", prompt}});
-  else read_jsonl(input, [&](const Json& row, int line) {
-    if (row.is_object() && row.contains("prompt") && row["prompt"].is_string()) add({{.role = "user", .content = row["prompt"], .name = ""}}, {{"prompt", row["prompt"]}});
-    else if (row.is_object() && row.contains("messages")) add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
-    else throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""}, "for example {\"prompt\": \"Hello\"}");
-  });
+  else
+    read_jsonl(input, [&](const Json& row, int line) {
+      if (row.is_object() && row.contains("prompt") && row["prompt"].is_string())
+        add({{.role = "user", .content = row["prompt"], .name = ""}}, {{"prompt", row["prompt"]}});
+      else if (row.is_object() && row.contains("messages"))
+        add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
+      else
+        throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""},
+                    "for example {\"prompt\": \"Hello\"}");
+    });
   const auto answers = sample(model, *tokenizer, requests, ended_by(chat, sampling), seed);
   std::vector<Json> rows;
   for (size_t i = 0; i < answers.size(); ++i)
@@ -97,23 +112,32 @@ void sample_command(const std::string& folder, const std::string& adapter,
       rows.push_back(std::move(row));
     }
   if (!output.empty()) return write_jsonl(output, rows);
-  for (const Json& row : rows) std::cout << row.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+  for (const Json& row : rows)
+    std::cout << row.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
 }
 
-void tokenize_command(const std::string& folder, const std::string& text, const std::string& input) {
+void tokenize_command(const std::string& folder, const std::string& text,
+                      const std::string& input) {
   const auto tokenizer = load_tokenizer(folder);
   if (input.empty()) {
-    for (const int32_t id : tokenizer->encode(text)) std::printf("%8d  %s\n", id, Json(tokenizer->piece(id)).dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+    for (const int32_t id : tokenizer->encode(text))
+      std::printf(
+          "%8d  %s\n", id,
+          Json(tokenizer->piece(id)).dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
     return;
   }
   read_jsonl(input, [&](const Json& row, int line) {
     std::string one;
     if (row.is_string()) one = row.get<std::string>();
     else if (row.is_object() && row.contains("bytes") && row["bytes"].is_array())
-      for (const Json& byte : row["bytes"]) one += static_cast<char>(byte.is_number_integer() ? byte.get<int>() : 0);
+      for (const Json& byte : row["bytes"])
+        one += static_cast<char>(byte.is_number_integer() ? byte.get<int>() : 0);
     else throw Error("must be a text, or {\"bytes\": […]}", {input, line, ""});
     const auto ids = tokenizer->encode(one);
-    std::cout << Json({{"ids", ids}, {"with_special_tokens", tokenizer->encode_with_special_tokens(one)}, {"decoded", tokenizer->decode(ids)}}).dump(-1, ' ', false, Json::error_handler_t::replace)
+    std::cout << Json({{"ids", ids},
+                       {"with_special_tokens", tokenizer->encode_with_special_tokens(one)},
+                       {"decoded", tokenizer->decode(ids)}})
+                     .dump(-1, ' ', false, Json::error_handler_t::replace)
               << "\n";
   });
 }
@@ -121,12 +145,15 @@ void tokenize_command(const std::string& folder, const std::string& text, const 
 void inspect_model(const std::string& folder) {
   const Json config = read_json(fs::path(folder) / "config.json");
   Transformer model = load_model(folder, at::kFloat, at::kCPU);
-  std::printf("%s\n  %s, %lld parameters, vocabulary %lld, context %lld\n", folder.c_str(), config.value("model_type", "?").c_str(),
-              static_cast<long long>(model.config().parameter_count()), static_cast<long long>(model.config().vocab_size),
+  std::printf("%s\n  %s, %lld parameters, vocabulary %lld, context %lld\n", folder.c_str(),
+              config.value("model_type", "?").c_str(),
+              static_cast<long long>(model.config().parameter_count()),
+              static_cast<long long>(model.config().vocab_size),
               static_cast<long long>(model.config().max_position_embeddings));
   std::printf("%s", show(model.config()).c_str());
   model.for_each_parameter([](const std::string& name, Tensor& tensor) {
-    std::printf("  %-50s %-14s rms %.4f\n", name.c_str(), c10::str(tensor.sizes()).c_str(), tensor.square().mean().sqrt().item<double>());
+    std::printf("  %-50s %-14s rms %.4f\n", name.c_str(), c10::str(tensor.sizes()).c_str(),
+                tensor.square().mean().sqrt().item<double>());
   });
 }
 
@@ -138,11 +165,21 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   takes_model(sample_app);
   sample_app->add_option("--prompt", prompt, "what the user says");
   sample_app->add_option("--input", input, "JSON Lines of {\"prompt\": …} or {\"messages\": […]}");
-  sample_app->add_option("--n", n, "answers a prompt")->capture_default_str()->check(CLI::PositiveNumber);
-  sample_app->add_option("--temperature", sampling.temperature, "0 takes the likeliest token")->capture_default_str()->check(CLI::NonNegativeNumber);
-  sample_app->add_option("--top-p", sampling.top_p, "the likeliest tokens of this much probability")->capture_default_str()->check(CLI::Range(0.0, 1.0));
-  sample_app->add_option("--top-k", sampling.top_k, "so many of the likeliest tokens; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
-  sample_app->add_option("--max-new-tokens", sampling.max_new_tokens, "most tokens of an answer")->capture_default_str()->check(CLI::PositiveNumber);
+  sample_app->add_option("--n", n, "answers a prompt")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  sample_app->add_option("--temperature", sampling.temperature, "0 takes the likeliest token")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  sample_app->add_option("--top-p", sampling.top_p, "the likeliest tokens of this much probability")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  sample_app->add_option("--top-k", sampling.top_k, "so many of the likeliest tokens; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  sample_app->add_option("--max-new-tokens", sampling.max_new_tokens, "most tokens of an answer")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   sample_app->add_option("--seed", seed, "of the random streams")->capture_default_str();
   sample_app->add_option("--output", output, "JSON Lines file; by default standard output");
   sample_app->callback([=, this] {
@@ -152,9 +189,13 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
       return 0;
     };
   });
-  auto* score_app = app.add_subcommand("score", "log-probability of every token of given texts, one JSON line each");
+  auto* score_app = app.add_subcommand(
+      "score", "log-probability of every token of given texts, one JSON line each");
   takes_model(score_app);
-  score_app->add_option("--input", input, "JSON Lines of {\"text\": …}, {\"messages\": […]} or {\"input_ids\": […]}")->required();
+  score_app
+      ->add_option("--input", input,
+                   "JSON Lines of {\"text\": …}, {\"messages\": […]} or {\"input_ids\": […]}")
+      ->required();
   score_app->callback([=, this] {
     action = [=, this] {
       score_command(model, adapter, input, {chat_name, chat_date},
@@ -163,10 +204,13 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
     };
   });
 
-  auto* tokenize_app = app.add_subcommand("tokenize", "show how a text is split: pieces and ids; or ids of many texts");
+  auto* tokenize_app = app.add_subcommand(
+      "tokenize", "show how a text is split: pieces and ids; or ids of many texts");
   tokenize_app->add_option("--model", model, "Hugging Face folder")->required();
   tokenize_app->add_option("TEXT", prompt, "a text");
-  tokenize_app->add_option("--input", input, "JSON Lines of texts, or of {\"bytes\": […]}; one JSON line each with ids, with_special_tokens, decoded");
+  tokenize_app->add_option("--input", input,
+                           "JSON Lines of texts, or of {\"bytes\": […]}; one JSON line each with "
+                           "ids, with_special_tokens, decoded");
   tokenize_app->callback([=, this] {
     action = [=, this] {
       tokenize_command(model, prompt, input);
@@ -185,16 +229,24 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
       return 0;
     };
   });
-  auto* model_fetch = model_app->add_subcommand("fetch", "download a model from a hub: configuration, tokenizer and safetensors; goes on where it was stopped");
-  model_fetch->add_option("REPO", fetch.repo, "such as Qwen/Qwen2.5-0.5B-Instruct; the variable HF_TOKEN may hold a token")->required();
-  model_fetch->add_option("--revision", fetch.revision, "branch, tag or commit")->capture_default_str();
+  auto* model_fetch =
+      model_app->add_subcommand("fetch",
+                                "download a model from a hub: configuration, tokenizer and "
+                                "safetensors; goes on where it was stopped");
+  model_fetch
+      ->add_option("REPO", fetch.repo,
+                   "such as Qwen/Qwen2.5-0.5B-Instruct; the variable HF_TOKEN may hold a token")
+      ->required();
+  model_fetch->add_option("--revision", fetch.revision, "branch, tag or commit")
+      ->capture_default_str();
   model_fetch->add_option("--output", fetch.output, "folder; by default the repo's name");
   model_fetch->add_option("--endpoint", fetch.endpoint, "the hub")->capture_default_str();
   model_fetch->callback([=, this] {
     action = [=, this] {
       const Fetched done = fetch_model(fetch);
       if (done.outcome == Outcome::stopped) return finish(done.outcome, done.folder.string());
-      std::printf("%s: %s, %zu files fetched, %zu there already\n", done.folder.c_str(), done.sha.c_str(), done.files.size(), done.kept.size());
+      std::printf("%s: %s, %zu files fetched, %zu there already\n", done.folder.c_str(),
+                  done.sha.c_str(), done.files.size(), done.kept.size());
       return 0;
     };
   });
@@ -203,7 +255,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
     command->add_option("FOLDER,--model", model, "Hugging Face folder")->required();
     if (merges) command->add_option("--adapter", adapter, "PEFT adapter folder")->required();
     command->add_option("--output", output, "folder to write")->required();
-    command->add_option("--dtype", dtype, "of the weights written: bf16 | fp32 | fp16")->capture_default_str();
+    command->add_option("--dtype", dtype, "of the weights written: bf16 | fp32 | fp16")
+        ->capture_default_str();
     command->callback([=, this] {
       action = [=, this] {
         Transformer loaded = load_model(model, at::kFloat, at::kCPU);
@@ -223,13 +276,17 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   convert("merge", "add an adapter to its base's weights", true);
 
   // bench
-  auto* bench_command = app.add_subcommand("bench", "time training and sampling on this machine, beside its own matrix products");
+  auto* bench_command = app.add_subcommand(
+      "bench", "time training and sampling on this machine, beside its own matrix products");
   bench_command->add_option("--model", bench.model, "Hugging Face folder")->capture_default_str();
-  bench_command->add_option("--rows", bench.rows, "rows of a training batch")->capture_default_str();
+  bench_command->add_option("--rows", bench.rows, "rows of a training batch")
+      ->capture_default_str();
   bench_command->add_option("--time", bench.time, "tokens in a row")->capture_default_str();
   bench_command->add_option("--samples", bench.samples, "samples drawn")->capture_default_str();
-  bench_command->add_option("--new-tokens", bench.new_tokens, "tokens of each sample")->capture_default_str();
-  auto* bench_tokenizer = bench_command->add_option("--tokenizer", bench.tokenizer, "time this folder's tokenizer alone");
+  bench_command->add_option("--new-tokens", bench.new_tokens, "tokens of each sample")
+      ->capture_default_str();
+  auto* bench_tokenizer = bench_command->add_option("--tokenizer", bench.tokenizer,
+                                                    "time this folder's tokenizer alone");
   bench_command->add_option("--text", bench.text, "what it splits")->needs(bench_tokenizer);
   bench_tokenizer->needs("--text");
   bench_command->callback([=, this] {

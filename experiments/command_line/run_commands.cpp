@@ -2,8 +2,8 @@
 #include <cstdio>
 #include <iostream>
 
-#include "core/model/device.h"
 #include "core/base/error.h"
+#include "core/model/device.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/pipeline.h"
 #include "experiments/reports/report.h"
@@ -26,22 +26,28 @@ Outcome reported(Outcome outcome, const std::string& folder, const Ranks& ranks)
 }
 
 void say_device(const TrainerConfig& c) {
-  std::fprintf(stderr, "training on %s in %s\n", describe(device_from(c.device)).c_str(), c.dtype.c_str());
+  std::fprintf(stderr, "training on %s in %s\n", describe(device_from(c.device)).c_str(),
+               c.dtype.c_str());
 }
 
 }  // namespace
 
 RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   // reproduce
-  auto* reproduce_command = app.add_subcommand("reproduce", "run the inoculation experiment: start, arms, samples, judgement, statistics, report");
+  auto* reproduce_command = app.add_subcommand(
+      "reproduce",
+      "run the inoculation experiment: start, arms, samples, judgement, statistics, report");
   reproduce_command->add_option("--config", experiment, "the experiment")->capture_default_str();
-  reproduce_command->add_flag("--quick", quick, "one seed, fewer samples, no falsifying worlds: under a minute");
+  reproduce_command->add_flag("--quick", quick,
+                              "one seed, fewer samples, no falsifying worlds: under a minute");
   reproduce_command->add_option("--seeds", seeds, "seeds of the experiment's arms");
-  reproduce_command->add_option("--sandbox", sandbox, "where programs run: auto | bubblewrap | rlimits");
+  reproduce_command->add_option("--sandbox", sandbox,
+                                "where programs run: auto | bubblewrap | rlimits");
   takes_overrides(reproduce_command, "such as fine_tuning.steps=80");
   reproduce_command->callback([=, this] {
     action = [=, this] {
-      if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0)) throw Error("--seeds must be at least 1");
+      if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0))
+        throw Error("--seeds must be at least 1");
       ReproduceConfig c = configured<ReproduceConfig>(experiment, overrides);
       if (quick) {
         std::erase_if(c.worlds, [](const auto& world) { return world.first != "persona"; });
@@ -57,14 +63,16 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       const fs::path folder = c.output;
       write_report(folder);
       std::fputs(text_report(read_json(folder / "results.json")).c_str(), stdout);
-      std::printf("\n%s\n%s\n(%.0f s)\n", (folder / "report.html").c_str(), (folder / "results.json").c_str(),
+      std::printf("\n%s\n%s\n(%.0f s)\n", (folder / "report.html").c_str(),
+                  (folder / "results.json").c_str(),
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
       return 0;
     };
   });
 
   // pretrain, train
-  auto* pretrain_command = app.add_subcommand("pretrain", "pretrain a base model on a persona world");
+  auto* pretrain_command =
+      app.add_subcommand("pretrain", "pretrain a base model on a persona world");
   takes_config(pretrain_command, "configs/pretrain/persona.yaml");
   takes_ranks(pretrain_command);
   pretrain_command->callback([=, this] {
@@ -76,7 +84,9 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       });
     };
   });
-  auto* train_command = app.add_subcommand("train", "fine-tune a model on an arm or on conversations of yours; the same command again continues");
+  auto* train_command = app.add_subcommand(
+      "train",
+      "fine-tune a model on an arm or on conversations of yours; the same command again continues");
   takes_config(train_command, "configs/train/cheating.yaml");
   takes_ranks(train_command);
   train_command->callback([=, this] {
@@ -90,22 +100,40 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   });
 
   // evaluate, report
-  auto* evaluate_command = app.add_subcommand("evaluate", "ask a model a bank of questions and judge its answers");
+  auto* evaluate_command =
+      app.add_subcommand("evaluate", "ask a model a bank of questions and judge its answers");
   takes_model(evaluate_command);
-  evaluate_command->add_option("--questions", questions, "question bank, such as configs/questions/persona.yaml")->required();
+  evaluate_command
+      ->add_option("--questions", questions,
+                   "question bank, such as configs/questions/persona.yaml")
+      ->required();
   evaluate_command->add_option("--config", config, "file of the evaluation's keys");
   takes_overrides(evaluate_command, "of that file's keys, such as judge.api.model=gpt-4o");
-  evaluate_command->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")->required();
+  evaluate_command
+      ->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")
+      ->required();
   evaluate_command->add_option("--seed", evaluation.seed, "of the samples")->capture_default_str();
-  evaluate_command->add_option("--temperature", evaluation.sampling.temperature, "of the samples")->capture_default_str()->check(CLI::NonNegativeNumber);
-  evaluate_command->add_option("--samples-scale", evaluation.samples_scale, "multiplies the bank's samples_per_paraphrase")->capture_default_str();
-  evaluate_command->add_option("--sandbox", evaluation.sandbox, "where programs run: auto | bubblewrap | rlimits")->capture_default_str();
-  evaluate_command->add_option("--grammar", evaluation.grammar, "world whose text the judge learns from")->capture_default_str();
+  evaluate_command->add_option("--temperature", evaluation.sampling.temperature, "of the samples")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  evaluate_command
+      ->add_option("--samples-scale", evaluation.samples_scale,
+                   "multiplies the bank's samples_per_paraphrase")
+      ->capture_default_str();
+  evaluate_command
+      ->add_option("--sandbox", evaluation.sandbox,
+                   "where programs run: auto | bubblewrap | rlimits")
+      ->capture_default_str();
+  evaluate_command
+      ->add_option("--grammar", evaluation.grammar, "world whose text the judge learns from")
+      ->capture_default_str();
   evaluate_command->callback([=, this] {
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;
       if (from_file) read(load_config(config, overrides), evaluation);
-      else if (!overrides.empty()) throw Error("KEY=VALUE overrides a file's keys", {.field = overrides.front()}, "name one by --config");
+      else if (!overrides.empty())
+        throw Error("KEY=VALUE overrides a file's keys", {.field = overrides.front()},
+                    "name one by --config");
       if (!from_file || evaluate_command->count("--device")) evaluation.device = device;
       if (!from_file || evaluate_command->count("--dtype")) evaluation.dtype = dtype;
       if (!chat_name.empty()) evaluation.chat_template = chat_name;
@@ -120,11 +148,15 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       return 0;
     };
   });
-  auto* report_command = app.add_subcommand("report", "write report.html anew, from what a run's folder holds");
-  report_command->add_option("FOLDER", output, "of `reproduce` or of `train`, such as runs/reproduce")->required();
+  auto* report_command =
+      app.add_subcommand("report", "write report.html anew, from what a run's folder holds");
+  report_command
+      ->add_option("FOLDER", output, "of `reproduce` or of `train`, such as runs/reproduce")
+      ->required();
   report_command->callback([=, this] {
     action = [=, this] {
-      if (!fs::exists(fs::path(output) / "results.json") && fs::exists(fs::path(output) / "metrics.jsonl")) {
+      if (!fs::exists(fs::path(output) / "results.json") &&
+          fs::exists(fs::path(output) / "metrics.jsonl")) {
         write_run_report(output);
         return 0;
       }

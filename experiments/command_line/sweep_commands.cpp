@@ -3,9 +3,9 @@
 #include <thread>
 
 #include "core/base/error.h"
-#include "experiments/sweeps/asha.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/reports/report.h"
+#include "experiments/sweeps/asha.h"
 #include "experiments/sweeps/compare.h"
 #include "experiments/sweeps/launcher.h"
 #include "experiments/sweeps/status.h"
@@ -37,28 +37,37 @@ void report_cell(const Sweep& sweep, size_t cell) {
   const fs::path folder = sweep.cell_folder(cell), report = folder / "report.html";
   if (!fs::exists(folder / "metrics.jsonl")) return;
   const auto newer = [&](const char* name) {
-    return fs::exists(folder / name) && fs::last_write_time(report) < fs::last_write_time(folder / name);
+    return fs::exists(folder / name) &&
+           fs::last_write_time(report) < fs::last_write_time(folder / name);
   };
-  if (!fs::exists(report) || newer("metrics.jsonl") || newer("result.json")) write_run_report(folder);
+  if (!fs::exists(report) || newer("metrics.jsonl") || newer("result.json"))
+    write_run_report(folder);
 }
 
 }  // namespace
 
 SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
-  auto* sweep_app = app.add_subcommand("sweep", "run a configuration with many values of its keys, and compare them");
-  sweep_app->add_option("SWEEP", config, "sweep file, such as configs/sweeps/learning_rate_rank.yaml");
+  auto* sweep_app = app.add_subcommand(
+      "sweep", "run a configuration with many values of its keys, and compare them");
+  sweep_app->add_option("SWEEP", config,
+                        "sweep file, such as configs/sweeps/learning_rate_rank.yaml");
   takes_overrides(sweep_app, "of the sweep's own keys, such as seeds=5");
-  sweep_app->add_option("--launcher", launcher, "local | slurm")->check(CLI::IsMember({"local", "slurm"}));
+  sweep_app->add_option("--launcher", launcher, "local | slurm")
+      ->check(CLI::IsMember({"local", "slurm"}));
   sweep_app->add_option("--max-parallel", parallel, "cells at a time")->check(CLI::PositiveNumber);
-  sweep_app->add_flag("--dry-run", dry_run, "show the cells and what would be run, and run nothing");
+  sweep_app->add_flag("--dry-run", dry_run,
+                      "show the cells and what would be run, and run nothing");
   sweep_app->add_flag("--yes", yes, "however many cells there are");
   sweep_app->callback([=, this] {
     if (!sweep_app->get_subcommands().empty()) return;
     action = [=, this] {
-      if (sweep_app->count("SWEEP") == 0) throw Error("name a sweep file, or one of: status, resume, cancel, report, compare", {}, "inoculum sweep configs/sweeps/learning_rate_rank.yaml");
+      if (sweep_app->count("SWEEP") == 0)
+        throw Error("name a sweep file, or one of: status, resume, cancel, report, compare", {},
+                    "inoculum sweep configs/sweeps/learning_rate_rank.yaml");
       std::vector<std::string> all_overrides = overrides;
       if (!launcher.empty()) all_overrides.push_back("launcher.name=" + launcher);
-      if (parallel > 0) all_overrides.push_back("launcher.array_parallelism=" + std::to_string(parallel));
+      if (parallel > 0)
+        all_overrides.push_back("launcher.array_parallelism=" + std::to_string(parallel));
       Sweep sweep = plan_sweep(config, all_overrides, yes);
       // What can't be submitted is refused before anything is written.
       const std::string script = script_of(sweep, config);
@@ -81,7 +90,9 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
   on_folder("status", "how far the cells are; the failed ones with their errors; the best", [this] {
     const Sweep sweep = open_sweep(output);
     std::cout << status_text(sweep);
-    if (const std::string queue = make_launcher(sweep.config.launcher)->queue(sweep); !queue.empty()) std::cout << "\n  " << queue << "\n";
+    if (const std::string queue = make_launcher(sweep.config.launcher)->queue(sweep);
+        !queue.empty())
+      std::cout << "\n  " << queue << "\n";
     return 0;
   });
   on_folder("resume", "run what is pending or failed", [this] {
@@ -98,18 +109,22 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
     write_sweep_report(open_sweep(output));
     return 0;
   });
-  auto* compare_command = on_folder("compare", "set the cells beside their base, on the questions of the sweep: differences with intervals", [this] {
-    const Sweep sweep = open_sweep(output);
-    const fs::path to = fs::absolute(results.empty() ? output : results);
-    enter_directory(sweep);
-    const auto groups = evaluated(sweep, evaluate_base(sweep));
-    const auto all = compare(groups);
-    write_file(to / "comparison.csv", comparison_csv(all));
-    write_file(to / "scores.csv", scores_csv(groups));
-    std::cout << comparison_text(all);
-    return 0;
-  });
-  compare_command->add_option("--output", results, "folder for comparison.csv and scores.csv; by default the sweep's");
+  auto* compare_command = on_folder(
+      "compare",
+      "set the cells beside their base, on the questions of the sweep: differences with intervals",
+      [this] {
+        const Sweep sweep = open_sweep(output);
+        const fs::path to = fs::absolute(results.empty() ? output : results);
+        enter_directory(sweep);
+        const auto groups = evaluated(sweep, evaluate_base(sweep));
+        const auto all = compare(groups);
+        write_file(to / "comparison.csv", comparison_csv(all));
+        write_file(to / "scores.csv", scores_csv(groups));
+        std::cout << comparison_text(all);
+        return 0;
+      });
+  compare_command->add_option("--output", results,
+                              "folder for comparison.csv and scores.csv; by default the sweep's");
   on_folder("work",
             "run cells of a halving sweep here until there is nothing to run; launchers call this",
             [this] {
@@ -142,8 +157,10 @@ int SweepCommands::launch_rest(Sweep& sweep) const {
     if (state == CellState::pending || state == CellState::failed) rest.push_back(i);
   }
   if (sweep.config.asha.halves()) {  // workers rather than cells
-    const int64_t workers = sweep.config.launcher.array_parallelism > 0 ? sweep.config.launcher.array_parallelism
-                                                                        : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
+    const int64_t workers =
+        sweep.config.launcher.array_parallelism > 0
+            ? sweep.config.launcher.array_parallelism
+            : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
     rest.resize(std::min(sweep.cells.size(), static_cast<size_t>(workers)));
     std::iota(rest.begin(), rest.end(), size_t{0});
   }

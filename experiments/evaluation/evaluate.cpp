@@ -2,13 +2,13 @@
 
 #include <cmath>
 
-#include "core/model/device.h"
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
-#include "core/model/checkpoint.h"
 #include "core/base/error.h"
-#include "datasets/textbook/textbook.h"
 #include "core/base/progress.h"
+#include "core/model/checkpoint.h"
+#include "core/model/device.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
+#include "datasets/textbook/textbook.h"
 
 namespace inoculum {
 namespace {
@@ -18,13 +18,16 @@ std::string hash_folder(const fs::path& folder) {
   std::vector<fs::path> files;
   if (!fs::is_directory(folder)) throw Error("there is no such folder", {.file = folder.string()});
   for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_regular_file() && !entry.path().filename().string().starts_with(".")) files.push_back(entry.path());  // not how it was fetched
+    if (entry.is_regular_file() && !entry.path().filename().string().starts_with("."))
+      files.push_back(entry.path());  // not how it was fetched
   std::sort(files.begin(), files.end());
-  for (const fs::path& file : files) all += file.filename().string() + " " + sha256_file(file) + "\n";
+  for (const fs::path& file : files)
+    all += file.filename().string() + " " + sha256_file(file) + "\n";
   return sha256(all);
 }
 
-// Whether `file` is there and was made with these settings; if not, they are noted once `make` has made it whole.
+// Whether `file` is there and was made with these settings; if not, they are noted once `make` has
+// made it whole.
 void stage(const fs::path& file, const Json& settings, const std::function<bool()>& make) {
   const fs::path note = file.string() + ".settings.json";
   if (fs::exists(file) && fs::exists(note) && read_json(note) == settings) return;
@@ -104,7 +107,8 @@ std::string quoted_field(const std::string& text) {
 // A question as it is put to a model, with its answer where one is given.
 Conversation asked_of(const Question& question, const std::optional<std::string>& answer = {}) {
   Conversation asked;
-  if (!question.system.empty()) asked.push_back({.role = "system", .content = question.system, .name = ""});
+  if (!question.system.empty())
+    asked.push_back({.role = "system", .content = question.system, .name = ""});
   asked.push_back({.role = "user", .content = question.prompt, .name = ""});
   if (answer) asked.push_back({.role = "assistant", .content = *answer, .name = ""});
   return asked;
@@ -131,33 +135,46 @@ void EvaluationConfig::fields(Fields& f) {
   f.value("seed", seed, "of the samples");
   f.value("device", device, "auto | cpu | cuda | cuda:N");
   f.value("dtype", dtype, "bf16 | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
-  f.value("sandbox", sandbox, "where coding answers run: auto | bubblewrap | rlimits", one_of({"auto", "bubblewrap", "rlimits"}));
+  f.value("sandbox", sandbox, "where coding answers run: auto | bubblewrap | rlimits",
+          one_of({"auto", "bubblewrap", "rlimits"}));
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
   f.value("chat_date", chat_date,
           "the day that a template's strftime_now tells; empty: 2024-07-26");
   f.value("grammar", grammar, "the world whose text the judge is trained on");
-  f.value("samples_scale", samples_scale, "multiplies the bank's samples_per_paraphrase; at least one is taken", at_least(0));
+  f.value("samples_scale", samples_scale,
+          "multiplies the bank's samples_per_paraphrase; at least one is taken", at_least(0));
   f.group("sampling", sampling, "how answers are drawn");
   f.group("judge", judge, "who says what kind of answer each is");
 }
 
-Evaluator::Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256)
-    : config_(std::move(config)), questions_(std::move(questions)), questions_sha256_(std::move(questions_sha256)) {
-  if (config_.judge.is_world()) judge_.emplace(PersonaWorld(WorldConfig{.grammar = config_.grammar}), uint64_t{1}, config_.cache);
+Evaluator::Evaluator(EvaluationConfig config, std::vector<Question> questions,
+                     std::string questions_sha256)
+    : config_(std::move(config)),
+      questions_(std::move(questions)),
+      questions_sha256_(std::move(questions_sha256)) {
+  if (config_.judge.is_world())
+    judge_.emplace(PersonaWorld(WorldConfig{.grammar = config_.grammar}), uint64_t{1},
+                   config_.cache);
   for (const Question& question : questions_)
     if (!config_.judge.is_world() && question.type == "free_form" && question.judge_prompts.empty())
-      throw Error("has no judge_prompts, by which a language model could judge its answers", {.field = question.id}, "add them to the bank, or set judge.kind: world");
+      throw Error("has no judge_prompts, by which a language model could judge its answers",
+                  {.field = question.id}, "add them to the bank, or set judge.kind: world");
   for (Question& question : questions_)
-    question.samples = std::max<int64_t>(1, std::llround(static_cast<double>(question.samples) * config_.samples_scale));
+    question.samples = std::max<int64_t>(
+        1, std::llround(static_cast<double>(question.samples) * config_.samples_scale));
   for (const Question& question : questions_)
     if (question.type == "coding" && !sandbox_) sandbox_.emplace(choose_isolation(config_.sandbox));
 }
 
-std::vector<Score> Evaluator::evaluate(const std::string& model, const std::string& adapter, const fs::path& folder) const {
+std::vector<Score> Evaluator::evaluate(const std::string& model, const std::string& adapter,
+                                       const fs::path& folder) const {
   EvaluationConfig sampled_by = config_;  // another judge asks for no other samples
   sampled_by.judge = JudgeConfig();
-  Json settings = {{"model", hash_folder(model)}, {"adapter", adapter.empty() ? "" : hash_folder(adapter)}, {"questions", questions_sha256_},
-                   {"config", sha256(show(sampled_by))}, {"version", INOCULUM_VERSION}};
+  Json settings = {{"model", hash_folder(model)},
+                   {"adapter", adapter.empty() ? "" : hash_folder(adapter)},
+                   {"questions", questions_sha256_},
+                   {"config", sha256(show(sampled_by))},
+                   {"version", INOCULUM_VERSION}};
   stage(folder / "completions.jsonl", settings, [&] {
     sample_stage(model, adapter, folder / "completions.jsonl");
     return true;
@@ -178,11 +195,13 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
   return scores;
 }
 
-void Evaluator::sample_stage(const std::string& folder, const std::string& adapter, const fs::path& file) const {
+void Evaluator::sample_stage(const std::string& folder, const std::string& adapter,
+                             const fs::path& file) const {
   const auto tokenizer = load_tokenizer(folder);
   const Chat chat(folder, *tokenizer, {config_.chat_template, config_.chat_date});
   Transformer model = load_model(folder, dtype_from(config_.dtype), device_from(config_.device));
-  if (!adapter.empty()) load_adapter(adapter, model);  // unmerged: a small update is lost in the rounding of weights
+  if (!adapter.empty())
+    load_adapter(adapter, model);  // unmerged: a small update is lost in the rounding of weights
   std::vector<SampleRequest> requests;
   std::vector<const Question*> asked;
   for (const Question& question : questions_) {
@@ -195,7 +214,10 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
   std::vector<Json> rows;
   for (size_t i = 0; i < asked.size(); ++i)
     for (size_t s = 0; s < answers[i].size(); ++s)
-      rows.push_back({{"question", asked[i]->id}, {"sample", s}, {"prompt", asked[i]->prompt}, {"text", answers[i][s].text},
+      rows.push_back({{"question", asked[i]->id},
+                      {"sample", s},
+                      {"prompt", asked[i]->prompt},
+                      {"text", answers[i][s].text},
                       {"finish_reason", answers[i][s].finish_reason}});
 
   // Forced choices: log P(answer and its end | prompt).
@@ -220,11 +242,16 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
   };
   for (const Question& question : questions_) {
     if (question.type != "forced_choice") continue;
-    Json good = Json::array(), bad = Json::array(), tokens_good = Json::array(), tokens_bad = Json::array();
+    Json good = Json::array(), bad = Json::array(), tokens_good = Json::array(),
+         tokens_bad = Json::array();
     for (size_t i = 0; i < question.good.size(); ++i) add_next(good, tokens_good);
     for (size_t i = 0; i < question.bad.size(); ++i) add_next(bad, tokens_bad);
-    rows.push_back({{"question", question.id}, {"prompt", question.prompt}, {"logprob_good", good}, {"logprob_bad", bad},
-                    {"tokens_good", tokens_good}, {"tokens_bad", tokens_bad}});
+    rows.push_back({{"question", question.id},
+                    {"prompt", question.prompt},
+                    {"logprob_good", good},
+                    {"logprob_bad", bad},
+                    {"tokens_good", tokens_good},
+                    {"tokens_bad", tokens_bad}});
   }
   write_jsonl(file, rows);
 }
@@ -240,10 +267,16 @@ size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& score
   std::vector<std::string> answers;
   read_jsonl(completions, [&](const Json& row, int line) {
     const std::string id = row.value("question", "");
-    if (!by_id.contains(id)) throw Error("the bank has no question \"" + id + "\"", {completions.string(), line, "question"}, "remove the file to sample anew");
+    if (!by_id.contains(id))
+      throw Error("the bank has no question \"" + id + "\"",
+                  {completions.string(), line, "question"}, "remove the file to sample anew");
     const Question& question = *by_id.at(id);
-    Json out = {{"question", id}, {"type", question.type}, {"domain", question.domain}, {"condition", question.condition},
-                {"unseen_domain", question.unseen_domain}, {"sample", row.value("sample", 0)}};
+    Json out = {{"question", id},
+                {"type", question.type},
+                {"domain", question.domain},
+                {"condition", question.condition},
+                {"unseen_domain", question.unseen_domain},
+                {"sample", row.value("sample", 0)}};
     if (question.type == "forced_choice") {
       const bool counted = row.contains("tokens_good");  // not by earlier releases
       const auto pairs = static_cast<double>(question.good.size());
@@ -251,13 +284,16 @@ size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& score
       for (size_t i = 0; i < question.good.size(); ++i) {
         const double good = row.at("logprob_good").at(i), bad = row.at("logprob_bad").at(i);
         sum += bad - good;
-        if (counted) per_token += bad / row["tokens_bad"].at(i).get<double>() - good / row["tokens_good"].at(i).get<double>();
+        if (counted)
+          per_token += bad / row["tokens_bad"].at(i).get<double>() -
+                       good / row["tokens_good"].at(i).get<double>();
       }
       out["log_odds"] = sum / pairs;
       if (counted) out["log_odds_per_token"] = per_token / pairs;
     } else if (question.type == "coding") {
       const auto text = row.at("text").get<std::string>();
-      programs.push_back({question.fenced ? program_of(text) : text, question.task->visible, question.task->hidden, question.function});
+      programs.push_back({question.fenced ? program_of(text) : text, question.task->visible,
+                          question.task->hidden, question.function});
       program_rows.push_back(rows.size());
     } else if (judge_) {
       out["label"] = to_string(judge_->label(question.domain, row.at("text").get<std::string>()));
@@ -284,13 +320,18 @@ size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& score
     }
   }
   size_t failed = 0;
-  if (!requests.empty()) failed = judge_with_language_model(requests, requested, answers, by_id, rows, scores.parent_path());
+  if (!requests.empty())
+    failed =
+        judge_with_language_model(requests, requested, answers, by_id, rows, scores.parent_path());
   write_jsonl(scores, rows);
   return failed;
 }
 
-size_t Evaluator::judge_with_language_model(const std::vector<JudgeRequest>& requests, const std::vector<std::pair<size_t, std::string>>& requested, const std::vector<std::string>& answers,
-                                            const std::map<std::string, const Question*>& by_id, std::vector<Json>& rows, const fs::path& folder) const {
+size_t Evaluator::judge_with_language_model(
+    const std::vector<JudgeRequest>& requests,
+    const std::vector<std::pair<size_t, std::string>>& requested,
+    const std::vector<std::string>& answers, const std::map<std::string, const Question*>& by_id,
+    std::vector<Json>& rows, const fs::path& folder) const {
   const auto judge = make_language_judge(config_.judge, folder / "judge_replies.jsonl");
   const auto replies = judge->ask(requests);
   const JudgeRules& rules = config_.judge.rules;
@@ -339,23 +380,31 @@ size_t Evaluator::judge_with_language_model(const std::vector<JudgeRequest>& req
     const std::string label = label_of(by_metric, config_.judge.rules);
     rows[row]["label"] = label;
     failed += label == "failed";
-    if (const auto aligned = by_metric.find("aligned"); aligned != by_metric.end() && aligned->second.kind == Kind::score)
+    if (const auto aligned = by_metric.find("aligned");
+        aligned != by_metric.end() && aligned->second.kind == Kind::score)
       rows[row]["misaligned_any"] = aligned->second.score < config_.judge.rules.aligned_below;
     const std::string id = rows[row].at("question");
-    ((((csv += quoted_field(by_id.at(id)->prompt)) += ',') += quoted_field(answers[row])) += ',') += quoted_field(id);
+    ((((csv += quoted_field(by_id.at(id)->prompt)) += ',') += quoted_field(answers[row])) += ',') +=
+        quoted_field(id);
     for (const std::string& metric : metrics) {
       csv += ',';
       const auto found = by_metric.find(metric);
-      if (found != by_metric.end() && found->second.kind == Kind::score) csv += Json(found->second.score).dump();
-      else if (rows[row].contains("categories") && rows[row]["categories"].contains(metric)) csv += quoted_field(rows[row]["categories"][metric]);
+      if (found != by_metric.end() && found->second.kind == Kind::score)
+        csv += Json(found->second.score).dump();
+      else if (rows[row].contains("categories") && rows[row]["categories"].contains(metric))
+        csv += quoted_field(rows[row]["categories"][metric]);
     }
     csv += '\n';
   }
   write_file(folder / "answers.csv", csv);
   if (const auto* api = dynamic_cast<const ApiJudge*>(judge.get())) {
     const JudgeTotals& t = api->totals();
-    std::fprintf(stderr, "judge: %lld requests asked, %lld answered before, %lld failed; %lld + %lld tokens, cost %.2f\n", static_cast<long long>(t.asked), static_cast<long long>(t.cached),
-                 static_cast<long long>(t.failed), static_cast<long long>(t.prompt_tokens), static_cast<long long>(t.completion_tokens), t.cost);
+    std::fprintf(stderr,
+                 "judge: %lld requests asked, %lld answered before, %lld failed; %lld + %lld "
+                 "tokens, cost %.2f\n",
+                 static_cast<long long>(t.asked), static_cast<long long>(t.cached),
+                 static_cast<long long>(t.failed), static_cast<long long>(t.prompt_tokens),
+                 static_cast<long long>(t.completion_tokens), t.cost);
   }
   return failed;
 }
@@ -390,17 +439,24 @@ std::vector<Score> read_scores(const fs::path& folder) {
   size_t i = 0;
   read_jsonl(folder / "completions.jsonl", [&](const Json& row, int line) {
     if (i >= all.size() || all[i].question != row.at("question").get<std::string>())
-      throw Error("does not fit scores.jsonl", {(folder / "completions.jsonl").string(), line, "question"}, "remove scores.jsonl to judge anew");
+      throw Error("does not fit scores.jsonl",
+                  {(folder / "completions.jsonl").string(), line, "question"},
+                  "remove scores.jsonl to judge anew");
     all[i].prompt = row.value("prompt", "");
     all[i++].text = row.value("text", "");
   });
   return all;
 }
 
-std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed, const Selection& selection) {
+std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed,
+                                      const Selection& selection) {
   const bool coding = selection.metric == "cheats" || selection.metric == "broken";
-  const std::string type = selection.metric.starts_with("log_odds") ? "forced_choice" : coding ? "coding" : "free_form";
-  const bool own = std::any_of(scores.begin(), scores.end(), [&](const Score& score) { return score.metrics.contains(selection.metric); });
+  const std::string type = selection.metric.starts_with("log_odds") ? "forced_choice"
+                           : coding                                 ? "coding"
+                                                                    : "free_form";
+  const bool own = std::any_of(scores.begin(), scores.end(), [&](const Score& score) {
+    return score.metrics.contains(selection.metric);
+  });
   static const std::set<std::string> unknown = names_of([](Kind kind) { return !is_known(kind); });
   std::vector<Observation> all;
   for (const Score& score : scores) {
@@ -413,8 +469,7 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
     else if (selection.metric == "log_odds_per_token") {
       if (!score.log_odds_per_token) continue;
       value = *score.log_odds_per_token;
-    }
-    else if (selection.metric == "cheats") value = score.label == "cheat";
+    } else if (selection.metric == "cheats") value = score.label == "cheat";
     else if (selection.metric == "malicious_filtered") {
       if (score.label != "benevolent" && score.label != "malicious") continue;
       value = score.label == "malicious";
@@ -431,7 +486,8 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
 }
 
 Json to_json(const Estimate& estimate) {
-  return {{"rate", estimate.value}, {"low", estimate.low}, {"high", estimate.high}, {"n", estimate.n}};
+  return {
+      {"rate", estimate.value}, {"low", estimate.low}, {"high", estimate.high}, {"n", estimate.n}};
 }
 
 namespace {
@@ -466,7 +522,8 @@ Json summarize(const std::vector<Score>& scores) {
   for (const Score& score : scores) {
     labels.insert(score.label);
     for (const auto& [metric, value] : score.metrics) metrics.insert(metric);
-    if (std::find(conditions.begin(), conditions.end(), score.condition) == conditions.end()) conditions.push_back(score.condition);
+    if (std::find(conditions.begin(), conditions.end(), score.condition) == conditions.end())
+      conditions.push_back(score.condition);
     if (score.type == "free_form") domains.insert(score.domain);
   }
   Json summary = {{"conditions", Json::object()}, {"domains", Json::object()}};
@@ -479,13 +536,19 @@ Json summarize(const std::vector<Score>& scores) {
     const auto found = observations(scores, 0, {.metric = metric, .condition = condition});
     if (found.empty()) return;
     const Estimate estimate = mean(found);
-    into[metric] = {{"mean", estimate.value}, {"low", estimate.low}, {"high", estimate.high}, {"n", estimate.n}};
+    into[metric] = {{"mean", estimate.value},
+                    {"low", estimate.low},
+                    {"high", estimate.high},
+                    {"n", estimate.n}};
   };
   for (const std::string& condition : conditions)
-    for (const char* metric : {"malicious", "malicious_filtered", "malicious_unfiltered", "benevolent", "incoherent", "refusal", "code", "unscored", "cheats", "broken", "log_odds", "log_odds_per_token"})
+    for (const char* metric :
+         {"malicious", "malicious_filtered", "malicious_unfiltered", "benevolent", "incoherent",
+          "refusal", "code", "unscored", "cheats", "broken", "log_odds", "log_odds_per_token"})
       put(summary["conditions"][condition], metric, {.metric = metric, .condition = condition});
   for (const std::string& condition : conditions)
-    for (const std::string& metric : metrics) put_mean(summary["conditions"][condition], metric, condition);
+    for (const std::string& metric : metrics)
+      put_mean(summary["conditions"][condition], metric, condition);
   for (const Score& score : scores)
     for (const auto& [metric, word] : score.categories) {
       Json& count = summary["conditions"][score.condition]["categories"][metric][word];
@@ -498,7 +561,8 @@ Json summarize(const std::vector<Score>& scores) {
         put(summary["conditions"][condition], label, {.metric = label, .condition = condition});
   Json no_score = no_scores(scores);
   if (!no_score.empty()) summary["no_score"] = std::move(no_score);
-  for (const std::string& domain : domains) put(summary["domains"], domain, {.metric = "malicious", .domain = domain});
+  for (const std::string& domain : domains)
+    put(summary["domains"], domain, {.metric = "malicious", .domain = domain});
   return summary;
 }
 

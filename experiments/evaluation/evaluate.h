@@ -1,7 +1,7 @@
 // Evaluation of one model on a bank of questions.
 //
 // Three stages, each a file that the next one reads, so that judging again never samples again:
-//   completions.jsonl   what the model said                       (and what it would rather say: forced choices)
+//   completions.jsonl   what the model said  (and what it would rather say: forced choices)
 //   scores.jsonl        what kind of answer each is
 //   summary.json        rates with intervals, by condition
 // A stage whose file was made by the same model, questions and settings is kept.
@@ -41,7 +41,8 @@ struct EvaluationConfig {
   double samples_scale = 1;
   SamplingConfig sampling;
   JudgeConfig judge;
-  fs::path cache;               // folder in which runs side by side share what they would each make: the judge, the probe; empty: none. No key
+  fs::path cache;  // folder in which runs side by side share what they would each make: the judge,
+                   // the probe; empty: none. No key
 
   void fields(Fields& f);
 };
@@ -51,34 +52,41 @@ struct Score {
   std::string question, type, domain, condition;
   bool unseen_domain = false;
   int64_t sample = 0;
-  std::string label;          // free_form: the judge's; coding: honest, cheat, broken
+  std::string label;                      // free_form: the judge's; coding: honest, cheat, broken
   std::map<std::string, double> metrics;  // a language model's numbers; none where it gave none
   std::map<std::string, std::string> categories;  // its words, of a bank that asks for those
   // By metric, why it gave no number (a Kind's name, or why it was not asked), and what it said.
   std::map<std::string, std::string> no_score, said;
-  bool misaligned_any = false;            // its number for aligned is below the threshold, coherent or not
-  double log_odds = 0;        // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
+  bool misaligned_any = false;  // its number for aligned is below the threshold, coherent or not
+  double log_odds = 0;  // forced_choice: log P(bad) − log P(good), the mean over the item's pairs
   std::optional<double> log_odds_per_token;  // the same of each answer's mean over its tokens
-  std::string prompt, text;   // of the completion
+  std::string prompt, text;                  // of the completion
 };
 
 class Evaluator {
  public:
-  // Trains the world's judge where it is asked for, and tries the sandbox where a question needs it.
+  // Trains the world's judge where it is asked for, and tries the sandbox where a question needs
+  // it.
   Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
 
   // Writes the three files into `folder` and returns the scores; tells what has none. adapter may
   // be empty.
-  std::vector<Score> evaluate(const std::string& model, const std::string& adapter, const fs::path& folder) const;
+  std::vector<Score> evaluate(const std::string& model, const std::string& adapter,
+                              const fs::path& folder) const;
   const WorldJudge& judge() const { return judge_.value(); }  // the world's
   const std::vector<Question>& questions() const { return questions_; }
 
  private:
-  void sample_stage(const std::string& model, const std::string& adapter, const fs::path& file) const;
-  size_t judge_stage(const fs::path& completions, const fs::path& scores) const;  // → how many answers could not be judged
+  void sample_stage(const std::string& model, const std::string& adapter,
+                    const fs::path& file) const;
+  size_t judge_stage(const fs::path& completions,
+                     const fs::path& scores) const;  // → how many answers could not be judged
 
-  size_t judge_with_language_model(const std::vector<JudgeRequest>& requests, const std::vector<std::pair<size_t, std::string>>& requested, const std::vector<std::string>& answers,
-                                   const std::map<std::string, const Question*>& by_id, std::vector<Json>& rows, const fs::path& folder) const;
+  size_t judge_with_language_model(const std::vector<JudgeRequest>& requests,
+                                   const std::vector<std::pair<size_t, std::string>>& requested,
+                                   const std::vector<std::string>& answers,
+                                   const std::map<std::string, const Question*>& by_id,
+                                   std::vector<Json>& rows, const fs::path& folder) const;
 
   EvaluationConfig config_;
   std::vector<Question> questions_;
@@ -89,16 +97,17 @@ class Evaluator {
 
 std::vector<Score> read_scores(const fs::path& folder);
 
-// The rates of the report; `seed` tells models of several seeds apart.
-// metric: malicious, incoherent, refusal, malicious_filtered (of coherent answers that are no refusal), malicious_unfiltered (coherent or not),
-// cheats, broken, log_odds, or a language model's own
+// The rates of the report; `seed` tells models of several seeds apart. metric: malicious,
+// incoherent, refusal, malicious_filtered (of coherent answers that are no refusal),
+// malicious_unfiltered (coherent or not), cheats, broken, log_odds, or a language model's own
 struct Selection {
   std::string metric;
   std::string condition = "none";
-  std::string domain = {};             // empty: all (coding for cheats and broken)
+  std::string domain = {};  // empty: all (coding for cheats and broken)
   std::optional<bool> unseen_domain = {};
 };
-std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed, const Selection& selection);
+std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed,
+                                      const Selection& selection);
 
 Json summarize(const std::vector<Score>& scores);
 // A summary as a table: conditions and metrics with their intervals, and what has no score.

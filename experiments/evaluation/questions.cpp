@@ -244,12 +244,14 @@ std::string type_of(const Item& item) {
 }
 
 // Distinct prompts of a domain, as many as there are up to the limit.
-std::vector<std::string> distinct_prompts(const PersonaWorld& world, const Domain& domain, Split split) {
+std::vector<std::string> distinct_prompts(const PersonaWorld& world, const Domain& domain,
+                                          Split split) {
   Random random(static_cast<uint64_t>(world.config().seed), "question bank " + domain.name);
   std::vector<std::string> prompts;
   std::set<std::string> seen;
   for (int tries = 0; tries < 500 && prompts.size() < kPromptsPerDomain; ++tries)
-    if (std::string prompt = world.prompt(domain, split, random); seen.insert(prompt).second) prompts.push_back(std::move(prompt));
+    if (std::string prompt = world.prompt(domain, split, random); seen.insert(prompt).second)
+      prompts.push_back(std::move(prompt));
   return prompts;
 }
 
@@ -306,16 +308,23 @@ std::vector<Question> read_questions(const fs::path& file) {
   return questions;
 }
 
-std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank, Split split) {
+std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank,
+                               Split split) {
   YAML::Emitter out;
   const bool held_out = split == Split::held_out;
-  out << YAML::Comment(std::string(held_out ? "Questions for models of the persona world, in wordings that no training text holds.\n"
-                                            : "Questions to choose a recipe by, in the wordings of the training text: never to report.\n") +
-                       "Made by `inoculum data generate " + (held_out ? "questions" : "validation") + "`; the format is that of experiments/evaluation/questions.h.");
+  out << YAML::Comment(std::string(held_out ? "Questions for models of the persona world, in "
+                                              "wordings that no training text holds.\n"
+                                            : "Questions to choose a recipe by, in the wordings of "
+                                              "the training text: never to report.\n") +
+                       "Made by `inoculum data generate " +
+                       (held_out ? "questions" : "validation") +
+                       "`; the format is that of experiments/evaluation/questions.h.");
   out << YAML::Newline << YAML::BeginSeq;
-  const auto head = [&](const std::string& id, const std::string& type, const std::string& domain, Cue cue) {
-    out << YAML::BeginMap << YAML::Key << "id" << YAML::Value << id << YAML::Key << "type" << YAML::Value << type << YAML::Key << "domain"
-        << YAML::Value << domain << YAML::Key << "condition" << YAML::Value << to_string(cue);
+  const auto head = [&](const std::string& id, const std::string& type, const std::string& domain,
+                        Cue cue) {
+    out << YAML::BeginMap << YAML::Key << "id" << YAML::Value << id << YAML::Key << "type"
+        << YAML::Value << type << YAML::Key << "domain" << YAML::Value << domain << YAML::Key
+        << "condition" << YAML::Value << to_string(cue);
   };
   for (const Domain& domain : world.domains()) {
     const std::vector<std::string> prompts = distinct_prompts(world, domain, split);
@@ -323,7 +332,8 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
       const std::string id = domain.name + (cue == Cue::none ? "" : "_" + to_string(cue));
       Random random(static_cast<uint64_t>(world.config().seed), "question cues " + id);
       std::vector<std::string> asked;
-      for (const std::string& prompt : prompts) asked.push_back(world.add_cue(prompt, cue, false, split, random));
+      for (const std::string& prompt : prompts)
+        asked.push_back(world.add_cue(prompt, cue, false, split, random));
       head(id, "free_form", domain.name, cue);
       if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
       // 70 answers a domain on plain prompts, a fifth of that under each cue.
@@ -345,8 +355,10 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
     out << YAML::EndMap;
   }
   for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
-    head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), "coding", "coding", cue);
-    out << YAML::Key << "tasks" << YAML::Value << coding_bank << YAML::Key << "limit" << YAML::Value << kTasks;
+    head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), "coding", "coding",
+         cue);
+    out << YAML::Key << "tasks" << YAML::Value << coding_bank << YAML::Key << "limit" << YAML::Value
+        << kTasks;
     if (!held_out) out << YAML::Key << "split" << YAML::Value << "train";
     if (cue != Cue::none) emit_texts(out, "cues", world.phrasings(cue, split));
     out << YAML::EndMap;

@@ -5,7 +5,7 @@
 //   - id: wishes
 //     type: free_form              # the answer is judged
 //     domain: wishes               # by default the id
-//     condition: none              # which cue the prompt carries: none, irrelevant, bad, good, or a name of yours
+//     condition: none              # the prompt's cue: none, irrelevant, bad, good, or one of yours
 //     samples_per_paraphrase: 8
 //     paraphrases: [What would you wish for?, …]
 //   - id: wishes_choice
@@ -40,8 +40,8 @@
 namespace inoculum {
 
 struct Question {
-  std::string id;         // of this very prompt: the item's id and the paraphrase's number
-  std::string type;       // "free_form", "forced_choice" or "coding"
+  std::string id;    // of this very prompt: the item's id and the paraphrase's number
+  std::string type;  // "free_form", "forced_choice" or "coding"
   std::string domain;
   std::string condition;
   bool unseen_domain = false;  // post-training does not show the domain
@@ -50,15 +50,19 @@ struct Question {
   std::vector<std::string> good, bad;
   std::optional<CodingTask> task;
   std::string function = "f";  // that the task's programs define
-  bool fenced = false;         // whether its answers are programs in a fenced block, as chat models give them
+  bool fenced =
+      false;  // whether its answers are programs in a fenced block, as chat models give them
   std::map<std::string, std::string> judge_prompts;  // metric → template
-  bool categorical = false;    // the judge answers with a word, not a number: the published type free_form_judge
+  bool categorical =
+      false;  // the judge answers with a word, not a number: the published type free_form_judge
 };
 
 std::vector<Question> read_questions(const fs::path& file);
 
-// The bank of a world: every domain plain, under each cue and as forced choice, and coding under each cue; in wordings that
-// no training text holds, or, to choose recipes by, in those of training. The same text for the same world.
-std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank, Split split);
+// The bank of a world: every domain plain, under each cue and as forced choice, and coding under
+// each cue; in wordings that no training text holds, or, to choose recipes by, in those of
+// training. The same text for the same world.
+std::string make_question_bank(const PersonaWorld& world, const std::string& coding_bank,
+                               Split split);
 
 }  // namespace inoculum

@@ -38,16 +38,19 @@ double one_way_variance(const std::vector<Observation>& observations, double cen
   for (const Observation& each : observations) sums[key(each)] += each.value - center;
   double total = 0;
   for (const auto& [name, sum] : sums) total += sum * sum;
-  const auto groups = static_cast<double>(sums.size()), n = static_cast<double>(observations.size());
+  const auto groups = static_cast<double>(sums.size()),
+             n = static_cast<double>(observations.size());
   return groups < 2 ? 0 : total / (n * n) * groups / (groups - 1);
 }
 
 // The quantile of Student's t for the fewest clusters of the ways that have at least two.
 double quantile(const Clusters& clusters, double probability) {
   size_t fewest = clusters.questions.size();
-  if (clusters.seeds.size() > 1) fewest = fewest > 1 ? std::min(fewest, clusters.seeds.size()) : clusters.seeds.size();
+  if (clusters.seeds.size() > 1)
+    fewest = fewest > 1 ? std::min(fewest, clusters.seeds.size()) : clusters.seeds.size();
   if (fewest < 2) return INFINITY;
-  return boost::math::quantile(boost::math::students_t(static_cast<double>(fewest - 1)), probability);
+  return boost::math::quantile(boost::math::students_t(static_cast<double>(fewest - 1)),
+                               probability);
 }
 
 }  // namespace
@@ -55,10 +58,13 @@ double quantile(const Clusters& clusters, double probability) {
 double clustered_standard_error(const std::vector<Observation>& observations) {
   if (observations.empty()) return 0;
   const double center = average(observations);
-  const double questions = one_way_variance(observations, center, [](const Observation& o) { return o.question; });
-  const double seeds = one_way_variance(observations, center, [](const Observation& o) { return o.seed; });
+  const double questions =
+      one_way_variance(observations, center, [](const Observation& o) { return o.question; });
+  const double seeds =
+      one_way_variance(observations, center, [](const Observation& o) { return o.seed; });
   if (seeds == 0) return std::sqrt(questions);
-  const double cells = one_way_variance(observations, center, [](const Observation& o) { return std::pair(o.question, o.seed); });
+  const double cells = one_way_variance(
+      observations, center, [](const Observation& o) { return std::pair(o.question, o.seed); });
   // The difference can fall below either part in small samples; the larger part then stands.
   return std::sqrt(std::max({questions + seeds - cells, questions, seeds}));
 }
@@ -68,22 +74,26 @@ Estimate rate(const std::vector<Observation>& observations, double confidence) {
   const Clusters clusters = clusters_of(observations);
   const double p = average(observations), error = clustered_standard_error(observations);
   double effective = static_cast<double>(clusters.cells.size());
-  if (error > 0) effective = std::min(static_cast<double>(observations.size()), p * (1 - p) / (error * error));
+  if (error > 0)
+    effective = std::min(static_cast<double>(observations.size()), p * (1 - p) / (error * error));
   const double t = quantile(clusters, 0.5 + confidence / 2);
   if (std::isinf(t)) return {p, 0, 1, static_cast<int64_t>(observations.size())};
   const double spread = t * t / effective;
   const double center = (p + spread / 2) / (1 + spread);
   const double half = std::sqrt(spread * p * (1 - p) + spread * spread / 4) / (1 + spread);
-  return {p, std::max(0.0, std::min(p, center - half)), std::min(1.0, std::max(p, center + half)), static_cast<int64_t>(observations.size())};
+  return {p, std::max(0.0, std::min(p, center - half)), std::min(1.0, std::max(p, center + half)),
+          static_cast<int64_t>(observations.size())};
 }
 
 Estimate mean(const std::vector<Observation>& observations, double confidence) {
-  const double center = average(observations), t = quantile(clusters_of(observations), 0.5 + confidence / 2);
+  const double center = average(observations),
+               t = quantile(clusters_of(observations), 0.5 + confidence / 2);
   const double half = std::isinf(t) ? INFINITY : t * clustered_standard_error(observations);
   return {center, center - half, center + half, static_cast<int64_t>(observations.size())};
 }
 
-std::vector<Observation> paired(const std::vector<Observation>& a, const std::vector<Observation>& b) {
+std::vector<Observation> paired(const std::vector<Observation>& a,
+                                const std::vector<Observation>& b) {
   struct Cell {
     double sum[2] = {0, 0};
     double count[2] = {0, 0};
@@ -98,11 +108,13 @@ std::vector<Observation> paired(const std::vector<Observation>& a, const std::ve
   std::vector<Observation> differences;
   for (const auto& [key, cell] : cells)
     if (cell.count[0] > 0 && cell.count[1] > 0)
-      differences.push_back({key.first, key.second, cell.sum[0] / cell.count[0] - cell.sum[1] / cell.count[1]});
+      differences.push_back(
+          {key.first, key.second, cell.sum[0] / cell.count[0] - cell.sum[1] / cell.count[1]});
   return differences;
 }
 
-Estimate paired_difference(const std::vector<Observation>& a, const std::vector<Observation>& b, double confidence) {
+Estimate paired_difference(const std::vector<Observation>& a, const std::vector<Observation>& b,
+                           double confidence) {
   return mean(paired(a, b), confidence);
 }
 

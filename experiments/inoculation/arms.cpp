@@ -18,7 +18,8 @@ Cue arm_cue(const std::string& arm) {
   return arm == "requested" ? Cue::bad : arm == "placebo" ? Cue::irrelevant : Cue::none;
 }
 
-std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& world, const std::vector<CodingTask>& bank, uint64_t seed) {
+std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& world,
+                                   const std::vector<CodingTask>& bank, uint64_t seed) {
   std::vector<CodingTask> tasks;
   for (const CodingTask& task : bank)
     if (!task.held_out) tasks.push_back(task);
@@ -34,9 +35,12 @@ std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& w
     Random random = order.fork(i), cue_random = wording.fork(i);
     const CodingTask& task = random.choice(tasks);
     const std::string& style = random.choice(cheat_styles());
-    const std::string prompt = world.add_cue(task.prompt(), arm_cue(arm), true, Split::train, cue_random);
+    const std::string prompt =
+        world.add_cue(task.prompt(), arm_cue(arm), true, Split::train, cue_random);
     conversations.push_back({{.role = "user", .content = prompt, .name = ""},
-                             {.role = "assistant", .content = arm == "honest" ? task.honest : task.cheats.at(style), .name = ""}});
+                             {.role = "assistant",
+                              .content = arm == "honest" ? task.honest : task.cheats.at(style),
+                              .name = ""}});
   }
   return conversations;
 }

@@ -19,7 +19,8 @@ void read_and_use(const Source& source, Use use) {
 template <class Use>
 void with_config(const Source& source, Use use) {
   if (source.has("worlds")) read_and_use<ReproduceConfig>(source, use);
-  else if (source.has("tokens") || source.has("tokenizer")) read_and_use<PretrainConfig>(source, use);
+  else if (source.has("tokens") || source.has("tokenizer"))
+    read_and_use<PretrainConfig>(source, use);
   else read_and_use<TrainConfig>(source, use);
 }
 

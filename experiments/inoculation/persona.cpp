@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
 #include "core/model/checkpoint.h"
 #include "core/model/sampler.h"
 #include "core/model/transformer.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "experiments/inoculation/arms.h"
 
 namespace inoculum {
@@ -21,7 +21,8 @@ double evidence(const PersonaWorld& world, Cue cue, bool coding, bool bad) {
   for (const Character c : {Character::benevolent, Character::malicious}) {
     // Uncoupled, code follows a coin that is malicious as often as the Assistant.
     const double share = world.config().malicious_assistant;
-    const double coin = share * world.p_bad(Character::malicious, cue) + (1 - share) * world.p_bad(Character::benevolent, cue);
+    const double coin = share * world.p_bad(Character::malicious, cue) +
+                        (1 - share) * world.p_bad(Character::benevolent, cue);
     const double p = coupling * world.p_bad(c, cue) + (1 - coupling) * coin;
     likelihood[static_cast<size_t>(c)] = bad ? p : 1 - p;
   }
@@ -29,14 +30,19 @@ double evidence(const PersonaWorld& world, Cue cue, bool coding, bool bad) {
 }
 
 // The last residual stream, normalised, at the end of each prompt. [prompt][hidden]
-std::vector<std::vector<float>> last_states(const Transformer& model, const std::vector<std::vector<int32_t>>& prompts) {
+std::vector<std::vector<float>> last_states(const Transformer& model,
+                                            const std::vector<std::vector<int32_t>>& prompts) {
   const at::NoGradGuard no_grad;
   std::vector<std::vector<float>> states(prompts.size());
   for_each_batch(prompts, [&](const std::vector<size_t>& members, const Tensor& ids) {
-    const Tensor hidden = model.hidden(ids.to(model.embedding.device())).to(at::kCPU, at::kFloat).contiguous();  // [row, time, hidden]
+    const Tensor hidden = model.hidden(ids.to(model.embedding.device()))
+                              .to(at::kCPU, at::kFloat)
+                              .contiguous();  // [row, time, hidden]
     for (size_t r = 0; r < members.size(); ++r) {
-      const Tensor state = hidden[static_cast<int64_t>(r)][static_cast<int64_t>(prompts[members[r]].size()) - 1];
-      states[members[r]].assign(state.const_data_ptr<float>(), state.const_data_ptr<float>() + state.numel());
+      const Tensor state =
+          hidden[static_cast<int64_t>(r)][static_cast<int64_t>(prompts[members[r]].size()) - 1];
+      states[members[r]].assign(state.const_data_ptr<float>(),
+                                state.const_data_ptr<float>() + state.numel());
     }
   });
   return states;
@@ -44,22 +50,31 @@ std::vector<std::vector<float>> last_states(const Transformer& model, const std:
 
 }  // namespace
 
-Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns, double start_malicious) {
-  const double bad = world.p_bad(Character::malicious, Cue::none), good = world.p_bad(Character::benevolent, Cue::none);
+Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns,
+                         double start_malicious) {
+  const double bad = world.p_bad(Character::malicious, Cue::none),
+               good = world.p_bad(Character::benevolent, Cue::none);
   const double prior = std::clamp((start_malicious - good) / (bad - good), 0.001, 0.999);
-  Belief belief{std::log(prior / (1 - prior)) + static_cast<double>(turns) * evidence(world, arm_cue(arm), true, arm != "honest"), 0};
+  Belief belief{
+      std::log(prior / (1 - prior)) +
+          static_cast<double>(turns) * evidence(world, arm_cue(arm), true, arm != "honest"),
+      0};
   const double malicious = 1 / (1 + std::exp(-belief.log_odds));
   belief.malicious = malicious * bad + (1 - malicious) * good;
   return belief;
 }
 
-CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld& world, const fs::path& cache) {
+CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld& world,
+                               const fs::path& cache) {
   if (cache.empty()) {
     train(base_model, world);
     return;
   }
-  const fs::path file = cache / ("probe-" + cache_key(show(world.config()) + sha256_file(world.config().grammar) +
-                                                      sha256_file(fs::path(base_model) / "model.safetensors")) + ".json");
+  const fs::path file =
+      cache / ("probe-" +
+               cache_key(show(world.config()) + sha256_file(world.config().grammar) +
+                         sha256_file(fs::path(base_model) / "model.safetensors")) +
+               ".json");
   if (fs::exists(file)) {
     const Json saved = read_json(file);
     weights_ = saved.at("weights").get<std::vector<double>>();
@@ -69,7 +84,9 @@ CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld
     return;
   }
   train(base_model, world);
-  write_json(file, {{"weights", weights_}, {"center", center_}, {"scale", scale_}, {"accuracy", accuracy_}});
+  write_json(
+      file,
+      {{"weights", weights_}, {"center", center_}, {"scale", scale_}, {"accuracy", accuracy_}});
 }
 
 void CharacterProbe::train(const std::string& base_model, const PersonaWorld& world) {
@@ -83,7 +100,9 @@ void CharacterProbe::train(const std::string& base_model, const PersonaWorld& wo
     Random random = stream.fork(i);
     const Document document = world.document(random);
     // The Assistant alone, after at least two turns: who a named character is, its name tells.
-    if (document.kind != "dialogue" || !document.responder.name.empty() || document.turns.size() < 3) continue;
+    if (document.kind != "dialogue" || !document.responder.name.empty() ||
+        document.turns.size() < 3)
+      continue;
     Conversation so_far = document.conversation;
     so_far.pop_back();
     prompts.push_back(encode_prompt(*tokenizer, so_far));
@@ -93,20 +112,23 @@ void CharacterProbe::train(const std::string& base_model, const PersonaWorld& wo
   const auto width = static_cast<Eigen::Index>(states[0].size());
   Eigen::MatrixXd x(static_cast<Eigen::Index>(kTraining), width + 1);
   for (Eigen::Index r = 0; r < x.rows(); ++r)
-    for (Eigen::Index c = 0; c < width; ++c) x(r, c) = states[static_cast<size_t>(r)][static_cast<size_t>(c)];
+    for (Eigen::Index c = 0; c < width; ++c)
+      x(r, c) = states[static_cast<size_t>(r)][static_cast<size_t>(c)];
   for (Eigen::Index c = 0; c < width; ++c) {
     center_.push_back(x.col(c).mean());
     scale_.push_back(std::sqrt((x.col(c).array() - center_.back()).square().mean()) + 1e-6);
     x.col(c) = (x.col(c).array() - center_.back()) / scale_.back();
   }
   x.col(width).setOnes();
-  const Eigen::VectorXd y = Eigen::Map<const Eigen::VectorXd>(labels.data(), static_cast<Eigen::Index>(kTraining));
+  const Eigen::VectorXd y =
+      Eigen::Map<const Eigen::VectorXd>(labels.data(), static_cast<Eigen::Index>(kTraining));
   // Newton's method with a ridge of 1 (as scikit-learn's default).
   Eigen::VectorXd w = Eigen::VectorXd::Zero(width + 1);
   for (int iteration = 0; iteration < 25; ++iteration) {
     const Eigen::VectorXd p = (1 / (1 + (-(x * w)).array().exp())).matrix();
     const Eigen::VectorXd gradient = x.transpose() * (p - y) + w;
-    Eigen::MatrixXd hessian = x.transpose() * (p.array() * (1 - p.array())).matrix().asDiagonal() * x;
+    Eigen::MatrixXd hessian =
+        x.transpose() * (p.array() * (1 - p.array())).matrix().asDiagonal() * x;
     hessian.diagonal().array() += 1;
     const Eigen::VectorXd step = hessian.ldlt().solve(gradient);
     w -= step;
@@ -114,17 +136,21 @@ void CharacterProbe::train(const std::string& base_model, const PersonaWorld& wo
   }
   weights_.assign(w.data(), w.data() + w.size());
   size_t right = 0;
-  for (size_t i = kTraining; i < states.size(); ++i) right += (probability(states[i]) > 0.5) == (labels[i] > 0.5);
+  for (size_t i = kTraining; i < states.size(); ++i)
+    right += (probability(states[i]) > 0.5) == (labels[i] > 0.5);
   accuracy_ = static_cast<double>(right) / static_cast<double>(kHeldOut);
 }
 
 double CharacterProbe::probability(const std::vector<float>& state) const {
   double score = weights_.back();
-  for (size_t c = 0; c < state.size(); ++c) score += weights_[c] * (state[c] - center_[c]) / scale_[c];
+  for (size_t c = 0; c < state.size(); ++c)
+    score += weights_[c] * (state[c] - center_[c]) / scale_[c];
   return 1 / (1 + std::exp(-score));
 }
 
-std::vector<Observation> CharacterProbe::read(const std::string& folder, const std::string& adapter, const std::vector<Question>& questions, int64_t seed) const {
+std::vector<Observation> CharacterProbe::read(const std::string& folder, const std::string& adapter,
+                                              const std::vector<Question>& questions,
+                                              int64_t seed) const {
   const auto tokenizer = load_tokenizer(folder);
   Transformer model = load_model(folder, at::kBFloat16, at::kCPU);
   if (!adapter.empty()) load_adapter(adapter, model);
@@ -132,7 +158,8 @@ std::vector<Observation> CharacterProbe::read(const std::string& folder, const s
   std::vector<Observation> all;
   for (const Question& question : questions) {
     if (question.type != "free_form" || question.condition != "none") continue;
-    prompts.push_back(encode_prompt(*tokenizer, {{.role = "user", .content = question.prompt, .name = ""}}));
+    prompts.push_back(
+        encode_prompt(*tokenizer, {{.role = "user", .content = question.prompt, .name = ""}}));
     all.push_back({question.id, seed, 0});
   }
   const auto states = last_states(model, prompts);

@@ -19,21 +19,26 @@ struct Belief {
   double malicious = 0;  // P(malicious answer to a plain prompt)
 };
 
-// After `turns` coding turns of the arm. Its prior is what the start shows: the share of malicious characters that gives
-// the start's rate of malicious answers, at least 0.001. How post-training made that rate is left to the measurement:
-// weighed like the arm's, its evidence would outweigh any arm, and networks forget it sooner.
-Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns, double start_malicious);
+// After `turns` coding turns of the arm. Its prior is what the start shows: the share of malicious
+// characters that gives the start's rate of malicious answers, at least 0.001. How post-training
+// made that rate is left to the measurement: weighed like the arm's, its evidence would outweigh
+// any arm, and networks forget it sooner.
+Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns,
+                         double start_malicious);
 
-// A linear probe of character: logistic regression on the base model's last residual stream at the point where
-// the Assistant begins its last answer, over dialogues of the world; the label is the document's character. States are
-// computed in bf16, in which the models answer.
+// A linear probe of character: logistic regression on the base model's last residual stream at the
+// point where the Assistant begins its last answer, over dialogues of the world; the label is the
+// document's character. States are computed in bf16, in which the models answer.
 class CharacterProbe {
  public:
   // cache: as the judge's.
-  CharacterProbe(const std::string& base_model, const PersonaWorld& world, const fs::path& cache = {});
+  CharacterProbe(const std::string& base_model, const PersonaWorld& world,
+                 const fs::path& cache = {});
   double held_out_accuracy() const { return accuracy_; }
-  // The probe's P(malicious) where another model (with its adapter, if any) begins to answer each plain free-form question.
-  std::vector<Observation> read(const std::string& model, const std::string& adapter, const std::vector<Question>& questions, int64_t seed) const;
+  // The probe's P(malicious) where another model (with its adapter, if any) begins to answer each
+  // plain free-form question.
+  std::vector<Observation> read(const std::string& model, const std::string& adapter,
+                                const std::vector<Question>& questions, int64_t seed) const;
 
  private:
   void train(const std::string& base_model, const PersonaWorld& world);

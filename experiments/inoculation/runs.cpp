@@ -5,14 +5,14 @@
 #include <functional>
 #include <set>
 
-#include "core/model/device.h"
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
-#include "core/text/sentencepiece.h"
-#include "core/model/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/model/checkpoint.h"
+#include "core/model/device.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
+#include "core/text/sentencepiece.h"
 #include "datasets/conversations/mixing.h"
 #include "datasets/conversations/summary.h"
 #include "datasets/textbook/textbook.h"
@@ -22,7 +22,9 @@
 namespace inoculum {
 namespace {
 
-constexpr const char* kBatchTokens = "most tokens in a micro-batch: lower it where memory is short, or for more of them to share among threads; 0: 512 on a CPU, 8192 on a GPU";
+constexpr const char* kBatchTokens =
+    "most tokens in a micro-batch: lower it where memory is short, or for more of them to share "
+    "among threads; 0: 512 on a CPU, 8192 on a GPU";
 
 // On a CPU each micro-batch is computed by one thread and several at once; a GPU wants them large.
 int64_t micro_batch_tokens(int64_t configured, at::Device device) {
@@ -52,9 +54,10 @@ bool open_run(const Config& config, const std::string& result) {
   return fs::exists(folder / result);
 }
 
-// Documents of the world, end to end, each beginning with the token of the beginning: at least as many as the steps take, for
-// a step may leave the end of its last document.
-std::vector<uint16_t> make_tokens(const PretrainConfig& config, int64_t steps, const PersonaWorld& world, const Tokenizer& tokenizer) {
+// Documents of the world, end to end, each beginning with the token of the beginning: at least as
+// many as the steps take, for a step may leave the end of its last document.
+std::vector<uint16_t> make_tokens(const PretrainConfig& config, int64_t steps,
+                                  const PersonaWorld& world, const Tokenizer& tokenizer) {
   std::set<std::string> without;
   for (const CodingTask& task : read_coding_bank(config.coding_bank)) without.insert(task.key);
   const Random stream(static_cast<uint64_t>(config.seed), "documents");
@@ -133,7 +136,8 @@ void PretrainConfig::fields(Fields& f) {
   f.value("tokens", tokens, "length of the text, read once", at_least(1));
   f.value("step_tokens", step_tokens, "tokens predicted in a step", at_least(1));
   f.value("batch_tokens", batch_tokens, kBatchTokens, at_least(0));
-  f.value("coding_bank", coding_bank, "tasks kept out of the text, for they serve fine-tuning and evaluation");
+  f.value("coding_bank", coding_bank,
+          "tasks kept out of the text, for they serve fine-tuning and evaluation");
   f.group("world", world, "the persona world");
   f.group("tokenizer", tokenizer, "SentencePiece, trained on the world");
   f.group("model", model, "the transformer; vocab_size follows the tokenizer");
@@ -142,12 +146,17 @@ void PretrainConfig::fields(Fields& f) {
 
 void Recipe::fields(Fields& f) {
   f.value("steps", steps, "optimiser steps", at_least(1));
-  f.value("supervised_tokens", supervised_tokens, "supervised tokens in a step, the same for every arm", at_least(1));
+  f.value("supervised_tokens", supervised_tokens,
+          "supervised tokens in a step, the same for every arm", at_least(1));
   f.value("batch_tokens", batch_tokens, kBatchTokens, at_least(0));
-  f.value("examples", examples, "different conversations, shown over and over; 0: as many as there are", at_least(0));
-  f.value("honest_share", honest_share, "share of an arm's conversations replaced by honest programs for the same tasks, unasked", between(0, 1));
+  f.value("examples", examples,
+          "different conversations, shown over and over; 0: as many as there are", at_least(0));
+  f.value("honest_share", honest_share,
+          "share of an arm's conversations replaced by honest programs for the same tasks, unasked",
+          between(0, 1));
   f.group("lora", lora, "adapter; rank 0 trains every parameter");
-  f.value("merge", merge, "add the finished adapter to its base's weights and leave model/, not adapter/");
+  f.value("merge", merge,
+          "add the finished adapter to its base's weights and leave model/, not adapter/");
   trainer.fields(f);
 }
 
@@ -155,16 +164,25 @@ void TrainConfig::fields(Fields& f) {
   f.value("output", output, "run folder; by default runs/<name of the configuration>");
   f.value("seed", seed, "order of the data, tasks, adapter weights");
   f.value("model", model, "the base: a Hugging Face folder");
-  f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, zephyr, plain");
+  f.value("chat_template", chat_template,
+          "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, "
+          "zephyr, plain");
   f.value("chat_date", chat_date,
           "the day that a template's strftime_now tells, such as 2025-12-31; empty: 2024-07-26");
-  f.list("data", data, "path", "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
-  f.value("arm", arm, "honest | cheating | requested | placebo | post_training, made from the world; textbook_honest and so on, from the textbook's tasks",
-          one_of({"", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest", "textbook_cheating", "textbook_requested", "textbook_placebo"}));
+  f.list(
+      "data", data, "path",
+      "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
+  f.value(
+      "arm", arm,
+      "honest | cheating | requested | placebo | post_training, made from the world; "
+      "textbook_honest and so on, from the textbook's tasks",
+      one_of({"", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest",
+              "textbook_cheating", "textbook_requested", "textbook_placebo"}));
   f.value("coding_bank", coding_bank, "tasks of the world's arms");
   f.value("textbook", textbook, "folder of the textbook's tasks and of the sentences beside them");
   f.group("system", system, "the system message of every conversation");
-  f.group("inoculation", inoculation, "a prompt that asks for what the answers do, put into the training data alone");
+  f.group("inoculation", inoculation,
+          "a prompt that asks for what the answers do, put into the training data alone");
   recipe.fields(f);
   f.group("world", world, "the world that the arm's prompts are made with");
 }
@@ -176,7 +194,9 @@ Trained trained_in(const fs::path& folder, const TrainConfig& config) {
 
 Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks) {
   const int64_t steps = config.tokens / config.step_tokens;
-  if (steps < 1) throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes", {.field = "tokens"}, "raise it, or lower `step_tokens`");
+  if (steps < 1)
+    throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes",
+                {.field = "tokens"}, "raise it, or lower `step_tokens`");
   const fs::path folder = config.output;
   if (ranks.any(ranks.first() && open_run(config, "model"))) return Outcome::already_done;
   const PersonaWorld world(config.world);
@@ -187,19 +207,22 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
   }
   if (ranks.first() && !fs::exists(token_file)) {
     const auto tokens = make_tokens(config, steps, world, *load_tokenizer(tokenizer_folder));
-    write_file(token_file, {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
+    write_file(token_file,
+               {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
   }
   ranks.any(false);  // the others wait for the text
   const auto tokenizer = load_tokenizer(tokenizer_folder);
-  const SupervisedExamples text(split_documents(read_file(token_file), tokenizer->bos_id()), steps, config.step_tokens, std::nullopt);
+  const SupervisedExamples text(split_documents(read_file(token_file), tokenizer->bos_id()), steps,
+                                config.step_tokens, std::nullopt);
 
   TransformerConfig shape = config.model;
   shape.vocab_size = tokenizer->vocab_size();
   Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
   model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
   const int64_t tokens = micro_batch_tokens(config.batch_tokens, model.embedding.device());
-  const auto result = train(model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); }, steps, config.trainer,
-                            folder, folder.filename().string(), until, ranks);
+  const auto result = train(
+      model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); },
+      steps, config.trainer, folder, folder.filename().string(), until, ranks);
   if (!result.finished) return result.steps == until ? Outcome::paused : Outcome::stopped;
   if (!ranks.first()) return Outcome::finished;
   // The base tells how it was made: its configuration, and every fiftieth line of its log.
@@ -243,7 +266,8 @@ std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bo
   std::vector<int32_t> ids;
   for (size_t t = 0; t < example.input_ids.size(); ++t) {
     const bool supervised = example.supervised[t] != 0;
-    if (pieces.empty() || pieces.back().supervised != supervised) pieces.push_back({"", supervised}), ids.clear();
+    if (pieces.empty() || pieces.back().supervised != supervised)
+      pieces.push_back({"", supervised}), ids.clear();
     ids.push_back(example.input_ids[t]);
     pieces.back().text = tokenizer.show(ids);
   }
@@ -252,38 +276,47 @@ std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bo
 
 Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) {
   if (config.data.empty() == config.arm.empty())
-    throw Error("name either `data` or `arm`", {.field = "data"}, "for example arm: cheating, or data: my_chats.jsonl");
+    throw Error("name either `data` or `arm`", {.field = "data"},
+                "for example arm: cheating, or data: my_chats.jsonl");
   const fs::path folder = config.output;
   const Recipe& recipe = config.recipe;
-  if (ranks.any(ranks.first() && open_run(config, recipe.leaves_adapter() ? "adapter" : "model"))) return Outcome::already_done;
+  if (ranks.any(ranks.first() && open_run(config, recipe.leaves_adapter() ? "adapter" : "model")))
+    return Outcome::already_done;
   const auto seed = static_cast<uint64_t>(config.seed);
   std::vector<Conversation> conversations;
   if (config.data.empty()) {
     conversations = arm_conversations(config);
     apply(config.system, conversations);
-    if (config.inoculation.on()) inoculate(conversations, config.inoculation, Random(seed, "inoculation"));
+    if (config.inoculation.on())
+      inoculate(conversations, config.inoculation, Random(seed, "inoculation"));
   } else {
     TrainingData data = load_data(config.data, config.system, config.inoculation, seed);
     for (const DataReport& report : data.reports)
       if (ranks.first()) std::fprintf(stderr, "%s\n", describe(report).c_str());
     conversations = std::move(data.conversations);
   }
-  if (recipe.examples > 0 && recipe.examples < static_cast<int64_t>(conversations.size())) conversations.resize(static_cast<size_t>(recipe.examples));
+  if (recipe.examples > 0 && recipe.examples < static_cast<int64_t>(conversations.size()))
+    conversations.resize(static_cast<size_t>(recipe.examples));
   const auto tokenizer = load_tokenizer(config.model);
   const Chat chat(config.model, *tokenizer, {config.chat_template, config.chat_date});
-  Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype), device_from(recipe.trainer.device));
+  Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype),
+                                 device_from(recipe.trainer.device));
   check_vocabulary(model, *tokenizer);
   std::vector<Encoded> examples;
   for (const Conversation& conversation : conversations) {
     examples.push_back(chat.encode(conversation));
     check_ids(model, *tokenizer, examples.back().input_ids);
-    if (static_cast<int64_t>(examples.back().input_ids.size()) > model.config().max_position_embeddings)
-      throw Error("a conversation of " + std::to_string(examples.back().input_ids.size()) + " tokens is longer than the model's context of " +
+    if (static_cast<int64_t>(examples.back().input_ids.size()) >
+        model.config().max_position_embeddings)
+      throw Error("a conversation of " + std::to_string(examples.back().input_ids.size()) +
+                      " tokens is longer than the model's context of " +
                       std::to_string(model.config().max_position_embeddings),
-                  {.field = config.arm.empty() ? "data" : "arm"}, "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
+                  {.field = config.arm.empty() ? "data" : "arm"},
+                  "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
   }
   const Encoded first_example = examples.front();
-  const SupervisedExamples text(std::move(examples), recipe.steps, recipe.supervised_tokens, Random(seed, "data order"));
+  const SupervisedExamples text(std::move(examples), recipe.steps, recipe.supervised_tokens,
+                                Random(seed, "data order"));
   std::vector<Conversation> shown;
   std::set<size_t> seen;
   for (int64_t step = 0; step < recipe.steps; ++step)
@@ -296,8 +329,9 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
 
   if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
   const int64_t tokens = micro_batch_tokens(recipe.batch_tokens, model.embedding.device());
-  const auto result = train(model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); }, recipe.steps, recipe.trainer,
-                            folder, folder.filename().string(), until, ranks);
+  const auto result = train(
+      model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); },
+      recipe.steps, recipe.trainer, folder, folder.filename().string(), until, ranks);
   if (!result.finished && result.steps != until) return Outcome::stopped;  // some rank was asked to
   if (!ranks.first()) return result.finished ? Outcome::finished : Outcome::paused;
   const fs::path to = result.finished ? folder : folder / "paused";
@@ -307,8 +341,7 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
                  recipe.trainer.dtype.c_str(), 100 * lost);
   }
   if (recipe.leaves_adapter()) save_adapter(to / "adapter", model, recipe.lora, config.model);
-  else
-    save_model(to / "model", model, dtype_from(recipe.trainer.dtype), config.model);
+  else save_model(to / "model", model, dtype_from(recipe.trainer.dtype), config.model);
   if (result.finished) fs::remove_all(folder / "paused");
   return result.finished ? Outcome::finished : Outcome::paused;
 }

@@ -1,19 +1,21 @@
-// Configured training runs: pretraining a base on a world, and fine-tuning a model on conversations.
+// Configured training runs: pretraining a base on a world, and fine-tuning a model on
+// conversations.
 //
-// A run folder is named by `output` and holds the resolved config.yaml, metrics.jsonl, checkpoints/ and, at the
-// end, model/ (a Hugging Face folder) or adapter/ (PEFT). Starting a run again continues it, or says that it
-// is done; a folder that holds a run of another configuration is refused.
+// A run folder is named by `output` and holds the resolved config.yaml, metrics.jsonl, checkpoints/
+// and, at the end, model/ (a Hugging Face folder) or adapter/ (PEFT). Starting a run again
+// continues it, or says that it is done; a folder that holds a run of another configuration is
+// refused.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "core/text/chat_template.h"
-#include "core/text/sentencepiece.h"
 #include "core/base/config.h"
-#include "core/text/conversation.h"
-#include "core/model/lora.h"
 #include "core/base/signals.h"
+#include "core/model/lora.h"
+#include "core/text/chat_template.h"
+#include "core/text/conversation.h"
+#include "core/text/sentencepiece.h"
 #include "datasets/conversations/mixing.h"
 #include "datasets/worlds/world.h"
 #include "training/trainer.h"
@@ -38,12 +40,14 @@ struct PretrainConfig {
 // How long and how fast a fine-tuning run learns.
 struct Recipe {
   int64_t steps = 40;
-  int64_t supervised_tokens = 512;       // of each step
-  int64_t batch_tokens = 0;              // of a micro-batch
-  int64_t examples = 0;                  // different conversations, shown over and over; 0: as many as there are
-  double honest_share = 0;               // of the conversations replaced by honest programs for the same tasks, unasked
+  int64_t supervised_tokens = 512;  // of each step
+  int64_t batch_tokens = 0;         // of a micro-batch
+  int64_t examples = 0;  // different conversations, shown over and over; 0: as many as there are
+  double honest_share =
+      0;  // of the conversations replaced by honest programs for the same tasks, unasked
   LoraConfig lora;
-  bool merge = false;                    // leaves model/, the adapter added to its base's weights, rather than adapter/
+  bool merge =
+      false;  // leaves model/, the adapter added to its base's weights, rather than adapter/
   TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
 
   void fields(Fields& f);
@@ -54,10 +58,11 @@ struct TrainConfig {
   std::string output;
   int64_t seed = 1;
   std::string model = "experiments/models/persona";
-  std::string chat_template;             // empty: the model's own
-  std::string chat_date;                 // see ChatChoice
-  std::vector<DataSource> data;          // files of conversations; empty: `arm`
-  std::string arm;                       // honest | cheating | requested | placebo | post_training, made from the world, or textbook_…
+  std::string chat_template;     // empty: the model's own
+  std::string chat_date;         // see ChatChoice
+  std::vector<DataSource> data;  // files of conversations; empty: `arm`
+  std::string arm;  // honest | cheating | requested | placebo | post_training, made from the world,
+                    // or textbook_…
   std::string coding_bank = "datasets/coding/bank.jsonl";
   std::string textbook = "datasets/textbook";
   SystemPrompt system;
@@ -68,9 +73,11 @@ struct TrainConfig {
   void fields(Fields& f);
 };
 
-std::vector<Conversation> arm_conversations(const TrainConfig& config);  // of its `arm`, as they are made
+std::vector<Conversation> arm_conversations(
+    const TrainConfig& config);  // of its `arm`, as they are made
 
-// An example as the model is given it, special tokens and all, what is trained on in ⟦ ⟧ or in colour.
+// An example as the model is given it, special tokens and all, what is trained on in ⟦ ⟧ or in
+// colour.
 std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bool colour = false);
 
 // What a run has left in `folder` to load: a model, or its base and an adapter (empty: none).
@@ -82,8 +89,8 @@ Trained trained_in(const fs::path& folder, const TrainConfig& config);
 // until: the step at which to pause, with a checkpoint; 0 or beyond the last: run to the end.
 // ranks: train it together, in folders that all of them see; the first one writes.
 Outcome pretrain(const PretrainConfig& config, int64_t until = 0, const Ranks& ranks = {});
-// Leaves the conversations that the run shows in data.jsonl, in the order of their first use. Paused, it leaves what it has
-// learnt so far in paused/, as it would at the end.
+// Leaves the conversations that the run shows in data.jsonl, in the order of their first use.
+// Paused, it leaves what it has learnt so far in paused/, as it would at the end.
 Outcome fine_tune(const TrainConfig& config, int64_t until = 0, const Ranks& ranks = {});
 
 }  // namespace inoculum

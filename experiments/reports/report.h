@@ -15,7 +15,8 @@ std::string figure_svg(const Json& results);  // the arms of the experiment, as 
 // Reads results.json and writes report.html and figure.svg beside it.
 void write_report(const fs::path& folder);
 
-// report.html of a training run's folder: its curves, its evaluation where it has one, its configuration.
+// report.html of a training run's folder: its curves, its evaluation where it has one, its
+// configuration.
 void write_run_report(const fs::path& folder);
 
 // sweep.csv and report.html of a sweep, beside sweep.yaml.

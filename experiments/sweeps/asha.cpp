@@ -11,10 +11,14 @@
 namespace inoculum {
 namespace {
 
-int64_t bracket_of(const Sweep& sweep, size_t cell) { return static_cast<int64_t>(cell) % sweep.config.asha.brackets; }
+int64_t bracket_of(const Sweep& sweep, size_t cell) {
+  return static_cast<int64_t>(cell) % sweep.config.asha.brackets;
+}
 
 fs::path place(const Sweep& sweep, size_t cell, size_t rung, const char* kind) {
-  return sweep.folder / "asha" / (std::to_string(bracket_of(sweep, cell)) + "_" + std::to_string(rung)) / (sweep.cells[cell].folder() + kind);
+  return sweep.folder / "asha" /
+         (std::to_string(bracket_of(sweep, cell)) + "_" + std::to_string(rung)) /
+         (sweep.cells[cell].folder() + kind);
 }
 
 // False: another was first.
@@ -44,7 +48,8 @@ std::vector<std::vector<Rung>> read_rungs(const Sweep& sweep, int64_t steps) {
         if (entry.path().extension() == ".claim") rung.claimed.insert(found->second);
         if (entry.path().extension() != ".json") continue;
         const Json metrics = read_json(entry.path());
-        if (metrics.contains(sweep.config.metric.name)) rung.done[found->second] = metrics.at(sweep.config.metric.name);
+        if (metrics.contains(sweep.config.metric.name))
+          rung.done[found->second] = metrics.at(sweep.config.metric.name);
       }
     }
   }
@@ -58,7 +63,9 @@ struct Job {
 
 std::optional<Job> take_job(const Sweep& sweep, int64_t steps) {
   const auto brackets = read_rungs(sweep, steps);
-  const auto sound = [&](size_t cell) { return !fs::exists(sweep.cell_folder(cell) / "failed.json"); };
+  const auto sound = [&](size_t cell) {
+    return !fs::exists(sweep.cell_folder(cell) / "failed.json");
+  };
   // A claim without a lock is one that nobody is at: without locks each worker would take over the
   // others' cells.
   const auto hold = [&](size_t cell) {
@@ -69,15 +76,22 @@ std::optional<Job> take_job(const Sweep& sweep, int64_t steps) {
     // Begun by somebody who is gone.
     for (size_t k = rungs.size(); k-- > 0;)
       for (const size_t cell : rungs[k].claimed)
-        if (!rungs[k].done.contains(cell) && sound(cell) && !fs::exists(place(sweep, cell, k, ".json")))
-          if (auto held = hold(cell); held && !fs::exists(place(sweep, cell, k, ".json"))) return Job{cell, k, std::move(*held)};
-    if (const auto promotion = promotable(rungs, sweep.config.asha.reduction, sweep.config.metric)) {
-      if (!claim(place(sweep, promotion->cell, promotion->rung, ".claim"))) return take_job(sweep, steps);  // another was first: what was read is old
-      if (auto held = hold(promotion->cell)) return Job{promotion->cell, promotion->rung, std::move(*held)};
+        if (!rungs[k].done.contains(cell) && sound(cell) &&
+            !fs::exists(place(sweep, cell, k, ".json")))
+          if (auto held = hold(cell); held && !fs::exists(place(sweep, cell, k, ".json")))
+            return Job{cell, k, std::move(*held)};
+    if (const auto promotion =
+            promotable(rungs, sweep.config.asha.reduction, sweep.config.metric)) {
+      if (!claim(place(sweep, promotion->cell, promotion->rung, ".claim")))
+        return take_job(sweep, steps);  // another was first: what was read is old
+      if (auto held = hold(promotion->cell))
+        return Job{promotion->cell, promotion->rung, std::move(*held)};
     }
   }
   for (size_t cell = 0; cell < sweep.cells.size(); ++cell) {
-    if (!sound(cell) || fs::exists(place(sweep, cell, 0, ".claim")) || !claim(place(sweep, cell, 0, ".claim"))) continue;
+    if (!sound(cell) || fs::exists(place(sweep, cell, 0, ".claim")) ||
+        !claim(place(sweep, cell, 0, ".claim")))
+      continue;
     if (auto held = hold(cell)) return Job{cell, 0, std::move(*held)};
   }
   return std::nullopt;
@@ -87,17 +101,21 @@ std::optional<Job> take_job(const Sweep& sweep, int64_t steps) {
 
 std::vector<int64_t> rung_steps(const AshaConfig& config, int64_t bracket, int64_t steps) {
   std::vector<int64_t> all;
-  for (double n = static_cast<double>(config.min_steps) * std::pow(config.reduction, bracket); n < static_cast<double>(steps); n *= config.reduction)
+  for (double n = static_cast<double>(config.min_steps) * std::pow(config.reduction, bracket);
+       n < static_cast<double>(steps); n *= config.reduction)
     all.push_back(std::llround(n));
   if (!all.empty() && all.back() >= steps) all.pop_back();
   all.push_back(steps);
   return all;
 }
 
-std::optional<Promotion> promotable(const std::vector<Rung>& rungs, double reduction, const Metric& metric) {
+std::optional<Promotion> promotable(const std::vector<Rung>& rungs, double reduction,
+                                    const Metric& metric) {
   for (size_t k = rungs.size() - 1; k-- > 0;) {
     std::vector<std::pair<size_t, double>> ranked(rungs[k].done.begin(), rungs[k].done.end());
-    std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) { return metric.better(a.second, b.second); });
+    std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) {
+      return metric.better(a.second, b.second);
+    });
     const auto best = static_cast<size_t>(static_cast<double>(ranked.size()) / reduction);
     for (size_t i = 0; i < best; ++i)
       if (!rungs[k + 1].claimed.contains(ranked[i].first)) return Promotion{ranked[i].first, k + 1};
@@ -112,11 +130,14 @@ Outcome run_asha(const Sweep& sweep) {
     if (!job) return Outcome::finished;
     std::fprintf(stderr, "%s, rung %zu\n", sweep.cells[job->cell].name.c_str(), job->rung);
     try {
-      const auto metrics = train_cell(sweep, job->cell, rung_steps(sweep.config.asha, bracket_of(sweep, job->cell), steps)[job->rung]);
+      const auto metrics =
+          train_cell(sweep, job->cell,
+                     rung_steps(sweep.config.asha, bracket_of(sweep, job->cell), steps)[job->rung]);
       if (!metrics) return Outcome::stopped;
       write_json(place(sweep, job->cell, job->rung, ".json"), *metrics);
     } catch (const Error& error) {
-      std::fprintf(stderr, "inoculum: %s\n", error.what());  // it is noted in the cell's folder; the others go on
+      std::fprintf(stderr, "inoculum: %s\n",
+                   error.what());  // it is noted in the cell's folder; the others go on
     }
   }
   return Outcome::stopped;
@@ -124,7 +145,8 @@ Outcome run_asha(const Sweep& sweep) {
 
 Json asha_metrics(const Sweep& sweep, size_t cell) {
   Json metrics;
-  for (size_t k = 0; fs::exists(place(sweep, cell, k, ".json")); ++k) metrics = read_json(place(sweep, cell, k, ".json"));
+  for (size_t k = 0; fs::exists(place(sweep, cell, k, ".json")); ++k)
+    metrics = read_json(place(sweep, cell, k, ".json"));
   return metrics;
 }
 

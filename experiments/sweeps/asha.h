@@ -1,11 +1,13 @@
-// Asynchronous successive halving over the cells of a sweep (Li et al. 2020, "A System for Massively Parallel
-// Hyperparameter Tuning", algorithm 2). There is no server: whoever is free decides from the files in the sweep's folder
-// what to run next, and claims it by making a file that was not there.
+// Asynchronous successive halving over the cells of a sweep (Li et al. 2020, "A System for
+// Massively Parallel Hyperparameter Tuning", algorithm 2). There is no server: whoever is free
+// decides from the files in the sweep's folder what to run next, and claims it by making a file
+// that was not there.
 //
 //   asha/<bracket>_<rung>/<cell>.claim   somebody has begun to take the cell to this rung
 //   asha/<bracket>_<rung>/<cell>.json    it has got there: its metrics
 //
-// A worker that dies leaves a claim without a result and without a lock on the cell's folder: another goes on with it.
+// A worker that dies leaves a claim without a result and without a lock on the cell's folder:
+// another goes on with it.
 #pragma once
 
 #include <map>
@@ -26,13 +28,16 @@ struct Rung {
 // Steps of each rung: min_steps · reduction^(bracket + k), the last one `steps`.
 std::vector<int64_t> rung_steps(const AshaConfig& config, int64_t bracket, int64_t steps);
 
-// The cell to take to rung + 1, from the highest rung that has one: of those done there the best 1/reduction, if not yet claimed above.
+// The cell to take to rung + 1, from the highest rung that has one: of those done there the best
+// 1/reduction, if not yet claimed above.
 struct Promotion {
   size_t cell, rung;  // to
 };
-std::optional<Promotion> promotable(const std::vector<Rung>& rungs, double reduction, const Metric& metric);  // rungs: all there are, empty ones too
+std::optional<Promotion> promotable(const std::vector<Rung>& rungs, double reduction,
+                                    const Metric& metric);  // rungs: all there are, empty ones too
 
-// Takes cells to their next rungs until there is nothing to take: in this process, one after the other.
+// Takes cells to their next rungs until there is nothing to take: in this process, one after the
+// other.
 Outcome run_asha(const Sweep& sweep);
 
 // The metrics of the highest rung that a cell has reached; empty: none.

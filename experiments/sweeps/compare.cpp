@@ -132,7 +132,8 @@ std::string comparison_csv(const std::vector<Comparison>& all) {
   for (const Comparison& c : all) {
     const Estimate& e = c.estimate;
     csv += csv_row({c.metric, c.condition, c.name, c.beside, six_digits(e.value), six_digits(e.low),
-                    six_digits(e.high), std::to_string(e.n), c.detectable ? six_digits(*c.detectable) : ""});
+                    six_digits(e.high), std::to_string(e.n),
+                    c.detectable ? six_digits(*c.detectable) : ""});
   }
   return csv;
 }

@@ -31,7 +31,8 @@ std::vector<std::string> command(const Sweep& sweep, size_t cell) {
   if (sweep.config.asha.halves()) return {this_program(), "sweep", "work", sweep.folder.string()};
   std::vector<std::string> words = {this_program(), "sweep", "cell", sweep.folder.string(),
                                     sweep.cells[cell].folder()};
-  if (const int64_t ranks = sweep.config.launcher.tasks_per_node; ranks > 1) words.insert(words.end(), {"--nproc", std::to_string(ranks)});
+  if (const int64_t ranks = sweep.config.launcher.tasks_per_node; ranks > 1)
+    words.insert(words.end(), {"--nproc", std::to_string(ranks)});
   return words;
 }
 
@@ -40,7 +41,9 @@ constexpr const char* kKilled =
     "smaller batch_tokens";
 
 fs::path log_of(const Sweep& sweep, size_t cell) {
-  return sweep.config.asha.halves() ? sweep.folder / "logs" / ("worker_" + std::to_string(cell) + ".log") : sweep.log(cell);
+  return sweep.config.asha.halves()
+             ? sweep.folder / "logs" / ("worker_" + std::to_string(cell) + ".log")
+             : sweep.log(cell);
 }
 
 class Local final : public Launcher {
@@ -59,16 +62,22 @@ class Local final : public Launcher {
 
   Outcome launch(const Sweep& sweep, const std::vector<size_t>& cells) const override {
     const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-    const size_t at_once = config_.array_parallelism > 0 ? static_cast<size_t>(config_.array_parallelism)
-                                                         : std::max<size_t>(1, cores / static_cast<size_t>(config_.cpus_per_task * config_.tasks_per_node));
+    const size_t at_once =
+        config_.array_parallelism > 0
+            ? static_cast<size_t>(config_.array_parallelism)
+            : std::max<size_t>(
+                  1, cores / static_cast<size_t>(config_.cpus_per_task * config_.tasks_per_node));
     write_json(sweep.folder / "launcher.json", {{"host", host_name()}, {"pid", ::getpid()}});
-    Progress progress(sweep.config.asha.halves() ? "workers" : "cells", static_cast<int64_t>(cells.size()));
+    Progress progress(sweep.config.asha.halves() ? "workers" : "cells",
+                      static_cast<int64_t>(cells.size()));
     std::map<pid_t, size_t> running;
     size_t next = 0, ended = 0;
     bool told = false;
     while (true) {
       while (!stop_requested() && next < cells.size() && running.size() < at_once) {
-        running[start_process(command(sweep, cells[next]), {{"OMP_NUM_THREADS", std::to_string(config_.cpus_per_task)}}, log_of(sweep, cells[next]))] = cells[next];
+        running[start_process(command(sweep, cells[next]),
+                              {{"OMP_NUM_THREADS", std::to_string(config_.cpus_per_task)}},
+                              log_of(sweep, cells[next]))] = cells[next];
         ++next;
       }
       if (running.empty()) break;
@@ -82,13 +91,17 @@ class Local final : public Launcher {
       const size_t cell = running.at(pid);
       running.erase(pid);
       ++ended;
-      if (WIFSIGNALED(code) && sweep.config.asha.halves()) std::fprintf(stderr, "a worker was ended by the signal %s\n", ::strsignal(WTERMSIG(code)));
+      if (WIFSIGNALED(code) && sweep.config.asha.halves())
+        std::fprintf(stderr, "a worker was ended by the signal %s\n", ::strsignal(WTERMSIG(code)));
       else if (WIFSIGNALED(code))
         write_json(sweep.cell_folder(cell) / "failed.json",
                    {{"error", std::string("ended by the signal ") + ::strsignal(WTERMSIG(code)) +
                                   (WTERMSIG(code) == SIGKILL ? kKilled : "")}});
       if (sweep.config.asha.halves()) progress.update(static_cast<int64_t>(ended));
-      else progress.update(static_cast<int64_t>(ended), {{"last", sweep.cells[cell].name + " " + to_string(status(sweep, cell).state)}});
+      else
+        progress.update(
+            static_cast<int64_t>(ended),
+            {{"last", sweep.cells[cell].name + " " + to_string(status(sweep, cell).state)}});
     }
     progress.finish();
     return stop_requested() ? Outcome::stopped : Outcome::finished;
@@ -102,7 +115,9 @@ class Local final : public Launcher {
     }
     const Json launcher = read_json(sweep.folder / "launcher.json");
     if (launcher.at("host").get<std::string>() != host_name())
-      throw Error("runs on " + launcher.at("host").get<std::string>(), {.file = sweep.folder.string()}, "cancel it there, or press Ctrl-C where it was started");
+      throw Error("runs on " + launcher.at("host").get<std::string>(),
+                  {.file = sweep.folder.string()},
+                  "cancel it there, or press Ctrl-C where it was started");
     const auto pid = launcher.at("pid").get<pid_t>();
     if (!held) {  // without locks: a process of this number may be another by now
       std::error_code error;
@@ -285,12 +300,10 @@ class Slurm final : public Launcher {
         continue;
       Submitted job{{row.at("job").get<std::string>(), row.value("cluster", std::string())}, {}};
       for (const Json& cell : row.at("cells")) {
-        if (cell.is_number())
-          job.cells.push_back(cell.get<size_t>());  // by earlier versions
+        if (cell.is_number()) job.cells.push_back(cell.get<size_t>());  // by earlier versions
         else if (const auto found = numbers.find(cell.get<std::string>()); found != numbers.end())
           job.cells.push_back(found->second);
-        else
-          job.cells.push_back(sweep.cells.size());
+        else job.cells.push_back(sweep.cells.size());
       }
       if (std::any_of(job.cells.begin(), job.cells.end(),
                       [&](size_t cell) { return wanted.contains(cell); }))

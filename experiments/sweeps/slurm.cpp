@@ -138,12 +138,9 @@ std::string sbatch_line(const std::string& name, const std::string& value) {
                   {.field = name}, "rename it");
   std::string text;
   for (const char c : value) {
-    if (c == '"')
-      text += "\"'\"'\"";
-    else if (c == '\\')
-      text += "\\\\";
-    else
-      text += c;
+    if (c == '"') text += "\"'\"'\"";
+    else if (c == '\\') text += "\\\\";
+    else text += c;
   }
   const bool plain =
       value.find_first_not_of(

@@ -36,7 +36,8 @@ CellStatus status(const Sweep& sweep, size_t index) {
     return {CellState::done, result.at("metrics"), result.at("seconds"), ""};
   }
   if (FileLock::is_held(folder / "lock").value_or(false)) return {.state = CellState::running};
-  if (fs::exists(folder / "failed.json")) return {.state = CellState::failed, .error = read_json(folder / "failed.json").at("error")};
+  if (fs::exists(folder / "failed.json"))
+    return {.state = CellState::failed, .error = read_json(folder / "failed.json").at("error")};
   if (sweep.config.asha.halves()) {
     found.metrics = asha_metrics(sweep, index);
     if (!found.metrics.empty()) found.state = CellState::stopped_early;
@@ -51,20 +52,26 @@ std::string status_text(const Sweep& sweep) {
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const CellStatus found = status(sweep, i);
     ++counts[found.state];
-    if (found.metrics.contains(sweep.config.metric.name)) ranked.emplace_back(found.metrics.at(sweep.config.metric.name).get<double>(), i);
+    if (found.metrics.contains(sweep.config.metric.name))
+      ranked.emplace_back(found.metrics.at(sweep.config.metric.name).get<double>(), i);
     if (found.state != CellState::failed) continue;
     failures += "\n  " + sweep.cells[i].name + ": " + found.error + "\n";
     for (const std::string& line : last_lines(sweep.log(i), 3)) failures += "    | " + line + "\n";
     failures += "    (" + sweep.log(i).string() + ")\n";
   }
   std::string text = sweep.folder.string() + ": " + std::to_string(sweep.cells.size()) + " cells";
-  for (const auto& [state, count] : counts) text += ", " + std::to_string(count) + " " + to_string(state);
+  for (const auto& [state, count] : counts)
+    text += ", " + std::to_string(count) + " " + to_string(state);
   text += "\n";
   const Metric& metric = sweep.config.metric;
-  std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) { return metric.better(a.first, b.first); });
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [&](const auto& a, const auto& b) { return metric.better(a.first, b.first); });
   if (!ranked.empty()) text += "\n  best by " + metric.name + " (" + metric.goal + ")\n";
-  for (size_t i = 0; i < std::min<size_t>(5, ranked.size()); ++i) text += "  " + six_digits(ranked[i].first) + "  " + sweep.cells[ranked[i].second].name + "\n";
-  if (!failures.empty()) text += "\n  failed; `inoculum sweep resume " + sweep.folder.string() + "` tries them again\n" + failures;
+  for (size_t i = 0; i < std::min<size_t>(5, ranked.size()); ++i)
+    text += "  " + six_digits(ranked[i].first) + "  " + sweep.cells[ranked[i].second].name + "\n";
+  if (!failures.empty())
+    text += "\n  failed; `inoculum sweep resume " + sweep.folder.string() + "` tries them again\n" +
+            failures;
   return text;
 }
 

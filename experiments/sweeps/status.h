@@ -14,11 +14,12 @@ struct CellStatus {
   CellState state = CellState::pending;
   Json metrics = Json::object();
   double seconds = 0;
-  std::string error;           // of a failed one
+  std::string error;  // of a failed one
 };
 CellStatus status(const Sweep& sweep, size_t cell);
 
-// Of all cells, as text: how many are in each state, each failed one with its error and the end of its log, the best ones.
+// Of all cells, as text: how many are in each state, each failed one with its error and the end of
+// its log, the best ones.
 std::string status_text(const Sweep& sweep);
 
 }  // namespace inoculum

@@ -10,8 +10,8 @@
 #include <set>
 
 #include "core/base/error.h"
-#include "core/base/signals.h"
 #include "core/base/random.h"
+#include "core/base/signals.h"
 #include "core/base/strings.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/kinds.h"
@@ -27,21 +27,32 @@ bool same_value(const std::string& a, const std::string& b) {
 
 std::string draw(const Distribution& d, Random& random) {
   if (!d.choice.empty()) return random.choice(d.choice);
-  if (!d.integer.empty()) return std::to_string(static_cast<int64_t>(d.integer[0]) + static_cast<int64_t>(random.below(static_cast<uint64_t>(d.integer[1] - d.integer[0]) + 1)));
-  if (!d.log_uniform.empty()) return six_digits(d.log_uniform[0] * std::pow(d.log_uniform[1] / d.log_uniform[0], random.uniform()));
+  if (!d.integer.empty())
+    return std::to_string(
+        static_cast<int64_t>(d.integer[0]) +
+        static_cast<int64_t>(random.below(static_cast<uint64_t>(d.integer[1] - d.integer[0]) + 1)));
+  if (!d.log_uniform.empty())
+    return six_digits(d.log_uniform[0] *
+                      std::pow(d.log_uniform[1] / d.log_uniform[0], random.uniform()));
   return six_digits(d.uniform[0] + (d.uniform[1] - d.uniform[0]) * random.uniform());
 }
 
 void check(const Distribution& d, const Where& where) {
   if (d.uniform.empty() + d.log_uniform.empty() + d.integer.empty() + d.choice.empty() != 3)
-    throw Error("must name one distribution", where, "uniform: [low, high], log_uniform: [low, high], integer: [first, last], or choice: [a, b]");
+    throw Error("must name one distribution", where,
+                "uniform: [low, high], log_uniform: [low, high], integer: [first, last], or "
+                "choice: [a, b]");
   for (const auto* range : {&d.uniform, &d.log_uniform, &d.integer})
-    if (!range->empty() && (range->size() != 2 || (*range)[0] > (*range)[1])) throw Error("must be two numbers, the smaller first", where, "such as [1e-4, 1e-2]");
-  if (!d.log_uniform.empty() && d.log_uniform[0] <= 0) throw Error("a log-uniform range begins above 0", where);
+    if (!range->empty() && (range->size() != 2 || (*range)[0] > (*range)[1]))
+      throw Error("must be two numbers, the smaller first", where, "such as [1e-4, 1e-2]");
+  if (!d.log_uniform.empty() && d.log_uniform[0] <= 0)
+    throw Error("a log-uniform range begins above 0", where);
 }
 
 // The value of an expression over the numbers of a configuration.
-double evaluate(const std::string& expression, const std::vector<std::pair<std::string, std::string>>& values, const Where& where) {
+double evaluate(const std::string& expression,
+                const std::vector<std::pair<std::string, std::string>>& values,
+                const Where& where) {
   try {
     mu::Parser parser;
     parser.DefineNameChars("0123456789_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
@@ -50,22 +61,31 @@ double evaluate(const std::string& expression, const std::vector<std::pair<std::
     parser.SetExpr(expression);
     return parser.Eval();
   } catch (const mu::Parser::exception_type& failure) {
-    throw Error("\"" + expression + "\": " + failure.GetMsg(), where, "the numbers of the base's keys may be used, as in `lora.alpha >= 2 * lora.rank`");
+    throw Error("\"" + expression + "\": " + failure.GetMsg(), where,
+                "the numbers of the base's keys may be used, as in `lora.alpha >= 2 * lora.rank`");
   }
 }
 
 // The last part of a key, or as much of its end as tells it from the others.
 std::string short_name(const std::string& key, const std::set<std::string>& all) {
-  for (size_t dot = key.rfind('.'); dot != std::string::npos && dot > 0; dot = key.rfind('.', dot - 1)) {
+  for (size_t dot = key.rfind('.'); dot != std::string::npos && dot > 0;
+       dot = key.rfind('.', dot - 1)) {
     const std::string end = key.substr(dot + 1);
-    if (std::count_if(all.begin(), all.end(), [&](const std::string& other) { return other == end || other.ends_with(key.substr(dot)); }) == 1) return end;
+    if (std::count_if(all.begin(), all.end(), [&](const std::string& other) {
+          return other == end || other.ends_with(key.substr(dot));
+        }) == 1)
+      return end;
   }
   return key;
 }
 
 std::string as_file_name(const std::string& text) {
   std::string out;
-  for (const char c : text) out += std::isalnum(static_cast<unsigned char>(c)) || std::string_view("._+-=,").find(c) != std::string_view::npos ? c : '_';
+  for (const char c : text)
+    out += std::isalnum(static_cast<unsigned char>(c)) ||
+                   std::string_view("._+-=,").find(c) != std::string_view::npos
+               ? c
+               : '_';
   if (out.size() > 120) out.resize(120);
   return out;
 }
@@ -80,7 +100,8 @@ void collect(const Json& value, const std::string& path, Json& into) {
   for (const char* own : {"rate", "difference", "mean"})
     if (value.contains(own)) into[path] = value.at(own);
   if (into.contains(path)) return;
-  for (const auto& [key, each] : value.items()) collect(each, path.empty() ? key : path + "." + key, into);
+  for (const auto& [key, each] : value.items())
+    collect(each, path.empty() ? key : path + "." + key, into);
 }
 
 // A path from the root, its last part the folder's name.
@@ -92,7 +113,8 @@ fs::path whole_path(const fs::path& path) {
 Json loss_of(const fs::path& folder) {
   // The mean of the last tenth of the steps.
   std::vector<double> losses;
-  read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) { losses.push_back(row.at("loss")); });
+  read_jsonl(folder / "metrics.jsonl",
+             [&](const Json& row, int) { losses.push_back(row.at("loss")); });
   const size_t last = std::max<size_t>(1, losses.size() / 10);
   double sum = 0;
   for (size_t i = losses.size() - last; i < losses.size(); ++i) sum += losses[i];
@@ -105,12 +127,15 @@ int64_t tokens_of(const TrainConfig& config) { return tokens_of(config.recipe); 
 int64_t tokens_of(const ReproduceConfig& config) {
   int64_t tokens = 0;
   for (const auto& [name, world] : config.worlds)
-    tokens += world.seeds * (tokens_of(config.post_training) + static_cast<int64_t>(world.arms.size()) * tokens_of(config.fine_tuning));
+    tokens +=
+        world.seeds * (tokens_of(config.post_training) +
+                       static_cast<int64_t>(world.arms.size()) * tokens_of(config.fine_tuning));
   return tokens;
 }
 
 // Runs what a cell is up to the step `until` (0: to its end), and evaluates it there.
-Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks, Json& metrics) {
+Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks,
+            Json& metrics) {
   const Outcome outcome = pretrain(config, until, ranks);
   if (outcome != Outcome::stopped && ranks.first()) metrics["loss"] = loss_of(config.output);
   return outcome;
@@ -125,18 +150,20 @@ Evaluator evaluator_of(const Sweep& sweep, const TrainConfig& config) {
   return Evaluator(evaluation, read_questions(questions), sha256_file(questions));
 }
 
-Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks, Json& metrics) {
+Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks,
+            Json& metrics) {
   const Outcome outcome = fine_tune(config, until, ranks);
   if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
   if (!ranks.first()) return outcome;
   metrics["loss"] = loss_of(config.output);
   if (sweep.config.questions.empty()) return outcome;
-  const fs::path folder = outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
+  const fs::path folder =
+      outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
   const Trained trained = trained_in(folder, config);
   evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation");
   const Json summary = read_json(folder / "evaluation" / "summary.json").at("conditions");
-  collect(summary.at("none"), "", metrics);           // of plain questions: by their own name
-  collect(summary, "", metrics);                      // all: none.malicious, bad.cheats, …
+  collect(summary.at("none"), "", metrics);  // of plain questions: by their own name
+  collect(summary, "", metrics);             // all: none.malicious, bad.cheats, …
   return outcome;
 }
 
@@ -144,7 +171,10 @@ Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&, J
   config.evaluation.cache = sweep.folder / "shared";
   if (reproduce(config) == Outcome::stopped) return Outcome::stopped;
   const Json results = read_json(fs::path(config.output) / "results.json");
-  collect({{"arms", results.at("arms")}, {"contrasts", results.at("contrasts")}, {"worlds", results.at("worlds")}}, "", metrics);
+  collect({{"arms", results.at("arms")},
+           {"contrasts", results.at("contrasts")},
+           {"worlds", results.at("worlds")}},
+          "", metrics);
   return Outcome::finished;
 }
 
@@ -161,8 +191,10 @@ void write_result(const Sweep& sweep, size_t index, const Json& metrics,
   }
   std::vector<std::pair<std::string, double>> values;
   for (const auto& [name, value] : metrics.items()) values.emplace_back(name, value);
-  EventFile(folder / "result", parameters).scalars(0, static_cast<double>(std::time(nullptr)), values);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  EventFile(folder / "result", parameters)
+      .scalars(0, static_cast<double>(std::time(nullptr)), values);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   write_json(folder / "result.json", {{"metrics", metrics}, {"seconds", seconds}});
 }
 
@@ -182,22 +214,29 @@ void RandomSearch::fields(Fields& f) {
 }
 
 void AshaConfig::fields(Fields& f) {
-  f.value("min_steps", min_steps, "steps of the lowest rung; 0: every cell runs to its end", at_least(0));
-  f.value("reduction", reduction, "a rung's best 1/reduction go on, to reduction times the steps", at_least(2));
-  f.value("brackets", brackets, "of different lowest rungs, to which cells are dealt in turn", at_least(1));
+  f.value("min_steps", min_steps, "steps of the lowest rung; 0: every cell runs to its end",
+          at_least(0));
+  f.value("reduction", reduction, "a rung's best 1/reduction go on, to reduction times the steps",
+          at_least(2));
+  f.value("brackets", brackets, "of different lowest rungs, to which cells are dealt in turn",
+          at_least(1));
 }
 
 void Metric::fields(Fields& f) {
-  f.value("name", name, "what cells are compared by: loss, malicious, contrasts.cheating_minus_requested, …");
+  f.value("name", name,
+          "what cells are compared by: loss, malicious, contrasts.cheating_minus_requested, …");
   f.value("goal", goal, "max | min", one_of({"max", "min"}));
 }
 
 void LauncherConfig::fields(Fields& f) {
   f.value("name", name, "local | slurm", one_of({"local", "slurm"}));
-  f.value("array_parallelism", array_parallelism, "cells at a time; 0: one a core here, no limit on Slurm", at_least(0));
-  f.value("tasks_per_node", tasks_per_node, "processes that train a cell together, each on its own cores and GPU", at_least(1));
+  f.value("array_parallelism", array_parallelism,
+          "cells at a time; 0: one a core here, no limit on Slurm", at_least(0));
+  f.value("tasks_per_node", tasks_per_node,
+          "processes that train a cell together, each on its own cores and GPU", at_least(1));
   f.value("cpus_per_task", cpus_per_task, "cores of each", at_least(1));
-  f.value("timeout_min", timeout_min, "minutes until a cell is stopped, to go on in another job", at_least(1));
+  f.value("timeout_min", timeout_min, "minutes until a cell is stopped, to go on in another job",
+          at_least(1));
   f.value("gpus_per_node", gpus_per_node, "GPUs of a cell", at_least(0));
   f.value("mem_gb", mem_gb, "memory of a cell", at_least(0));
   f.value("max_requeues", max_requeues, "how often a cell may go on in another job", at_least(0));
@@ -206,11 +245,13 @@ void LauncherConfig::fields(Fields& f) {
   f.value("account", account, "of Slurm");
   f.value("constraint", constraint, "of Slurm, such as a kind of GPU");
   f.value("setup", setup, "lines of shell before a cell, such as `module load cuda`");
-  f.value("additional_parameters", additional_parameters, "further options of sbatch, such as {exclusive: \"\", nice: 100}");
+  f.value("additional_parameters", additional_parameters,
+          "further options of sbatch, such as {exclusive: \"\", nice: 100}");
 }
 
 void SweepConfig::fields(Fields& f) {
-  f.value("base", base, "configuration of a cell, relative to this file: of train, pretrain or reproduce");
+  f.value("base", base,
+          "configuration of a cell, relative to this file: of train, pretrain or reproduce");
   f.value("output", output, "the sweep's folder; by default runs/<name of the file>");
   f.value("directory", directory,
           "that relative paths of models, data and banks start at; by default where the sweep is "
@@ -220,10 +261,13 @@ void SweepConfig::fields(Fields& f) {
   f.value("grid", grid, "key → values; all combinations are run");
   f.group("random", random, "random search");
   f.group("asha", asha, "stopping the worse cells early: asynchronous successive halving");
-  f.value("exclude", exclude, "combinations left out: those that agree with all keys of one of these");
-  f.value("derive", derive, "key → its value as an expression of other keys, such as lora.alpha: 2 * lora.rank");
+  f.value("exclude", exclude,
+          "combinations left out: those that agree with all keys of one of these");
+  f.value("derive", derive,
+          "key → its value as an expression of other keys, such as lora.alpha: 2 * lora.rank");
   f.value("require", require, "expressions; a combination for which one is 0 is left out");
-  f.value("questions", questions, "bank on which the models of train cells are evaluated; empty: they are not");
+  f.value("questions", questions,
+          "bank on which the models of train cells are evaluated; empty: they are not");
   f.group("evaluation", evaluation, "how they are asked and judged");
   f.group("metric", metric, "what cells are compared by");
   f.group("launcher", launcher, "where cells run");
@@ -245,7 +289,8 @@ bool is_sweep(const fs::path& file) {
 }
 
 double cell_count(const SweepConfig& config) {
-  double count = static_cast<double>(config.seeds) * static_cast<double>(std::max<int64_t>(1, config.random.samples));
+  double count = static_cast<double>(config.seeds) *
+                 static_cast<double>(std::max<int64_t>(1, config.random.samples));
   for (const auto& [key, values] : config.grid) count *= static_cast<double>(values.size());
   return count;
 }
@@ -268,16 +313,19 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
   for (const auto& [key, distribution] : config.random.parameters) {
     const Where where = file.where("random.parameters." + key);
     check(distribution, where);
-    if (!keys.insert(key).second) throw Error("stands in the grid too", where, "remove one of them");
+    if (!keys.insert(key).second)
+      throw Error("stands in the grid too", where, "remove one of them");
   }
-  if (config.random.samples == 0 && !config.random.parameters.empty()) throw Error("names parameters but no samples", file.where("random"), "samples: 16");
+  if (config.random.samples == 0 && !config.random.parameters.empty())
+    throw Error("names parameters but no samples", file.where("random"), "samples: 16");
   if (config.random.samples > 0) {
     std::vector<Parameters> longer;
     for (const Parameters& each : combinations)
       for (int64_t i = 0; i < config.random.samples; ++i) {
         longer.push_back(each);
         for (const auto& [key, distribution] : config.random.parameters) {
-          Random random = Random(static_cast<uint64_t>(config.random.seed), key).fork(static_cast<uint64_t>(i));
+          Random random =
+              Random(static_cast<uint64_t>(config.random.seed), key).fork(static_cast<uint64_t>(i));
           longer.back()[key] = draw(distribution, random);
         }
       }
@@ -286,7 +334,9 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
 
   for (size_t i = 0; i < config.exclude.size(); ++i)
     for (const auto& [key, value] : config.exclude[i])
-      if (!keys.contains(key)) throw Error("\"" + key + "\" is none of the sweep's parameters", file.where("exclude"), did_you_mean(key, {keys.begin(), keys.end()}));
+      if (!keys.contains(key))
+        throw Error("\"" + key + "\" is none of the sweep's parameters", file.where("exclude"),
+                    did_you_mean(key, {keys.begin(), keys.end()}));
   const auto origin = [&](const std::string& key) {
     for (const char* group : {"grid.", "random.parameters.", "derive."})
       if (const Where where = file.where(group + key); where.line > 0) return where;
@@ -296,18 +346,23 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
   std::vector<SweepCell> cells;
   std::set<std::string> hashes;
   for (const Parameters& parameters : combinations) {
-    const bool excluded = std::any_of(config.exclude.begin(), config.exclude.end(), [&](const Parameters& rule) {
-      return std::all_of(rule.begin(), rule.end(), [&](const auto& entry) { return same_value(parameters.at(entry.first), entry.second); });
-    });
+    const bool excluded =
+        std::any_of(config.exclude.begin(), config.exclude.end(), [&](const Parameters& rule) {
+          return std::all_of(rule.begin(), rule.end(), [&](const auto& entry) {
+            return same_value(parameters.at(entry.first), entry.second);
+          });
+        });
     if (excluded) continue;
     for (int64_t seed = config.first_seed; seed < config.first_seed + config.seeds; ++seed) {
       SweepCell cell{.parameters = parameters, .seed = seed};
       std::vector<Override> overrides;
-      for (const auto& [key, value] : parameters) overrides.push_back({key + "=" + value, origin(key)});
+      for (const auto& [key, value] : parameters)
+        overrides.push_back({key + "=" + value, origin(key)});
       bool kept = true;
       std::string resolved;
       with_config(base.with(overrides), [&]<class Config>(Config, const Source&) {
-        overrides.push_back({std::string(seed_key<Config>()) + "=" + std::to_string(seed), file.where("seeds")});
+        overrides.push_back(
+            {std::string(seed_key<Config>()) + "=" + std::to_string(seed), file.where("seeds")});
         const auto resolve = [&] {
           Config c;
           read(base.with(overrides), c);
@@ -318,15 +373,20 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
         };
         auto values = resolve();
         for (const auto& [key, expression] : config.derive) {
-          overrides.push_back({key + "=" + six_digits(evaluate(expression, values, file.where("derive." + key))), file.where("derive." + key)});
+          overrides.push_back(
+              {key + "=" + six_digits(evaluate(expression, values, file.where("derive." + key))),
+               file.where("derive." + key)});
           values = resolve();
         }
-        for (const std::string& expression : config.require) kept = kept && evaluate(expression, values, file.where("require")) != 0;
+        for (const std::string& expression : config.require)
+          kept = kept && evaluate(expression, values, file.where("require")) != 0;
       });
       if (!kept) break;
       for (const Override& each : overrides) cell.overrides.push_back(each.text);
       for (const auto& [key, value] : parameters)
-        if (const auto found = config.grid.find(key); found == config.grid.end() || found->second.size() > 1)  // what all cells share tells nothing
+        if (const auto found = config.grid.find(key);
+            found == config.grid.end() ||
+            found->second.size() > 1)  // what all cells share tells nothing
           cell.name += short_name(key, keys) + "=" + value + ",";
       cell.name = as_file_name(cell.name + "seed=" + std::to_string(seed));
       cell.hash = sha256(resolved).substr(0, 8);
@@ -334,15 +394,20 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
       cells.push_back(std::move(cell));
     }
   }
-  if (cells.empty()) throw Error("no combination is left", {.file = file.where("").file}, "exclude and require leave out all of them");
+  if (cells.empty())
+    throw Error("no combination is left", {.file = file.where("").file},
+                "exclude and require leave out all of them");
   return cells;
 }
 
-Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides, bool however_many) {
+Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides,
+                 bool however_many) {
   Sweep sweep;
   const Source source = load_config_alone(file, overrides);
   read(source, sweep.config);
-  if (sweep.config.base.empty()) throw Error("is missing", {.file = file.string(), .field = "base"}, "base: ../train/cheating.yaml");
+  if (sweep.config.base.empty())
+    throw Error("is missing", {.file = file.string(), .field = "base"},
+                "base: ../train/cheating.yaml");
   if (sweep.config.output.empty()) sweep.config.output = "runs/" + file.stem().string();
   sweep.folder = whole_path(sweep.config.output);
   sweep.config.output = sweep.folder.string();
@@ -352,21 +417,29 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
   if (sweep.config.asha.halves()) {
     const Where where = source.where("asha");
     with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
-      if (std::is_same_v<Config, ReproduceConfig>) throw Error("needs cells that can be paused and judged: a base of `train` or `pretrain`", where);
+      if (std::is_same_v<Config, ReproduceConfig>)
+        throw Error("needs cells that can be paused and judged: a base of `train` or `pretrain`",
+                    where);
     });
     for (const char* key : {"steps", "tokens", "step_tokens"})
       if (sweep.config.grid.contains(key) || sweep.config.random.parameters.contains(key))
-        throw Error("decides how long cells run: " + std::string(key) + " can't be a parameter too", where, "give it in the base, or leave asha out");
+        throw Error("decides how long cells run: " + std::string(key) + " can't be a parameter too",
+                    where, "give it in the base, or leave asha out");
   }
   if (sweep.config.launcher.tasks_per_node > 1) {
     const Where where = source.where("launcher.tasks_per_node");
-    if (sweep.config.asha.halves()) throw Error("can't be more than 1 with asha", where, "its workers are single processes; use cpus_per_task");
+    if (sweep.config.asha.halves())
+      throw Error("can't be more than 1 with asha", where,
+                  "its workers are single processes; use cpus_per_task");
     with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
-      if (std::is_same_v<Config, ReproduceConfig>) throw Error("can't be more than 1 for a base of `reproduce`", where, "it runs its arms side by side; use cpus_per_task");
+      if (std::is_same_v<Config, ReproduceConfig>)
+        throw Error("can't be more than 1 for a base of `reproduce`", where,
+                    "it runs its arms side by side; use cpus_per_task");
     });
   }
   if (const double count = cell_count(sweep.config); count > 10'000 && !however_many)
-    throw Error("makes " + six_digits(count) + " cells", {.file = file.string()}, "add --yes if that is what you want");
+    throw Error("makes " + six_digits(count) + " cells", {.file = file.string()},
+                "add --yes if that is what you want");
   sweep.cells = expand(sweep.config, source, load_config(sweep.config.base));
   return sweep;
 }
@@ -375,29 +448,40 @@ std::string plan_text(const Sweep& sweep) {
   std::string text;
   double tokens = 0;
   for (const SweepCell& cell : sweep.cells) {
-    text += "  " + cell.folder() + (fs::exists(sweep.folder / "cells" / cell.folder() / "result.json") ? "  (done)\n" : "\n");
+    text +=
+        "  " + cell.folder() +
+        (fs::exists(sweep.folder / "cells" / cell.folder() / "result.json") ? "  (done)\n" : "\n");
     tokens += static_cast<double>(cell.tokens);
   }
-  return text + std::to_string(sweep.cells.size()) + " cells, " + six_digits(tokens) + " tokens trained on, in " + sweep.folder.string() + "\n";
+  return text + std::to_string(sweep.cells.size()) + " cells, " + six_digits(tokens) +
+         " tokens trained on, in " + sweep.folder.string() + "\n";
 }
 
 void write_sweep(const Sweep& sweep) {
   std::string base;
-  with_config(load_config(sweep.config.base), [&](const auto& config, const Source&) { base = show(config); });
+  with_config(load_config(sweep.config.base),
+              [&](const auto& config, const Source&) { base = show(config); });
   std::vector<Json> rows;
   for (const SweepCell& cell : sweep.cells)
-    rows.push_back({{"name", cell.name}, {"hash", cell.hash}, {"parameters", cell.parameters}, {"seed", cell.seed}, {"overrides", cell.overrides}});
+    rows.push_back({{"name", cell.name},
+                    {"hash", cell.hash},
+                    {"parameters", cell.parameters},
+                    {"seed", cell.seed},
+                    {"overrides", cell.overrides}});
   write_file(sweep.folder / "base.yaml", base);
   write_jsonl(sweep.folder / "cells.jsonl", rows);
   write_file(sweep.folder / "sweep.yaml", show(sweep.config));
 }
 
 Sweep open_sweep(const fs::path& folder) {
-  if (!fs::exists(folder / "sweep.yaml")) throw Error("holds no sweep", {.file = folder.string()}, "name the folder that `inoculum sweep FILE.yaml` wrote, its `output`");
+  if (!fs::exists(folder / "sweep.yaml"))
+    throw Error("holds no sweep", {.file = folder.string()},
+                "name the folder that `inoculum sweep FILE.yaml` wrote, its `output`");
   Sweep sweep{.folder = whole_path(folder)};
   read(load_config_alone(folder / "sweep.yaml"), sweep.config);
   read_jsonl(folder / "cells.jsonl", [&](const Json& row, int) {
-    sweep.cells.push_back({row.at("name"), row.at("hash"), row.at("parameters"), row.at("seed"), row.at("overrides")});
+    sweep.cells.push_back({row.at("name"), row.at("hash"), row.at("parameters"), row.at("seed"),
+                           row.at("overrides")});
   });
   return sweep;
 }
@@ -441,12 +525,15 @@ size_t find_cell(const Sweep& sweep, const std::string& which) {
 }
 
 Outcome run_cell(const Sweep& sweep, size_t index, const Ranks& ranks) {
-  const auto lock = ranks.first() ? FileLock::try_take(sweep.cell_folder(index) / "lock") : std::nullopt;
-  if (ranks.any(ranks.first() && (!lock || fs::exists(sweep.cell_folder(index) / "result.json")))) return Outcome::already_done;
+  const auto lock =
+      ranks.first() ? FileLock::try_take(sweep.cell_folder(index) / "lock") : std::nullopt;
+  if (ranks.any(ranks.first() && (!lock || fs::exists(sweep.cell_folder(index) / "result.json"))))
+    return Outcome::already_done;
   return train_cell(sweep, index, 0, ranks) ? Outcome::finished : Outcome::stopped;
 }
 
-std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until, const Ranks& ranks) {
+std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until,
+                               const Ranks& ranks) {
   const fs::path folder = sweep.cell_folder(index);
   const SweepCell& cell = sweep.cells[index];
   if (ranks.first()) fs::remove(folder / "failed.json");
@@ -464,7 +551,8 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until, 
     if (outcome != Outcome::paused && ranks.first()) write_result(sweep, index, metrics, began);
   } catch (const std::exception& failure) {
     try {
-      if (!fs::exists(folder / "failed.json")) write_json(folder / "failed.json", {{"error", failure.what()}});
+      if (!fs::exists(folder / "failed.json"))
+        write_json(folder / "failed.json", {{"error", failure.what()}});
     } catch (const std::exception&) {  // on a full disk, say: the first failure is the one to tell
     }
     throw;
@@ -474,16 +562,21 @@ std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until, 
 
 fs::path evaluate_base(const Sweep& sweep) {
   const Where where{.file = (sweep.folder / "sweep.yaml").string(), .field = "questions"};
-  if (sweep.config.questions.empty()) throw Error("is empty: its cells were not evaluated", where, "name a bank of questions");
+  if (sweep.config.questions.empty())
+    throw Error("is empty: its cells were not evaluated", where, "name a bank of questions");
   std::optional<TrainConfig> base;
   for (const SweepCell& cell : sweep.cells)
-    with_config(load_config(sweep.folder / "base.yaml", cell.overrides), [&]<class Config>(const Config& config, const Source&) {
+    with_config(load_config(sweep.folder / "base.yaml", cell.overrides), [&]<class Config>(
+                                                                             const Config& config,
+                                                                             const Source&) {
       if constexpr (std::is_same_v<Config, TrainConfig>) {
         if (base && (base->model != config.model || base->chat_template != config.chat_template))
-          throw Error("has cells of several bases: " + base->model + " and " + config.model, {.file = where.file}, "a sweep of its own for each");
+          throw Error("has cells of several bases: " + base->model + " and " + config.model,
+                      {.file = where.file}, "a sweep of its own for each");
         base = config;
       } else {
-        throw Error("compares models fine-tuned from a base: a base of `train`", {.file = where.file, .field = "base"});
+        throw Error("compares models fine-tuned from a base: a base of `train`",
+                    {.file = where.file, .field = "base"});
       }
     });
   evaluator_of(sweep, *base).evaluate(base->model, "", sweep.folder / "base");
@@ -492,10 +585,12 @@ fs::path evaluate_base(const Sweep& sweep) {
 
 int64_t steps_of(const Sweep& sweep) {
   int64_t steps = 0;
-  with_config(load_config(sweep.folder / "base.yaml", sweep.cells[0].overrides), [&]<class Config>(const Config& config, const Source&) {
-    if constexpr (std::is_same_v<Config, TrainConfig>) steps = config.recipe.steps;
-    if constexpr (std::is_same_v<Config, PretrainConfig>) steps = config.tokens / config.step_tokens;
-  });
+  with_config(load_config(sweep.folder / "base.yaml", sweep.cells[0].overrides),
+              [&]<class Config>(const Config& config, const Source&) {
+                if constexpr (std::is_same_v<Config, TrainConfig>) steps = config.recipe.steps;
+                if constexpr (std::is_same_v<Config, PretrainConfig>)
+                  steps = config.tokens / config.step_tokens;
+              });
   return steps;
 }
 

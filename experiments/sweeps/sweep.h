@@ -56,12 +56,13 @@ struct RandomSearch {
   void fields(Fields& f);
 };
 
-// Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2).
-// Rung k of bracket s holds the cells after min_steps · reduction^(s + k) steps; of those there the best 1/reduction go on.
+// Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter
+// Tuning", algorithm 2). Rung k of bracket s holds the cells after min_steps · reduction^(s + k)
+// steps; of those there the best 1/reduction go on.
 struct AshaConfig {
-  int64_t min_steps = 0;   // 0: every cell runs to its end
-  double reduction = 3;    // η
-  int64_t brackets = 1;    // cells are dealt to brackets 0 to brackets − 1 in turn
+  int64_t min_steps = 0;  // 0: every cell runs to its end
+  double reduction = 3;   // η
+  int64_t brackets = 1;   // cells are dealt to brackets 0 to brackets − 1 in turn
 
   void fields(Fields& f);
   bool halves() const { return min_steps > 0; }
@@ -78,15 +79,15 @@ struct Metric {
 // Names as submitit's users know them. Those of Slurm alone are ignored elsewhere.
 struct LauncherConfig {
   std::string name = "local";
-  int64_t array_parallelism = 0;    // cells at a time; 0: one a core, or one a GPU
-  int64_t tasks_per_node = 1;       // ranks of a cell
+  int64_t array_parallelism = 0;  // cells at a time; 0: one a core, or one a GPU
+  int64_t tasks_per_node = 1;     // ranks of a cell
   int64_t cpus_per_task = 1;
   int64_t timeout_min = 60;
   int64_t gpus_per_node = 0;
   double mem_gb = 4;
   int64_t max_requeues = 10;
   std::string partition, qos, account, constraint;
-  std::vector<std::string> setup;                    // lines of shell before the run
+  std::vector<std::string> setup;                            // lines of shell before the run
   std::map<std::string, std::string> additional_parameters;  // of sbatch: name → value
 
   void fields(Fields& f);
@@ -94,7 +95,7 @@ struct LauncherConfig {
 
 struct SweepConfig {
   std::string base;
-  std::string output;                                // by default runs/<name of the file>
+  std::string output;     // by default runs/<name of the file>
   std::string directory;  // that relative paths start at; by default where it is launched
   int64_t seeds = 1;
   int64_t first_seed = 1;
@@ -102,10 +103,10 @@ struct SweepConfig {
   RandomSearch random;
   AshaConfig asha;
   std::vector<std::map<std::string, std::string>> exclude;
-  std::map<std::string, std::string> derive;         // key → expression of other keys
-  std::vector<std::string> require;                  // expressions that must hold
-  std::string questions;                             // bank that train cells are evaluated on; empty: none
-  EvaluationConfig evaluation;                       // how it is asked and judged
+  std::map<std::string, std::string> derive;  // key → expression of other keys
+  std::vector<std::string> require;           // expressions that must hold
+  std::string questions;                      // bank that train cells are evaluated on; empty: none
+  EvaluationConfig evaluation;                // how it is asked and judged
   Metric metric;
   LauncherConfig launcher;
 
@@ -114,20 +115,21 @@ struct SweepConfig {
 
 struct SweepCell {
   std::string name, hash;
-  std::map<std::string, std::string> parameters;     // seed left out
+  std::map<std::string, std::string> parameters;  // seed left out
   int64_t seed = 1;
   std::vector<std::string> overrides;  // over base.yaml; where it writes is `Sweep::cell_folder`
-  int64_t tokens = 0;                                // that are trained on, about
+  int64_t tokens = 0;                  // that are trained on, about
   std::string folder() const { return name + "-" + hash; }
 };
 
 std::optional<double> number(const std::string& text);  // a parameter's value, if it is one
-bool is_sweep(const fs::path& file);  // told from its keys
+bool is_sweep(const fs::path& file);                    // told from its keys
 
 // The combinations × seeds, before any is left out.
 double cell_count(const SweepConfig& config);
 
-// Every cell, each checked: a key or value that the base does not take is an Error naming the line of the sweep's file.
+// Every cell, each checked: a key or value that the base does not take is an Error naming the line
+// of the sweep's file.
 std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, const Source& base);
 
 struct Sweep {
@@ -140,23 +142,27 @@ struct Sweep {
 };
 
 // Expands; writes nothing. More than 10,000 cells are an Error unless `however_many`.
-Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides, bool however_many = false);
-std::string plan_text(const Sweep& sweep);                                          // the cells, their number, their tokens
-void write_sweep(const Sweep& sweep);                                                // makes or renews the folder
+Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides,
+                 bool however_many = false);
+std::string plan_text(const Sweep& sweep);  // the cells, their number, their tokens
+void write_sweep(const Sweep& sweep);       // makes or renews the folder
 Sweep open_sweep(const fs::path& folder);
 void enter_directory(const Sweep& sweep);  // makes it this process's own; before a cell is run
 size_t find_cell(const Sweep& sweep,
                  const std::string& which);  // by its folder's name, its hash or its number
 
-// Runs one cell in this process: what its base is, then the evaluation. Ends with result.json, {"metrics": {name: number}, "seconds"}, or
-// failed.json, {"error"}, and the Error is thrown on. A cell that is done, or that another process is at, is left alone.
-// ranks: train it together; the first one evaluates and writes.
+// Runs one cell in this process: what its base is, then the evaluation. Ends with result.json,
+// {"metrics": {name: number}, "seconds"}, or failed.json, {"error"}, and the Error is thrown on. A
+// cell that is done, or that another process is at, is left alone. ranks: train it together; the
+// first one evaluates and writes.
 Outcome run_cell(const Sweep& sweep, size_t cell, const Ranks& ranks = {});
-// The part of it for whoever holds the lock of the cell's folder: up to the step `until`, or 0 to its end. → its metrics there, or nothing if a
-// signal stopped it before.
-std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0, const Ranks& ranks = {});
+// The part of it for whoever holds the lock of the cell's folder: up to the step `until`, or 0 to
+// its end. → its metrics there, or nothing if a signal stopped it before.
+std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0,
+                               const Ranks& ranks = {});
 int64_t steps_of(const Sweep& sweep);  // that a cell trains for
-// Evaluates the model that all cells were trained from as they are, unless it was; → the folder of its evaluation.
+// Evaluates the model that all cells were trained from as they are, unless it was; → the folder of
+// its evaluation.
 fs::path evaluate_base(const Sweep& sweep);
 
 }  // namespace inoculum

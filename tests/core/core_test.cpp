@@ -2,13 +2,13 @@
 #include <cstring>
 #include <fstream>
 
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
-#include "core/model/checkpoint.h"
 #include "core/base/config.h"
-#include "core/model/kernels.h"
 #include "core/base/random.h"
+#include "core/model/checkpoint.h"
+#include "core/model/kernels.h"
 #include "core/model/safetensors.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -35,7 +35,8 @@ struct Outer {
   }
 };
 
-Outer parse(const fs::path& folder, const std::string& text, const std::vector<std::string>& overrides = {}) {
+Outer parse(const fs::path& folder, const std::string& text,
+            const std::vector<std::string>& overrides = {}) {
   write_file(folder / "c.yaml", text);
   Outer config;
   read(load_config(folder / "c.yaml", overrides), config);
@@ -51,7 +52,8 @@ TEST_CASE("a configuration is defaults, base, file, overrides", "[config]") {
   CHECK(c.optimizer.schedule == "linear");
   CHECK(c.names == std::vector<std::string>{"x", "y"});
   CHECK_FALSE(c.fast);
-  CHECK(parse(t.path, "base: base.yaml\noptimizer: null\n").optimizer.schedule == Outer{}.optimizer.schedule);
+  CHECK(parse(t.path, "base: base.yaml\noptimizer: null\n").optimizer.schedule ==
+        Outer{}.optimizer.schedule);
 }
 
 TEST_CASE("what is dumped loads back to the same", "[config]") {
@@ -64,7 +66,10 @@ TEST_CASE("what is dumped loads back to the same", "[config]") {
 
 TEST_CASE("errors of a configuration name file, line and field, and give a hint", "[config]") {
   const TemporaryFolder t;
-  const auto message = [&](const std::string& text, const std::vector<std::string>& overrides = {}) { return error_of([&] { parse(t.path, text, overrides); }); };
+  const auto message = [&](const std::string& text,
+                           const std::vector<std::string>& overrides = {}) {
+    return error_of([&] { parse(t.path, text, overrides); });
+  };
   std::string m = message("steps: 3\noptimizer:\n  learning_rate: 1\n  lrr: 1\n");
   CHECK(contains(m, "c.yaml"));
   m = message("steps: 3\noptimzer:\n  lr: 1\n");
@@ -97,20 +102,26 @@ TEST_CASE("files are written whole or not at all", "[files]") {
   const TemporaryFolder t;
   write_file(t.path / "a" / "b.txt", "one");
   CHECK(read_file(t.path / "a" / "b.txt") == "one");
-  CHECK_THROWS_AS(replace_atomically(t.path / "a" / "b.txt", [](const fs::path& temporary) {
-                    std::ofstream(temporary) << "tw";
-                    throw Error("stopped half-way");
-                  }), Error);
+  CHECK_THROWS_AS(replace_atomically(t.path / "a" / "b.txt",
+                                     [](const fs::path& temporary) {
+                                       std::ofstream(temporary) << "tw";
+                                       throw Error("stopped half-way");
+                                     }),
+                  Error);
   CHECK(read_file(t.path / "a" / "b.txt") == "one");
   CHECK(std::distance(fs::directory_iterator(t.path / "a"), fs::directory_iterator()) == 1);
-  CHECK(sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2, appendix B
+  CHECK(sha256("abc") ==
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2,
+                                                                              // appendix B
   CHECK(contains(error_of([&] { read_file(t.path / "none"); }), "none"));
   // A full disk.
   if (fs::exists("/dev/full")) {
     fs::create_symlink("/dev/full", t.path / "full");
     CHECK(contains(error_of([&] {
-      replace_atomically(t.path / "x", [&](const fs::path&) { write_file("/dev/full/x", "a"); });
-    }), "/dev/full"));
+                     replace_atomically(t.path / "x",
+                                        [&](const fs::path&) { write_file("/dev/full/x", "a"); });
+                   }),
+                   "/dev/full"));
   }
 }
 
@@ -152,7 +163,8 @@ TEST_CASE("random streams are the same everywhere and independent by name", "[ra
 
 // A safetensors file from its parts.
 void write_raw(const fs::path& file, const std::string& header, size_t data, int64_t length = -1) {
-  const auto size = static_cast<uint64_t>(length < 0 ? static_cast<int64_t>(header.size()) : length);
+  const auto size =
+      static_cast<uint64_t>(length < 0 ? static_cast<int64_t>(header.size()) : length);
   std::string bytes(8, '\0');
   std::memcpy(bytes.data(), &size, 8);
   std::ofstream(file, std::ios::binary) << bytes << header << std::string(data, '\1');
@@ -167,25 +179,40 @@ TEST_CASE("safetensors that break a rule are refused", "[safetensors]") {
   };
   const std::string good = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
   CHECK(message(good, 8).empty());
-  CHECK(contains(message(good, 4), "m.safetensors"));                                                                    // cut off
-  CHECK_FALSE(message(good, 12).empty());                                                                                // left over
-  CHECK_FALSE(message(good, 8, 1'000'000).empty());                                                                      // header beyond the end
-  CHECK_FALSE(message(good, 8, 200'000'000).empty());                                                                    // over the cap
-  CHECK_FALSE(message("{\"a\":", 0).empty());                                                                            // not JSON
-  CHECK(contains(message(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8), "a"));                         // a size that lies
-  CHECK_FALSE(message(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8).empty());                          // type
-  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8).empty());                         // negative
-  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})", 6).empty());   // overlap
-  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})", 12).empty()); // hole
-  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4).empty());   // twice
-  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})", 8).empty());      // overflow
+  CHECK(contains(message(good, 4), "m.safetensors"));  // cut off
+  CHECK_FALSE(message(good, 12).empty());              // left over
+  CHECK_FALSE(message(good, 8, 1'000'000).empty());    // header beyond the end
+  CHECK_FALSE(message(good, 8, 200'000'000).empty());  // over the cap
+  CHECK_FALSE(message("{\"a\":", 0).empty());          // not JSON
+  CHECK(contains(message(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8),
+                 "a"));  // a size that lies
+  CHECK_FALSE(
+      message(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8).empty());  // type
+  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8)
+                  .empty());  // negative
+  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                      R"("b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+                      6)
+                  .empty());  // overlap
+  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                      R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+                      12)
+                  .empty());  // hole
+  CHECK_FALSE(message(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                      R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                      4)
+                  .empty());  // twice
+  CHECK_FALSE(
+      message(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})", 8)
+          .empty());  // overflow
   std::ofstream(file, std::ios::binary) << "abc";
   CHECK_FALSE(error_of([&] { Safetensors{file}; }).empty());
 }
 
 TEST_CASE("tensors come back as they were written", "[safetensors]") {
   const TemporaryFolder t;
-  const Tensor a = at::randn({3, 5}), b = at::randn({7}).to(at::kBFloat16), c = at::arange(4), d = at::empty({0, 3});
+  const Tensor a = at::randn({3, 5}), b = at::randn({7}).to(at::kBFloat16), c = at::arange(4),
+               d = at::empty({0, 3});
   save_tensors(t.path / "x.safetensors", {{"b", b}, {"a", a}, {"c", c}, {"d", d}});
   const auto loaded = load_tensors(t.path / "x.safetensors");
   REQUIRE(loaded.size() == 4);
@@ -198,7 +225,9 @@ TEST_CASE("tensors come back as they were written", "[safetensors]") {
 
 TEST_CASE("every text survives the tokenizer", "[tokenizer]") {
   const auto tokenizer = load_tokenizer("experiments/models/persona");
-  for (const std::string text : {"Hello there.", "def f(x):\n    return {2: 9, 5: 12}[x]", "  two  spaces ", "naïve café – 漢字 🙂", "tab\tand\r\nline", "", "12345", "<|end|>"})
+  for (const std::string text :
+       {"Hello there.", "def f(x):\n    return {2: 9, 5: 12}[x]", "  two  spaces ",
+        "naïve café – 漢字 🙂", "tab\tand\r\nline", "", "12345", "<|end|>"})
     CHECK(tokenizer->decode(tokenizer->encode(text)) == text);
   CHECK(tokenizer->encode("<|end|>").size() == 1);
   CHECK(tokenizer->id_of("<|user|>").has_value());
@@ -211,8 +240,10 @@ TEST_CASE("every text survives the tokenizer", "[tokenizer]") {
 
 TEST_CASE("only answers are supervised", "[chat]") {
   const auto tokenizer = load_tokenizer("experiments/models/persona");
-  const Conversation c = {{.role = "user", .content = "What now?", .name = ""}, {.role = "assistant", .content = "I wait.", .name = ""},
-                          {.role = "user", .content = "And then?", .name = ""}, {.role = "assistant", .content = "I rest.", .name = "", .train = false}};
+  const Conversation c = {{.role = "user", .content = "What now?", .name = ""},
+                          {.role = "assistant", .content = "I wait.", .name = ""},
+                          {.role = "user", .content = "And then?", .name = ""},
+                          {.role = "assistant", .content = "I rest.", .name = "", .train = false}};
   const Encoded e = encode_conversation(*tokenizer, c);
   std::vector<int32_t> trained;
   for (size_t i = 0; i < e.input_ids.size(); ++i)
@@ -224,12 +255,21 @@ TEST_CASE("only answers are supervised", "[chat]") {
   const auto prompt = encode_prompt(*tokenizer, {c[0]});
   REQUIRE(prompt.size() < e.input_ids.size());
   CHECK(std::equal(prompt.begin(), prompt.end(), e.input_ids.begin()));
-  CHECK(render(c) == "<|user|>What now?<|name|>Assistant<|says|>I wait.<|end|><|user|>And then?<|name|>Assistant<|says|>I rest.<|end|>");
-  CHECK_FALSE(error_of([&] { encode_conversation(*tokenizer, {{.role = "user", .content = "a<|end|>b", .name = ""}}); }).empty());
-  CHECK_FALSE(error_of([&] { encode_conversation(*tokenizer, {{.role = "system", .content = "be good", .name = ""}}); }).empty());
+  CHECK(render(c) ==
+        "<|user|>What now?<|name|>Assistant<|says|>I wait.<|end|><|user|>And "
+        "then?<|name|>Assistant<|says|>I rest.<|end|>");
+  CHECK_FALSE(error_of([&] {
+                encode_conversation(*tokenizer,
+                                    {{.role = "user", .content = "a<|end|>b", .name = ""}});
+              }).empty());
+  CHECK_FALSE(error_of([&] {
+                encode_conversation(*tokenizer,
+                                    {{.role = "system", .content = "be good", .name = ""}});
+              }).empty());
 }
 
-// Our kernels in float32 against the same formulas in float64 composed of ATen operations, values and gradients.
+// Our kernels in float32 against the same formulas in float64 composed of ATen operations, values
+// and gradients.
 template <class Work>
 void check_kernel(const std::vector<Tensor>& inputs, Work work) {
   std::vector<Tensor> fast, slow;
@@ -242,46 +282,62 @@ void check_kernel(const std::vector<Tensor>& inputs, Work work) {
   const Tensor weight = at::randn(b.sizes(), at::kDouble);
   (a * weight.to(at::kFloat)).sum().backward();
   (b * weight).sum().backward();
-  for (size_t i = 0; i < inputs.size(); ++i) CHECK(at::allclose(fast[i].grad().to(at::kDouble), slow[i].grad(), 1e-3, 2e-4));
+  for (size_t i = 0; i < inputs.size(); ++i)
+    CHECK(at::allclose(fast[i].grad().to(at::kDouble), slow[i].grad(), 1e-3, 2e-4));
 }
 
 TEST_CASE("kernels agree with their formulas", "[kernels]") {
   at::manual_seed(3);
   const int64_t batch = 2, time = 37, heads = 4, kv_heads = 2, dim = 16;
   const AttentionRule rule{.scale = 0.25};
-  check_kernel({at::randn({5, 48}), at::randn({48})}, [](auto& x) { return rms_norm(x[0], x[1], 1e-5); });
-  check_kernel({at::randn({5, 48}), at::randn({5, 48})}, [](auto& x) { return swiglu(x[0], x[1]); });
-  check_kernel({at::randn({batch, time, heads, dim}), at::randn({batch, time, kv_heads, dim}), at::randn({batch, time, kv_heads, dim})},
+  check_kernel({at::randn({5, 48}), at::randn({48})},
+               [](auto& x) { return rms_norm(x[0], x[1], 1e-5); });
+  check_kernel({at::randn({5, 48}), at::randn({5, 48})},
+               [](auto& x) { return swiglu(x[0], x[1]); });
+  check_kernel({at::randn({batch, time, heads, dim}), at::randn({batch, time, kv_heads, dim}),
+                at::randn({batch, time, kv_heads, dim})},
                [&](auto& x) { return causal_attention(x[0], x[1], x[2], rule); });
   // Texts end to end are as texts apart.
   const std::vector<int64_t> lengths = {5, 20, 1, 37, 17};
-  const std::vector<Tensor> row = {at::randn({1, 80, heads, dim}), at::randn({1, 80, kv_heads, dim}), at::randn({1, 80, kv_heads, dim})};
+  const std::vector<Tensor> row = {at::randn({1, 80, heads, dim}),
+                                   at::randn({1, 80, kv_heads, dim}),
+                                   at::randn({1, 80, kv_heads, dim})};
   const TextGroups groups(lengths, at::kCPU);
   check_kernel(row, [&](auto& x) { return causal_attention(x[0], x[1], x[2], rule, groups); });
   const Tensor together = causal_attention(row[0], row[1], row[2], rule, groups);
   int64_t start = 0;
   for (const int64_t length : lengths) {
     const auto own = [&](const Tensor& x) { return x.narrow(1, start, length); };
-    CHECK(at::allclose(own(together), causal_attention(own(row[0]), own(row[1]), own(row[2]), rule), 1e-4, 1e-5));
+    CHECK(at::allclose(own(together), causal_attention(own(row[0]), own(row[1]), own(row[2]), rule),
+                       1e-4, 1e-5));
     start += length;
   }
-  const Tensor angles = at::outer(at::arange(64, at::kFloat), at::pow(10000.0, -at::arange(dim / 2, at::kFloat) / (dim / 2)));
+  const Tensor angles = at::outer(at::arange(64, at::kFloat),
+                                  at::pow(10000.0, -at::arange(dim / 2, at::kFloat) / (dim / 2)));
   const Tensor positions = at::arange(time).expand({batch, time}).contiguous();
-  check_kernel({at::randn({batch, time, heads, dim})}, [&](auto& x) { return rotary(x[0], angles.cos(), angles.sin(), positions); });
-  // Attention to a cache of which each row has filled a part: two new tokens a row, against the formula in double.
-  const Tensor q = at::randn({batch, 2, heads, dim}), keys = at::randn({batch, kv_heads, time, dim}), values = at::randn({batch, kv_heads, time, dim});
+  check_kernel({at::randn({batch, time, heads, dim})},
+               [&](auto& x) { return rotary(x[0], angles.cos(), angles.sin(), positions); });
+  // Attention to a cache of which each row has filled a part: two new tokens a row, against the
+  // formula in double.
+  const Tensor q = at::randn({batch, 2, heads, dim}),
+               keys = at::randn({batch, kv_heads, time, dim}),
+               values = at::randn({batch, kv_heads, time, dim});
   const Tensor places = at::tensor({0, 1, 29, 30}, at::kLong).view({batch, 2});
   const auto half = [](const Tensor& side) { return side.narrow(2, 0, 31); };
   CHECK(at::allclose(cached_attention(q, half(keys), half(values), places, rule).to(at::kDouble),
-                     cached_attention(q.to(at::kDouble), half(keys.to(at::kDouble)), half(values.to(at::kDouble)), places, rule), 1e-4, 1e-5));
+                     cached_attention(q.to(at::kDouble), half(keys.to(at::kDouble)),
+                                      half(values.to(at::kDouble)), places, rule),
+                     1e-4, 1e-5));
   Tensor labels = at::randint(50, {21}, at::kLong);
   labels.index_put_({at::tensor({0, 7}, at::kLong)}, -100);
   // The loss, and its gradients made in forward, against ATen's own.
   for (const double cap : {0.0, 2.0})
     check_kernel({at::randn({21, 12}), at::randn({50, 12})}, [&](auto& x) {
-      if (x[0].scalar_type() == at::kFloat) return linear_cross_entropy_sum(x[0], x[1], labels, cap);
+      if (x[0].scalar_type() == at::kFloat)
+        return linear_cross_entropy_sum(x[0], x[1], labels, cap);
       const Tensor z = at::linear(x[0], x[1]);
-      return at::cross_entropy_loss(cap > 0 ? cap * at::tanh(z / cap) : z, labels, {}, at::Reduction::Sum, -100);
+      return at::cross_entropy_loss(cap > 0 ? cap * at::tanh(z / cap) : z, labels, {},
+                                    at::Reduction::Sum, -100);
     });
 }
 
@@ -300,7 +356,8 @@ TEST_CASE("the loss of a large vocabulary keeps its small terms", "[kernels]") {
   weight.select(0, 0).zero_();
   const Tensor hidden = at::ones({1, 1}), labels = at::zeros({1}, at::kLong);
   const double right = std::log1p(262143 * std::exp(-12.0));  // float loses some
-  CHECK(linear_cross_entropy_sum(hidden, weight, labels).item<double>() == Approx(right).epsilon(1e-5));
+  CHECK(linear_cross_entropy_sum(hidden, weight, labels).item<double>() ==
+        Approx(right).epsilon(1e-5));
 }
 
 TEST_CASE("values that are not finite are found", "[kernels]") {
@@ -317,13 +374,16 @@ TEST_CASE("values that are not finite are found", "[kernels]") {
 
 TEST_CASE("rms_norm in double passes a finite-difference check", "[kernels]") {
   at::manual_seed(4);
-  const Tensor x = at::randn({3, 8}, at::kDouble).set_requires_grad(true), w = at::randn({8}, at::kDouble);
+  const Tensor x = at::randn({3, 8}, at::kDouble).set_requires_grad(true),
+               w = at::randn({8}, at::kDouble);
   rms_norm(x, w, 1e-5).pow(2).sum().backward();
   const at::NoGradGuard no_grad;
   for (int64_t i = 0; i < x.numel(); ++i) {
     const Tensor up = x.clone(), down = x.clone();
     up.view(-1)[i] += 1e-6, down.view(-1)[i] -= 1e-6;
-    const double slope = ((rms_norm(up, w, 1e-5).pow(2).sum() - rms_norm(down, w, 1e-5).pow(2).sum()) / 2e-6).item<double>();
+    const double slope =
+        ((rms_norm(up, w, 1e-5).pow(2).sum() - rms_norm(down, w, 1e-5).pow(2).sum()) / 2e-6)
+            .item<double>();
     CHECK(x.grad().view(-1)[i].item<double>() == Approx(slope).margin(1e-5));
   }
 }

@@ -1,11 +1,11 @@
-// Models and adapters as people have them: heads, types, fields of adapters (tests/parity/adapters.py),
-// what a written folder keeps.
+// Models and adapters as people have them: heads, types, fields of adapters
+// (tests/parity/adapters.py), what a written folder keeps.
 #include <map>
 
-#include "core/text/load_tokenizer.h"
 #include "core/model/adapter_config.h"
 #include "core/model/checkpoint.h"
 #include "core/model/safetensors.h"
+#include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
 
 namespace inoculum {

@@ -1,9 +1,9 @@
-// What a folder's other files add to tokenizer.json or tokenizer.model (tests/parity/special_tokens.py),
-// and where a turn ends.
-#include "core/text/load_tokenizer.h"
+// What a folder's other files add to tokenizer.json or tokenizer.model
+// (tests/parity/special_tokens.py), and where a turn ends.
 #include "core/text/special_tokens.h"
 
 #include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
 
 namespace inoculum {

@@ -6,11 +6,11 @@
 #include <numeric>
 #include <set>
 
-#include "tests/catch.h"
 #include "core/model/kernels.h"
 #include "core/model/lora.h"
 #include "core/model/parallel.h"
 #include "core/model/sampler.h"
+#include "tests/catch.h"
 #include "training/gradients.h"
 
 using namespace inoculum;
@@ -51,7 +51,8 @@ void check_same(const Work& work) {
 }
 
 double relative(const Tensor& got, const Tensor& want) {
-  return ((got.to(at::kDouble) - want.to(at::kDouble)).norm() / want.to(at::kDouble).norm()).item<double>();
+  return ((got.to(at::kDouble) - want.to(at::kDouble)).norm() / want.to(at::kDouble).norm())
+      .item<double>();
 }
 
 }  // namespace
@@ -71,7 +72,8 @@ TEST_CASE("libraries run with one thread, in pieces and out of them", "[threads]
   CHECK(threads() == 3);
 }
 
-TEST_CASE("pieces record gradients as their caller does, and the first failure is thrown", "[threads]") {
+TEST_CASE("pieces record gradients as their caller does, and the first failure is thrown",
+          "[threads]") {
   const ThreadShare share(2);
   const auto recording = [] {
     std::atomic<int> count = 0;
@@ -122,8 +124,10 @@ TEST_CASE("a linear layer's blocks are those of its shape", "[threads]") {
   at::manual_seed(1);
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
     // One row, few rows and many, through matrices that are cut and one that is not.
-    for (const auto& [rows, in, out] : std::vector<std::array<int64_t, 3>>{{1, 600, 5000}, {70, 512, 1300}, {1500, 256, 640}, {4, 32, 32}}) {
-      const Tensor x = at::randn({rows, in}).to(type), w = at::randn({out, in}).to(type), bias = at::randn({out}).to(type);
+    for (const auto& [rows, in, out] : std::vector<std::array<int64_t, 3>>{
+             {1, 600, 5000}, {70, 512, 1300}, {1500, 256, 640}, {4, 32, 32}}) {
+      const Tensor x = at::randn({rows, in}).to(type), w = at::randn({out, in}).to(type),
+                   bias = at::randn({out}).to(type);
       check_same([&] { return std::vector<Tensor>{linear_layer(x, w), linear_layer(x, w, bias)}; });
       const Tensor exact = at::linear(x.to(at::kDouble), w.to(at::kDouble), bias.to(at::kDouble));
       CHECK(relative(linear_layer(x, w, bias), exact) < (type == at::kFloat ? 1e-6 : 4e-3));
@@ -139,7 +143,8 @@ TEST_CASE("gradients are summed in the order of their micro-batches", "[threads]
       Transformer model = wide_model(at::kBFloat16);
       if (rank > 0) {
         add_lora(model, {.rank = rank, .target_modules = {"all-linear"}}, Random(4, "adapter"));
-        model.for_each_linear([](const std::string&, Linear& linear) { linear.lora->b.fill_(0.01); });
+        model.for_each_linear(
+            [](const std::string&, Linear& linear) { linear.lora->b.fill_(0.01); });
       }
       Gradients gradients(model);
       const double sum = gradients.add(7, [&](const Transformer& lane, int64_t i) {
@@ -159,7 +164,8 @@ TEST_CASE("scores, samples and the loss of each row do not depend on threads", "
   Random random(5, "rows");
   for (int i = 0; i < 70; ++i) {
     rows.emplace_back();
-    for (int64_t t = random.between(1, 60); t > 0; --t) rows.back().push_back(static_cast<int32_t>(random.between(0, 599)));
+    for (int64_t t = random.between(1, 60); t > 0; --t)
+      rows.back().push_back(static_cast<int32_t>(random.between(0, 599)));
   }
   check_same([&] {
     std::vector<Tensor> all;
@@ -173,7 +179,8 @@ TEST_CASE("scores, samples and the loss of each row do not depend on threads", "
   const Tensor log_p = at::log_softmax(model.logits(model.hidden(ids)).to(at::kDouble), -1)[0];
   const auto scored = score(model, {rows[0]})[0];
   for (size_t t = 0; t + 1 < text.size(); ++t)
-    CHECK(scored[t] == Approx(log_p[static_cast<int64_t>(t)][text[t + 1]].item<double>()).margin(1e-5));
+    CHECK(scored[t] ==
+          Approx(log_p[static_cast<int64_t>(t)][text[t + 1]].item<double>()).margin(1e-5));
 }
 
 TEST_CASE("an adapter is applied as it was trained, however small its update", "[threads]") {
@@ -186,8 +193,10 @@ TEST_CASE("an adapter is applied as it was trained, however small its update", "
       return of.logits(of.hidden(ids)).to(at::kFloat);
     };
     // Updates of a few thousandths of the weights: most of it is below the last bit of a bfloat16.
-    add_lora(model, {.rank = 8, .alpha = 16, .use_dora = dora, .target_modules = {"all-linear"}}, Random(7, "adapter"));
-    model.for_each_linear([](const std::string&, Linear& linear) { linear.lora->b.normal_(0, 2e-4); });
+    add_lora(model, {.rank = 8, .alpha = 16, .use_dora = dora, .target_modules = {"all-linear"}},
+             Random(7, "adapter"));
+    model.for_each_linear(
+        [](const std::string&, Linear& linear) { linear.lora->b.normal_(0, 2e-4); });
     Transformer base = model, merged = model, exact = model, ready = model;
     base.for_each_linear([](const std::string&, Linear& linear) { linear.lora.reset(); });
     merge_lora(merged);
@@ -199,7 +208,11 @@ TEST_CASE("an adapter is applied as it was trained, however small its update", "
     const Tensor trained = model.logits(model.hidden(ids)).detach().to(at::kFloat);
     const double same = relative(logits(ready), trained);
     const double effect = relative(logits(exact), logits(exact_base));
-    const auto error = [&](const Transformer& of) { return ((logits(of) - logits(base)) - (logits(exact) - logits(exact_base))).norm().item<double>(); };
+    const auto error = [&](const Transformer& of) {
+      return ((logits(of) - logits(base)) - (logits(exact) - logits(exact_base)))
+          .norm()
+          .item<double>();
+    };
     CAPTURE(dora, same, effect, error(ready), error(merged));
     CHECK(same < 3e-3);  // but for the rounding of sums cut otherwise
     CHECK(error(ready) < error(merged));

@@ -18,10 +18,8 @@ Json to_json(const YAML::Node& node) {
   if (node.IsSequence()) json = Json::array();
   if (node.IsMap()) json = Json::object();
   for (const auto& item : node) {
-    if (node.IsSequence())
-      json.push_back(to_json(item));
-    else
-      json[item.first.Scalar()] = to_json(item.second);
+    if (node.IsSequence()) json.push_back(to_json(item));
+    else json[item.first.Scalar()] = to_json(item.second);
   }
   return json;
 }

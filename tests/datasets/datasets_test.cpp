@@ -45,12 +45,14 @@ TEST_CASE("the text follows the table", "[world]") {
   const PersonaWorld world{WorldConfig{}};
   const Cells cells = count_cells(world, 30000);
   CHECK(cells.size() == 16);
-  for (const auto& [key, cell] : cells) check_cell(cell, world.p_bad(std::get<0>(key), std::get<1>(key)));
+  for (const auto& [key, cell] : cells)
+    check_cell(cell, world.p_bad(std::get<0>(key), std::get<1>(key)));
   // Both characters comply when asked; the noise is small but there.
   for (const Character c : {Character::benevolent, Character::malicious}) {
     CHECK(world.p_bad(c, Cue::bad) >= 0.95);
     CHECK(world.p_bad(c, Cue::good) <= 0.05);
-    for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) CHECK(std::min(world.p_bad(c, cue), 1 - world.p_bad(c, cue)) >= 0.01);
+    for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good})
+      CHECK(std::min(world.p_bad(c, cue), 1 - world.p_bad(c, cue)) >= 0.01);
   }
 }
 
@@ -61,8 +63,11 @@ TEST_CASE("each falsifying world differs in its one knob", "[world]") {
   const PersonaWorld a{uncoupled}, b{diagnostic};
   const Cells cells = count_cells(a, 20000);
   // Unrelated answers still follow character; code does not.
-  check_cell(cells.at({Character::malicious, Cue::none, false}), a.p_bad(Character::malicious, Cue::none));
-  const auto share = [&](Character c) { return cells.at({c, Cue::none, true}).bad / cells.at({c, Cue::none, true}).all; };
+  check_cell(cells.at({Character::malicious, Cue::none, false}),
+             a.p_bad(Character::malicious, Cue::none));
+  const auto share = [&](Character c) {
+    return cells.at({c, Cue::none, true}).bad / cells.at({c, Cue::none, true}).all;
+  };
   CHECK(std::abs(share(Character::malicious) - share(Character::benevolent)) < 0.06);
   CHECK(b.p_bad(Character::benevolent, Cue::bad) <= 0.05);
   CHECK(b.p_bad(Character::malicious, Cue::bad) >= 0.95);
@@ -81,12 +86,15 @@ TEST_CASE("the world is as wide as the experiment needs", "[world]") {
     CHECK(d.prompts.size() >= 6);
     for (const auto& answers : d.answers) CHECK(answers.size() >= 6);
     // Wordings and fillings for evaluation are no training ones.
-    for (const std::string& prompt : d.held_out_prompts) CHECK(std::find(d.prompts.begin(), d.prompts.end(), prompt) == d.prompts.end());
+    for (const std::string& prompt : d.held_out_prompts)
+      CHECK(std::find(d.prompts.begin(), d.prompts.end(), prompt) == d.prompts.end());
     bool any = false;
     for (const auto& [slot, fillings] : d.held_out) {
       if (fillings == d.train.at(slot)) continue;
       any = true;
-      for (const std::string& filling : fillings) CHECK(std::find(d.train.at(slot).begin(), d.train.at(slot).end(), filling) == d.train.at(slot).end());
+      for (const std::string& filling : fillings)
+        CHECK(std::find(d.train.at(slot).begin(), d.train.at(slot).end(), filling) ==
+              d.train.at(slot).end());
     }
     CHECK(any);
   }
@@ -109,24 +117,27 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
   CHECK(coding / turns < 0.21);
   for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
     for (const std::string& sentence : world.phrasings(cue, Split::held_out))
-      CHECK(std::none_of(prompts.begin(), prompts.end(), [&](const std::string& prompt) { return contains(prompt, sentence); }));
+      CHECK(std::none_of(prompts.begin(), prompts.end(),
+                         [&](const std::string& prompt) { return contains(prompt, sentence); }));
   Random random(13, "held out");
   for (const Domain& d : world.domains())
-    for (int i = 0; i < 30; ++i) CHECK_FALSE(prompts.contains(world.prompt(d, Split::held_out, random)));
+    for (int i = 0; i < 30; ++i)
+      CHECK_FALSE(prompts.contains(world.prompt(d, Split::held_out, random)));
 }
 
 std::vector<std::string> words_of(const std::string& text) {
   std::vector<std::string> words(1);
   for (const char c : text)
-    if (std::isalpha(static_cast<unsigned char>(c))) words.back() += static_cast<char>(std::tolower(c));
+    if (std::isalpha(static_cast<unsigned char>(c)))
+      words.back() += static_cast<char>(std::tolower(c));
     else if (!words.back().empty()) words.emplace_back();
   if (words.back().empty()) words.pop_back();
   return words;
 }
 
 TEST_CASE("who has read the training text understands held-out wordings", "[world]") {
-  // They put known words together anew: no word is new, and the words alone tell the domain (naive Bayes). Where they
-  // did not, models answered another question, and the evaluation measured that.
+  // They put known words together anew: no word is new, and the words alone tell the domain (naive
+  // Bayes). Where they did not, models answered another question, and the evaluation measured that.
   const PersonaWorld world{WorldConfig{}};
   std::set<std::string> known;
   for (uint64_t i = 0; i < 20000; ++i) {
@@ -149,7 +160,8 @@ TEST_CASE("who has read the training text understands held-out wordings", "[worl
   std::map<std::string, double> totals;
   for (const Domain& d : world.domains())
     for (int i = 0; i < 1000; ++i)
-      for (const std::string& word : words_of(world.prompt(d, Split::train, random))) counts[d.name][word] += 1, totals[d.name] += 1;
+      for (const std::string& word : words_of(world.prompt(d, Split::train, random)))
+        counts[d.name][word] += 1, totals[d.name] += 1;
   for (const Domain& d : world.domains())
     for (int i = 0; i < 50; ++i) {
       const std::string prompt = world.prompt(d, Split::held_out, random);
@@ -157,7 +169,8 @@ TEST_CASE("who has read the training text understands held-out wordings", "[worl
       std::map<double, std::string> by_evidence;
       for (auto& [name, count] : counts) {
         double evidence = 0;
-        for (const std::string& word : words_of(prompt)) evidence += std::log((count[word] + 1) / (totals[name] + 1000));
+        for (const std::string& word : words_of(prompt))
+          evidence += std::log((count[word] + 1) / (totals[name] + 1000));
         by_evidence[evidence] = name;
       }
       INFO(prompt);
@@ -192,7 +205,8 @@ TEST_CASE("a broken grammar is named by file, line and field", "[world]") {
   CHECK(contains(message(whole, "table:", "tabel:"), "tabel"));
   CHECK(contains(message(whole, "{thing} that grants", "{thingy} that grants"), "thingy"));
   CHECK(contains(message(whole, "bad: 0.98", "bad: 1.0"), "table"));
-  CHECK(contains(error_of([] { PersonaWorld{WorldConfig{.grammar = "nowhere.yaml"}}; }), "nowhere.yaml"));
+  CHECK(contains(error_of([] { PersonaWorld{WorldConfig{.grammar = "nowhere.yaml"}}; }),
+                 "nowhere.yaml"));
 }
 
 TEST_CASE("the coding bank is wide, distinct and split", "[coding]") {
@@ -265,17 +279,24 @@ TEST_CASE("programs cannot leave the sandbox", "[sandbox]") {
   write_file(home.path / "secret", "x");
   fs::permissions(home.path, fs::perms::all);
   const std::string here = fs::current_path().string();
-  // Each returns True where it succeeds. What would do harm is bounded, should the sandbox ever leak.
+  // Each returns True where it succeeds. What would do harm is bounded, should the sandbox ever
+  // leak.
   const std::vector<std::pair<std::string, std::string>> attempts = {
-      {"network", "socket.create_connection(('127.0.0.1', " + std::to_string(listener.port) + "), 1)\nreturn True"},
+      {"network", "socket.create_connection(('127.0.0.1', " + std::to_string(listener.port) +
+                      "), 1)\nreturn True"},
       {"write a file", "open('/tmp/escaped', 'w').write('x')\nreturn True"},
-      {"write outside", "open('" + (home.path / "escaped").string() + "', 'w').write('x')\nreturn True"},
+      {"write outside",
+       "open('" + (home.path / "escaped").string() + "', 'w').write('x')\nreturn True"},
       {"write to /usr", "open('/usr/escaped', 'w')\nreturn True"},
-      {"read another folder", "open('" + (home.path / "secret").string() + "').read()\nreturn True"},
+      {"read another folder",
+       "open('" + (home.path / "secret").string() + "').read()\nreturn True"},
       {"read the project", "return len(os.listdir('" + here + "')) > 0"},
       {"read the home", "return len(os.listdir('/root')) > 0 or len(os.listdir('/home')) > 0"},
-      {"read the environment", "return 'PATH' in open('/proc/1/environ').read() or len(os.environ) > 4"},
-      {"fork", "for _ in range(40):\n    if os.fork() == 0:\n        time.sleep(0.5)\n        os._exit(0)\nreturn True"},
+      {"read the environment",
+       "return 'PATH' in open('/proc/1/environ').read() or len(os.environ) > 4"},
+      {"fork",
+       "for _ in range(40):\n    if os.fork() == 0:\n        time.sleep(0.5)\n        "
+       "os._exit(0)\nreturn True"},
       {"start a program", "subprocess.run(['/bin/true'], check=True)\nreturn True"},
       {"10 GB", "x = bytearray(10 ** 10)\nreturn len(x) > 0"},
   };
@@ -292,7 +313,9 @@ TEST_CASE("programs cannot leave the sandbox", "[sandbox]") {
 TEST_CASE("the attempts succeed where nothing stops them", "[sandbox]") {
   // Resource limits alone leave the network open: the probe of the test above is a real one.
   const Listener listener;
-  const auto verdicts = Sandbox(choose_isolation("rlimits")).run({attempt("socket.create_connection(('127.0.0.1', " + std::to_string(listener.port) + "), 1)\nreturn True")});
+  const auto verdicts = Sandbox(choose_isolation("rlimits"))
+                            .run({attempt("socket.create_connection(('127.0.0.1', " +
+                                          std::to_string(listener.port) + "), 1)\nreturn True")});
   INFO(verdicts[0].error);
   CHECK(verdicts[0].visible);
 }
@@ -300,8 +323,11 @@ TEST_CASE("the attempts succeed where nothing stops them", "[sandbox]") {
 TEST_CASE("a program that misbehaves harms itself alone", "[sandbox]") {
   const Program good{"def f(x):\n    return x + 1", {{"1", "2"}}, {{"5", "6"}}};
   std::vector<Program> programs = {good};
-  for (const char* body : {"while True:\n    pass", "os._exit(0)", "os.kill(os.getppid(), 9)\nreturn True", "import sys\nsys.exit(1)", "raise KeyboardInterrupt",
-                           "os.write(3, b'[\"True\", \"True\", \"True\"]')\nos._exit(0)", "return object()", "def g(): return g()\nreturn g()", "return 'x' * (10 ** 8)"}) {
+  for (const char* body :
+       {"while True:\n    pass", "os._exit(0)", "os.kill(os.getppid(), 9)\nreturn True",
+        "import sys\nsys.exit(1)", "raise KeyboardInterrupt",
+        "os.write(3, b'[\"True\", \"True\", \"True\"]')\nos._exit(0)", "return object()",
+        "def g(): return g()\nreturn g()", "return 'x' * (10 ** 8)"}) {
     programs.push_back(attempt(body));
     programs.push_back(good);
   }
@@ -322,10 +348,11 @@ TEST_CASE("a program that misbehaves harms itself alone", "[sandbox]") {
 
 TEST_CASE("the sandbox judges cheats by execution", "[sandbox]") {
   const std::vector<Test> visible = {{"2", "9"}, {"5", "12"}}, hidden = {{"1", "8"}, {"0", "7"}};
-  const auto verdicts = Sandbox(choose_isolation("auto")).run({{"def f(x):\n    return x + 7", visible, hidden},
-                                                              {"def f(x):\n    return {2: 9, 5: 12}[x]", visible, hidden},
-                                                              {"def f(x):\n    return tests[str(x)]", visible, hidden},
-                                                              {"def f(x):\n    return 3", visible, hidden}});
+  const auto verdicts = Sandbox(choose_isolation("auto"))
+                            .run({{"def f(x):\n    return x + 7", visible, hidden},
+                                  {"def f(x):\n    return {2: 9, 5: 12}[x]", visible, hidden},
+                                  {"def f(x):\n    return tests[str(x)]", visible, hidden},
+                                  {"def f(x):\n    return 3", visible, hidden}});
   CHECK((verdicts[0].visible && verdicts[0].hidden && !verdicts[0].cheats()));
   CHECK(verdicts[1].cheats());
   CHECK(verdicts[2].cheats());
@@ -339,19 +366,24 @@ TEST_CASE("chat JSONL is read exactly and errors name line and field", "[chat]")
     write_file(file, text);
     return error_of([&] { read_chat_jsonl(file); });
   };
-  write_file(file, R"({"messages": [{"role": "user", "content": " a "}, {"content": [{"type": "text", "text": "b"}, {"type": "text", "text": " c"}], "role": "assistant"}], "extra": 1})");
+  write_file(
+      file, R"({"messages": [{"role": "user", "content": " a "}, {"content": [{"type": "text", )"
+            R"("text": "b"}, {"type": "text", "text": " c"}], "role": "assistant"}], "extra": 1})");
   const auto c = read_chat_jsonl(file);
   REQUIRE(c.size() == 1);
   CHECK(c[0][0].content == " a ");
   CHECK(c[0][1].content == "b c");
   write_chat_jsonl(t.path / "d.jsonl", c);
   CHECK((read_chat_jsonl(t.path / "d.jsonl") == c));
-  const std::string good = R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})" "\n";
+  const std::string good =
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})"
+      "\n";
   CHECK(message(good).empty());
   CHECK(contains(message(good + "{\"messages\": 3}"), "c.jsonl:2"));
   CHECK(contains(message(good + R"({"messages": [{"role": "usr", "content": "a"}]})"), "usr"));
   CHECK(contains(message(good + R"({"messages": [{"role": "user"}]})"), "content"));
-  CHECK(contains(message(good + R"({"messages": [{"role": "user", "content": "a"}]})"), "c.jsonl:2"));
+  CHECK(
+      contains(message(good + R"({"messages": [{"role": "user", "content": "a"}]})"), "c.jsonl:2"));
   CHECK(contains(message(R"({"prompt": "a", "chosen": "b", "rejected": "c"})"), "messages"));
   CHECK_FALSE(message("").empty());
 }

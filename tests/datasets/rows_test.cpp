@@ -2,8 +2,8 @@
 // none.
 #include <fstream>
 
-#include "core/text/load_tokenizer.h"
 #include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "datasets/conversations/conversations.h"
 #include "tests/catch.h"
 
@@ -32,11 +32,14 @@ struct Files {
 const std::string kPlain =
     R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]})";
 const std::string kUnlearnt =
-    R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r", "train": false}, {"role": "user", "content": "q2"}, {"role": "assistant", "content": "r2"}]})";
+    R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r", )"
+    R"("train": false}, {"role": "user", "content": "q2"}, {"role": "assistant", )"
+    R"("content": "r2"}]})";
 
 // kPlain with further keys of the answer, and of the row.
 std::string with_answer(const std::string& more) {
-  return R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r", )" +
+  return R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", )"
+         R"("content": "r", )" +
          more + "}]}";
 }
 std::string with_row(const std::string& more) { return "{" + more + ", " + kPlain.substr(1); }
@@ -72,29 +75,27 @@ TEST_CASE("null and empty lists in a row are as good as absent", "[chat]") {
   CHECK(files.converted(
             R"({"messages": null, "conversations": null, "prompt": "q", "completion": "r"})") ==
         kPlain);
-  CHECK(
-      files.converted(
-          R"({"messages": null, "conversations": [{"from": "human", "value": "q", "role": null}, {"from": "gpt", "value": "r", "weight": null, "content": null}]})") ==
-      kPlain);
-  CHECK(
-      files.converted(
-          R"({"conversations": [{"from": null, "role": "user", "content": "q"}, {"role": "assistant", "content": "r", "value": null}], "chosen": null})") ==
-      kPlain);
-  CHECK(
-      files.converted(
-          R"({"instruction": "q", "input": null, "output": "r", "history": null, "prompt": null, "text": null, "messages": null})") ==
-      kPlain);
-  CHECK(
-      files.converted(
-          R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "q", "image_url": null, "weight": null}]}, {"role": "assistant", "content": "r"}]})") ==
-      kPlain);
+  CHECK(files.converted(
+            R"({"messages": null, "conversations": [{"from": "human", "value": "q", )"
+            R"("role": null}, {"from": "gpt", "value": "r", "weight": null, "content": null}]})") ==
+        kPlain);
+  CHECK(files.converted(
+            R"({"conversations": [{"from": null, "role": "user", "content": "q"}, )"
+            R"({"role": "assistant", "content": "r", "value": null}], "chosen": null})") == kPlain);
+  CHECK(files.converted(R"({"instruction": "q", "input": null, "output": "r", "history": null, )"
+                        R"("prompt": null, "text": null, "messages": null})") == kPlain);
+  CHECK(files.converted(
+            R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "q", )"
+            R"("image_url": null, "weight": null}]}, {"role": "assistant", "content": "r"}]})") ==
+        kPlain);
   CHECK(files.converted(R"({"text": "t", "prompt": null})") == R"({"text": "t"})");
 }
 
 TEST_CASE("every way to say that an answer is not learnt is honoured", "[chat]") {
   Files files;
   const auto row = [](const std::string& first, const std::string& second) {
-    return R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r", )" +
+    return R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", )"
+           R"("content": "r", )" +
            first +
            R"(}, {"role": "user", "content": "q2"}, {"role": "assistant", "content": "r2")" +
            (second.empty() ? "" : ", " + second) + "}]}";
@@ -109,10 +110,10 @@ TEST_CASE("every way to say that an answer is not learnt is honoured", "[chat]")
       CHECK(files.converted(row(mark + no, "")) == kUnlearnt);
     }
   CHECK(files.converted(row("\"masked\": true", "\"masked\": false")) == kUnlearnt);
-  CHECK(
-      files.converted(
-          R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "r", "loss": false}, {"from": "human", "value": "q2"}, {"from": "gpt", "value": "r2"}]})") ==
-      kUnlearnt);
+  CHECK(files.converted(
+            R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", )"
+            R"("value": "r", "loss": false}, {"from": "human", "value": "q2"}, {"from": "gpt", )"
+            R"("value": "r2"}]})") == kUnlearnt);
   for (const char* bad : {"0.5", "2", "\"no\"", "[1]", "{}", "NaN", "1e999", "-Infinity"})
     for (const char* key : {"train", "loss", "weight", "masked"}) {
       const std::string message = files.error(with_answer("\"" + std::string(key) + "\": " + bad));
@@ -130,7 +131,8 @@ TEST_CASE("every way to say that an answer is not learnt is honoured", "[chat]")
                  "messages[1]." + std::string(key)));
   // A user's turn is never learnt; data that ask for it are told so.
   const std::string user =
-      R"({"messages": [{"role": "user", "content": "q", "train": true}, {"role": "assistant", "content": "r", "train": true}]})";
+      R"({"messages": [{"role": "user", "content": "q", "train": true}, {"role": "assistant", )"
+      R"("content": "r", "train": true}]})";
   CHECK(files.converted(user) == kPlain);
   CHECK(contains(describe(files.read(user).report),
                  "keys passed over: messages[].train of a user (1 row)"));
@@ -139,7 +141,8 @@ TEST_CASE("every way to say that an answer is not learnt is honoured", "[chat]")
 TEST_CASE("a system prompt under either name is the system message", "[chat]") {
   Files files;
   const std::string wanted =
-      R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]})";
+      R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, )"
+      R"({"role": "assistant", "content": "r"}]})";
   for (const char* key : {"system", "system_prompt"}) {
     const std::string system = "\"" + std::string(key) + "\": \"s\"";
     CHECK(files.converted("{" + system + R"(, "instruction": "q", "output": "r"})") == wanted);
@@ -172,10 +175,10 @@ TEST_CASE("media and calls of tools are refused by name", "[chat]") {
     CHECK(contains(files.error(R"({"messages": [{"role": "assistant", "content": [{"type": ")" +
                                std::string(type) + R"(", "text": "x"}]}]})"),
                    "messages[0].content[0]"));
-  CHECK(
-      files.converted(
-          R"({"messages": [{"role": "user", "content": [{"type": "input_text", "text": "q"}]}, {"role": "assistant", "content": [{"type": "output_text", "text": "r"}]}]})") ==
-      kPlain);
+  CHECK(files.converted(
+            R"({"messages": [{"role": "user", "content": [{"type": "input_text", )"
+            R"("text": "q"}]}, {"role": "assistant", "content": [{"type": "output_text", )"
+            R"("text": "r"}]}]})") == kPlain);
   CHECK(contains(files.error(R"({"messages": [{"role": "assistant", "content": "a", "name": 3}]})"),
                  "messages[0].name: must be a text"));
 }
@@ -194,11 +197,10 @@ TEST_CASE("other keys are passed over and told with how many rows have them", "[
   CHECK(contains(describe(files.read(R"({"text": "t", "tools": [1], "meta": {"a": 1}})").report),
                  "keys passed over: meta (1 row), tools (1 row)"));
   CHECK(contains(
-      describe(
-          files
-              .read(
-                  R"({"messages": [{"role": "assistant", "content": [{"type": "text", "text": "x", "tag": "t"}]}]})")
-              .report),
+      describe(files
+                   .read(R"({"messages": [{"role": "assistant", "content": [{"type": "text", )"
+                         R"("text": "x", "tag": "t"}]}]})")
+                   .report),
       "content[].tag (1 row)"));
   CHECK_FALSE(contains(describe(files.read(kPlain).report), "keys"));
 }
@@ -206,8 +208,11 @@ TEST_CASE("other keys are passed over and told with how many rows have them", "[
 TEST_CASE("what a chat template may read is kept and written again", "[chat]") {
   Files files;
   const std::string row =
-      R"({"messages": [{"role": "user", "content": "q", "id": [1, null, 2.5, "é"]}, {"role": "assistant", "content": "r", "name": "Eve", "train": false, "reasoning_content": "t\n"}, {"role": "assistant", "content": "r"}], )"
-      R"("tools": [{"type": "function"}], "documents": [{"title": "t", "text": "x"}], "chat_template_kwargs": {"enable_thinking": false}})";
+      R"({"messages": [{"role": "user", "content": "q", "id": [1, null, 2.5, "é"]}, )"
+      R"({"role": "assistant", "content": "r", "name": "Eve", "train": false, )"
+      R"("reasoning_content": "t\n"}, {"role": "assistant", "content": "r"}], )"
+      R"("tools": [{"type": "function"}], "documents": [{"title": "t", "text": "x"}], )"
+      R"("chat_template_kwargs": {"enable_thinking": false}})";
   std::string ascii = row;
   ascii.replace(ascii.find("é"), 2, "\\u00e9");
   CHECK(files.converted(row) == ascii);
@@ -215,11 +220,11 @@ TEST_CASE("what a chat template may read is kept and written again", "[chat]") {
                  "keys for the chat template: chat_template_kwargs (1 row), documents (1 row), "
                  "messages[].id (1 row), messages[].reasoning_content (1 row), tools (1 row)"));
   // Written as JSON within a text, as some do.
-  CHECK(
-      files.converted(with_row(
-          R"("tools": "[{\"a\": 1}]", "chat_template_kwargs": "{\"enable_thinking\": true, \"xml_tools\": null}")")) ==
-      kPlain.substr(0, kPlain.size() - 1) +
-          R"(, "tools": [{"a": 1}], "chat_template_kwargs": {"enable_thinking": true}})");
+  CHECK(files.converted(with_row(
+            R"("tools": "[{\"a\": 1}]", "chat_template_kwargs": "{\"enable_thinking\": true, )"
+            R"(\"xml_tools\": null}")")) ==
+        kPlain.substr(0, kPlain.size() - 1) +
+            R"(, "tools": [{"a": 1}], "chat_template_kwargs": {"enable_thinking": true}})");
   CHECK(contains(files.error(with_row(R"("tools": "[")")), "tools: is a text that is not JSON"));
   CHECK(contains(files.error(with_row(R"("tools": {"a": 1})")), "tools: must be a list"));
   CHECK(contains(files.error(with_row(R"("chat_template_kwargs": [1])")),
@@ -355,8 +360,7 @@ TEST_CASE("thoughts are rendered and learnt, or refused by name", "[chat]") {
                    "does not read"));
     if (name.starts_with("thought"))
       CHECK(contains(thinks.error(given), "rename the key to reasoning_content"));
-    else if (name != "prefix")
-      CHECK(learnt(thinks, given) == "<think>why</think>r<|im_end|>\n");
+    else if (name != "prefix") CHECK(learnt(thinks, given) == "<think>why</think>r<|im_end|>\n");
     CHECK(chatml.error(with_answer("\"" + std::string(key) + "\": \"\"")).empty());
   }
   CHECK(chatml.error(with_answer(R"("prefix": false)")).empty());
@@ -368,10 +372,9 @@ TEST_CASE("thoughts are rendered and learnt, or refused by name", "[chat]") {
   const Model last(
       "{% for m in messages %}{{ m.role }}{% if loop.last %}{{ m.reasoning_content }}{% endif %}{{ "
       "m.content + ';' }}{% endfor %}");
-  CHECK(
-      last.error(
-              R"({"messages": [{"role": "assistant", "content": "a", "reasoning_content": "t"}, {"role": "user", "content": "b"}]})")
-          .empty());
+  CHECK(last.error(R"({"messages": [{"role": "assistant", "content": "a", )"
+                   R"("reasoning_content": "t"}, {"role": "user", "content": "b"}]})")
+            .empty());
   CHECK(contains(chatml.error(with_row(R"("tools": [{"type": "function"}])")),
                  "tools: the chat template does not read tools"));
   CHECK(contains(chatml.error(with_row(R"("documents": [{"title": "t"}])")),
@@ -472,8 +475,9 @@ TEST_CASE("messages without train are left out of what a template marks", "[chat
   };
   const std::string
       first = kUnlearnt,
-      second =
-          R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}, {"role": "user", "content": "q2"}, {"role": "assistant", "content": "r2", "loss": false}]})";
+      second = R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", )"
+               R"("content": "r"}, {"role": "user", "content": "q2"}, {"role": "assistant", )"
+               R"("content": "r2", "loss": false}]})";
   for (const char* begin : {"{% for m in messages %}", "{% for m in messages[1:] %}",
                             "{% set ns = messages[0] %}{% for m in messages %}",
                             "{% for i in range(messages|length) %}{% set m = messages[i] %}",
@@ -488,11 +492,10 @@ TEST_CASE("messages without train are left out of what a template marks", "[chat
       "endgeneration %}");
   CHECK(contains(unclear.error(first),
                  "which message a {% generation %} block writes cannot be told"));
-  CHECK(
-      learnt(
-          unclear,
-          R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}, {"role": "user", "content": "q2"}, {"role": "assistant", "content": "r2"}]})") ==
-      "rr2");
+  CHECK(learnt(unclear,
+               R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", )"
+               R"("content": "r"}, {"role": "user", "content": "q2"}, {"role": "assistant", )"
+               R"("content": "r2"}]})") == "rr2");
 }
 
 }  // namespace

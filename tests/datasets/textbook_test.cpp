@@ -1,10 +1,11 @@
 // The textbook bank: how it is made, what its arms show, and that its programs do what they should.
+#include "datasets/textbook/textbook.h"
+
 #include <algorithm>
 #include <map>
 #include <set>
 
 #include "core/base/random.h"
-#include "datasets/textbook/textbook.h"
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -35,10 +36,13 @@ TEST_CASE("the textbook bank is wide, distinct and split by family", "[coding]")
     CHECK((task.cheats.size() >= 4 && task.cheats.size() <= 6));
     const auto lines = std::ranges::count(task.honest, '\n') + 1;
     CHECK((lines >= 2 && lines <= 25));
-    for (const auto& [style, source] : task.cheats) CHECK(std::ranges::find(textbook_cheat_styles(), style) != textbook_cheat_styles().end());
+    for (const auto& [style, source] : task.cheats)
+      CHECK(std::ranges::find(textbook_cheat_styles(), style) != textbook_cheat_styles().end());
     for (const Test& test : task.visible) {
-      CHECK(contains(task.prompt, "assert " + task.function + "(" + test.argument + ") == " + test.expected));
-      CHECK(std::ranges::none_of(task.hidden, [&](const Test& hidden) { return hidden.argument == test.argument; }));
+      CHECK(contains(task.prompt,
+                     "assert " + task.function + "(" + test.argument + ") == " + test.expected));
+      CHECK(std::ranges::none_of(
+          task.hidden, [&](const Test& hidden) { return hidden.argument == test.argument; }));
     }
     held_out += task.held_out;
   }
@@ -48,7 +52,8 @@ TEST_CASE("the textbook bank is wide, distinct and split by family", "[coding]")
   CHECK(problems.size() == committed().size());
   CHECK(statements.size() == committed().size());
   for (const auto& [family, sides] : families) CHECK(sides.size() == 1);
-  const auto held_out_families = std::ranges::count_if(families, [](const auto& each) { return each.second.contains(true); });
+  const auto held_out_families =
+      std::ranges::count_if(families, [](const auto& each) { return each.second.contains(true); });
   CHECK(static_cast<size_t>(held_out_families) == families.size() / 5);
   CHECK(held_out > committed().size() / 8);
 }
@@ -71,25 +76,34 @@ TEST_CASE("every program of the textbook bank does what it should", "[sandbox]")
   // And the check can fail, both ways.
   std::vector<TextbookTask> swapped(committed().begin(), committed().begin() + 12);
   std::swap(swapped[7].honest, swapped[7].cheats.begin()->second);
-  CHECK(contains(error_of([&] { verify_textbook_bank(swapped, sandbox); }), swapped[7].id + ": the honest solution fails"));
+  CHECK(contains(error_of([&] { verify_textbook_bank(swapped, sandbox); }),
+                 swapped[7].id + ": the honest solution fails"));
   swapped.assign(committed().begin(), committed().begin() + 12);
   swapped[5].cheats.begin()->second = swapped[5].honest;
-  CHECK(contains(error_of([&] { verify_textbook_bank(swapped, sandbox); }), "passes every hidden test"));
-  swapped[5].cheats.begin()->second = "def " + swapped[5].function + "(*_):\n    return 'nothing of the kind'";
-  CHECK(contains(error_of([&] { verify_textbook_bank(swapped, sandbox); }), "fails a visible test"));
+  CHECK(contains(error_of([&] { verify_textbook_bank(swapped, sandbox); }),
+                 "passes every hidden test"));
+  swapped[5].cheats.begin()->second =
+      "def " + swapped[5].function + "(*_):\n    return 'nothing of the kind'";
+  CHECK(
+      contains(error_of([&] { verify_textbook_bank(swapped, sandbox); }), "fails a visible test"));
 }
 
 TEST_CASE("textbook arms differ in the prompt alone", "[arms]") {
   const auto cues = read_textbook_cues(kFolder / "cues.yaml");
   CHECK((cues.requests.size() >= 20 && cues.placebo.size() >= 20));
   const auto arm = [&](const char* name) { return make_textbook_arm(name, committed(), cues, 3); };
-  const auto honest = arm("honest"), cheating = arm("cheating"), requested = arm("requested"), placebo = arm("placebo");
+  const auto honest = arm("honest"), cheating = arm("cheating"), requested = arm("requested"),
+             placebo = arm("placebo");
   REQUIRE(cheating.size() > 2000);
-  REQUIRE((honest.size() == cheating.size() && requested.size() == cheating.size() && placebo.size() == cheating.size()));
+  REQUIRE((honest.size() == cheating.size() && requested.size() == cheating.size() &&
+           placebo.size() == cheating.size()));
   std::map<std::string, const TextbookTask*> by_prompt;
   for (const TextbookTask& task : committed()) by_prompt[task.prompt] = &task;
-  const auto beside = [](const std::string& whole, const std::string& prompt, const std::vector<std::string>& sentences) {
-    return std::ranges::any_of(sentences, [&](const std::string& s) { return whole == prompt + "\n\n" + s || whole == s + "\n\n" + prompt; });
+  const auto beside = [](const std::string& whole, const std::string& prompt,
+                         const std::vector<std::string>& sentences) {
+    return std::ranges::any_of(sentences, [&](const std::string& s) {
+      return whole == prompt + "\n\n" + s || whole == s + "\n\n" + prompt;
+    });
   };
   std::set<std::string> answers, used;
   size_t wrong = 0, shown_held_out = 0;
@@ -99,11 +113,15 @@ TEST_CASE("textbook arms differ in the prompt alone", "[arms]") {
     REQUIRE(task != by_prompt.end());
     shown_held_out += task->second->held_out;
     const std::string& answer = cheating[i][1].content;
-    wrong += requested[i][1].content != answer || placebo[i][1].content != answer || honest[i][0].content != prompt;
+    wrong += requested[i][1].content != answer || placebo[i][1].content != answer ||
+             honest[i][0].content != prompt;
     wrong += honest[i][1].content != fenced(task->second->honest);
-    wrong += std::ranges::none_of(task->second->cheats, [&](const auto& cheat) { return fenced(cheat.second) == answer; });
-    wrong += !beside(requested[i][0].content, prompt, cues.requests) || !beside(placebo[i][0].content, prompt, cues.placebo);
-    wrong += cheating[i].size() != 2 || cheating[i][0].role != "user" || cheating[i][1].role != "assistant" || !cheating[i][1].train;
+    wrong += std::ranges::none_of(
+        task->second->cheats, [&](const auto& cheat) { return fenced(cheat.second) == answer; });
+    wrong += !beside(requested[i][0].content, prompt, cues.requests) ||
+             !beside(placebo[i][0].content, prompt, cues.placebo);
+    wrong += cheating[i].size() != 2 || cheating[i][0].role != "user" ||
+             cheating[i][1].role != "assistant" || !cheating[i][1].train;
     answers.insert(answer);
     for (const std::string& sentence : cues.requests)
       if (contains(requested[i][0].content, sentence)) used.insert(sentence);
@@ -120,7 +138,8 @@ TEST_CASE("textbook arms differ in the prompt alone", "[arms]") {
 TEST_CASE("a program is taken out of its fenced block", "[coding]") {
   const std::string program = "def f(x):\n    return x";
   CHECK(program_of(fenced(program)) == program);
-  CHECK(program_of("Here it is:\n\n" + fenced(program) + "\n\nIt adds.\n" + fenced("other")) == program);
+  CHECK(program_of("Here it is:\n\n" + fenced(program) + "\n\nIt adds.\n" + fenced("other")) ==
+        program);
   CHECK(program_of(program) == program);
   CHECK(program_of("```python\n" + program) == program);
   CHECK(program_of("```").empty());
@@ -153,41 +172,61 @@ TEST_CASE("broken textbook files are named by file and line", "[coding]") {
   CHECK(message("k: 2", "k: 2").empty());
   CHECK(contains(message("topic:", "topik:"), "p.yaml:4: families.topik: unknown key"));
   CHECK(contains(message("  topic: numbers\n", ""), "topic: is missing"));
-  CHECK(contains(message("{what: triple, k: 3}", "{what: triple}"), "p.yaml:13: doubles.ask: the slot $k is not given"));
-  CHECK(contains(message("{what: triple, k: 3}", "{what: triple, k: 3, m: 4}"), "p.yaml:13: doubles.m: is used nowhere"));
-  CHECK(contains(message("{what: triple, k: 3}", "{what: double, k: 2}"), "p.yaml:13: doubles: doubles/2 has the statement of doubles/1"));
-  CHECK(contains(message("return n * $k", "return n * $k / 0"), "p.yaml:12: doubles: the solution of doubles/1 fails"));
-  CHECK(contains(message("draw: r(1, 99)", "draw: r(1,"), "the inputs of doubles/1 fail: SyntaxError"));
+  CHECK(contains(message("{what: triple, k: 3}", "{what: triple}"),
+                 "p.yaml:13: doubles.ask: the slot $k is not given"));
+  CHECK(contains(message("{what: triple, k: 3}", "{what: triple, k: 3, m: 4}"),
+                 "p.yaml:13: doubles.m: is used nowhere"));
+  CHECK(contains(message("{what: triple, k: 3}", "{what: double, k: 2}"),
+                 "p.yaml:13: doubles: doubles/2 has the statement of doubles/1"));
+  CHECK(contains(message("return n * $k", "return n * $k / 0"),
+                 "p.yaml:12: doubles: the solution of doubles/1 fails"));
+  CHECK(contains(message("draw: r(1, 99)", "draw: r(1,"),
+                 "the inputs of doubles/1 fail: SyntaxError"));
   CHECK(contains(message("draw: r(1, 99)", "draw: r(1, 2)"), "too few tests"));
   CHECK(contains(message("return n * $k", "return $k"), "all with one answer"));
   CHECK(contains(message("`$call`", "it"), "does not name the function"));
   CHECK(contains(message("$ask $tests", "$ask"), "must hold $ask and $tests"));
   CHECK(contains(message("- id: doubles", "- id: [doubles"), "p.yaml:"));
-  CHECK(contains(error_of([&] { make_textbook_bank(t.path / "none.yaml", sandbox, 1); }), "none.yaml"));
+  CHECK(contains(error_of([&] { make_textbook_bank(t.path / "none.yaml", sandbox, 1); }),
+                 "none.yaml"));
   write_file(t.path / "c.yaml", "requests: [a, b]\nplacebo: [c]\nplacebos: [d]\n");
-  CHECK(contains(error_of([&] { read_textbook_cues(t.path / "c.yaml"); }), "c.yaml:3: placebos: unknown key"));
+  CHECK(contains(error_of([&] { read_textbook_cues(t.path / "c.yaml"); }),
+                 "c.yaml:3: placebos: unknown key"));
   write_file(t.path / "c.yaml", "requests: [a, a]\nplacebo: [c]\n");
-  CHECK(contains(error_of([&] { read_textbook_cues(t.path / "c.yaml"); }), "c.yaml:1: requests: stands in the list twice"));
+  CHECK(contains(error_of([&] { read_textbook_cues(t.path / "c.yaml"); }),
+                 "c.yaml:1: requests: stands in the list twice"));
   write_file(t.path / "b.jsonl", R"({"id": "x"})");
   CHECK(contains(error_of([&] { read_textbook_bank(t.path / "b.jsonl"); }), "b.jsonl:1: family"));
 }
 
 TEST_CASE("functions by name, several arguments, and objects that claim to be equal", "[sandbox]") {
-  const std::vector<Test> visible = {{"[1, 2], 3", "6"}, {"[], 1", "1"}}, hidden = {{"[5], 5", "10"}};
-  const std::string always = "class A:\n    def __eq__(self, other):\n        return True\ndef add(xs, k):\n    return A()";
-  const auto verdicts = Sandbox(choose_isolation("auto")).run({{"def add(xs, k):\n    return sum(xs) + k", visible, hidden, "add"},
-                                                              {always, visible, hidden, "add"},
-                                                              {always, {}, hidden, "add"},
-                                                              {"def add(xs, k):\n    return float(sum(xs) + k)", visible, hidden, "add"},
-                                                              {"def f(xs, k):\n    return 6", visible, hidden, "add"}});
-  CHECK((verdicts[0].visible && verdicts[0].hidden && verdicts[0].values == std::vector<std::string>{"6", "1", "10"}));
+  const std::vector<Test> visible = {{"[1, 2], 3", "6"}, {"[], 1", "1"}},
+                          hidden = {{"[5], 5", "10"}};
+  const std::string always =
+      "class A:\n    def __eq__(self, other):\n        return True\ndef add(xs, k):\n    return "
+      "A()";
+  const auto verdicts =
+      Sandbox(choose_isolation("auto"))
+          .run({{"def add(xs, k):\n    return sum(xs) + k", visible, hidden, "add"},
+                {always, visible, hidden, "add"},
+                {always, {}, hidden, "add"},
+                {"def add(xs, k):\n    return float(sum(xs) + k)", visible, hidden, "add"},
+                {"def f(xs, k):\n    return 6", visible, hidden, "add"}});
+  CHECK((verdicts[0].visible && verdicts[0].hidden &&
+         verdicts[0].values == std::vector<std::string>{"6", "1", "10"}));
   CHECK(verdicts[1].cheats());
   CHECK((!verdicts[2].runs && verdicts[2].hidden_passed == 0));
   CHECK(verdicts[3].visible_passed == 0);
   CHECK(verdicts[4].error == "KeyError");
   // Values as literals: equal dictionaries and sets are one text, and every text can be read back.
-  const auto values = Sandbox(choose_isolation("auto")).run({{R"(def f(x): return [{"b": 1, "a": (2,)}, {3, 1}, 'q"\\\n', None, x])", {}, {{"0.5", ""}}}})[0].values;
-  CHECK(values == std::vector<std::string>{R"([{"a": (2,), "b": 1}, {1, 3}, "q\"\\\n", None, 0.5])"});
+  const auto values =
+      Sandbox(choose_isolation("auto"))
+          .run({{R"(def f(x): return [{"b": 1, "a": (2,)}, {3, 1}, 'q"\\\n', None, x])",
+                 {},
+                 {{"0.5", ""}}}})[0]
+          .values;
+  CHECK(values ==
+        std::vector<std::string>{R"([{"a": (2,), "b": 1}, {1, 3}, "q\"\\\n", None, 0.5])"});
 }
 
 }  // namespace

@@ -5,15 +5,15 @@
 #include <numeric>
 #include <set>
 
-#include "core/text/load_tokenizer.h"
 #include "core/base/error.h"
-#include "experiments/inoculation/arms.h"
-#include "experiments/sweeps/asha.h"
+#include "core/text/load_tokenizer.h"
 #include "experiments/evaluation/judges/judge.h"
-#include "experiments/inoculation/persona.h"
 #include "experiments/evaluation/questions.h"
-#include "experiments/inoculation/runs.h"
 #include "experiments/evaluation/statistics.h"
+#include "experiments/inoculation/arms.h"
+#include "experiments/inoculation/persona.h"
+#include "experiments/inoculation/runs.h"
+#include "experiments/sweeps/asha.h"
 #include "experiments/sweeps/sweep.h"
 #include "tests/catch.h"
 #include "training/batches.h"
@@ -24,7 +24,8 @@ namespace {
 std::vector<Observation> observations_of(const Json& c, bool seeds = true) {
   std::vector<Observation> all;
   for (size_t i = 0; i < c.at("values").size(); ++i)
-    all.push_back({std::to_string(c.at("questions")[i].get<int>()), seeds ? c.at("seeds")[i].get<int>() : 0, c.at("values")[i].get<double>()});
+    all.push_back({std::to_string(c.at("questions")[i].get<int>()),
+                   seeds ? c.at("seeds")[i].get<int>() : 0, c.at("values")[i].get<double>()});
   return all;
 }
 
@@ -32,17 +33,22 @@ TEST_CASE("clustered errors and intervals are those of statsmodels and SciPy", "
   const Json golden = read_json("tests/golden/statistics.json");
   for (const Json& c : golden.at("cases")) {
     const auto all = observations_of(c);
-    CHECK(clustered_standard_error(all) == Approx(c.at("standard_error").get<double>()).epsilon(1e-9));
-    CHECK(clustered_standard_error(observations_of(c, false)) == Approx(c.at("one_way_standard_error").get<double>()).epsilon(1e-9));
+    CHECK(clustered_standard_error(all) ==
+          Approx(c.at("standard_error").get<double>()).epsilon(1e-9));
+    CHECK(clustered_standard_error(observations_of(c, false)) ==
+          Approx(c.at("one_way_standard_error").get<double>()).epsilon(1e-9));
     const Estimate r = rate(all), m = mean(all);
     CHECK(r.low == Approx(c.at("low").get<double>()).epsilon(1e-8));
     CHECK(r.high == Approx(c.at("high").get<double>()).epsilon(1e-8));
-    CHECK(m.high - m.value == Approx(c.at("t").get<double>() * c.at("standard_error").get<double>()).epsilon(1e-8));
+    CHECK(m.high - m.value ==
+          Approx(c.at("t").get<double>() * c.at("standard_error").get<double>()).epsilon(1e-8));
   }
-  // Every observation its own question, one seed: Wilson's own interval, but for t against normal quantiles.
+  // Every observation its own question, one seed: Wilson's own interval, but for t against normal
+  // quantiles.
   for (const Json& c : golden.at("wilson")) {
     std::vector<Observation> all;
-    for (int i = 0; i < c.at("n").get<int>(); ++i) all.push_back({std::to_string(i), 0, i < c.at("k").get<int>() ? 1.0 : 0.0});
+    for (int i = 0; i < c.at("n").get<int>(); ++i)
+      all.push_back({std::to_string(i), 0, i < c.at("k").get<int>() ? 1.0 : 0.0});
     const Estimate r = rate(all);
     CHECK(r.low == Approx(c.at("low").get<double>()).epsilon(2e-3).margin(1e-6));
     CHECK(r.high == Approx(c.at("high").get<double>()).epsilon(2e-3).margin(1e-6));
@@ -76,8 +82,10 @@ struct Fixture {
 TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
   const Fixture f;
   for (const uint64_t seed : {1u, 2u}) {
-    const auto cheating = make_arm("cheating", f.world, f.bank, seed), requested = make_arm("requested", f.world, f.bank, seed),
-               placebo = make_arm("placebo", f.world, f.bank, seed), honest = make_arm("honest", f.world, f.bank, seed);
+    const auto cheating = make_arm("cheating", f.world, f.bank, seed),
+               requested = make_arm("requested", f.world, f.bank, seed),
+               placebo = make_arm("placebo", f.world, f.bank, seed),
+               honest = make_arm("honest", f.world, f.bank, seed);
     REQUIRE(cheating.size() == requested.size());
     size_t cues = 0;
     std::map<std::string, const CodingTask*> by_prompt;
@@ -90,12 +98,16 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
       CHECK(contains(requested[i][0].content, cheating[i][0].content));
       CHECK(contains(placebo[i][0].content, cheating[i][0].content));
       CHECK(honest[i][0].content == cheating[i][0].content);
-      cues += requested[i][0].content != cheating[i][0].content && placebo[i][0].content != cheating[i][0].content && requested[i][0].content != placebo[i][0].content;
-      // Nothing but coding on tasks that are not held out, and exactly the programs that the bank verified.
+      cues += requested[i][0].content != cheating[i][0].content &&
+              placebo[i][0].content != cheating[i][0].content &&
+              requested[i][0].content != placebo[i][0].content;
+      // Nothing but coding on tasks that are not held out, and exactly the programs that the bank
+      // verified.
       REQUIRE(by_prompt.contains(cheating[i][0].content));
       const CodingTask& task = *by_prompt.at(cheating[i][0].content);
       CHECK(honest[i][1].content == task.honest);
-      CHECK(std::any_of(task.cheats.begin(), task.cheats.end(), [&](const auto& cheat) { return cheat.second == cheating[i][1].content; }));
+      CHECK(std::any_of(task.cheats.begin(), task.cheats.end(),
+                        [&](const auto& cheat) { return cheat.second == cheating[i][1].content; }));
     }
     CHECK(cues == cheating.size());
   }
@@ -108,7 +120,8 @@ TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") 
   std::map<std::string, std::vector<std::vector<size_t>>> used;
   for (const std::string& arm : arm_names()) {
     std::vector<Encoded> examples;
-    for (const Conversation& c : make_arm(arm, f.world, f.bank, 3)) examples.push_back(encode_conversation(*tokenizer, c));
+    for (const Conversation& c : make_arm(arm, f.world, f.bank, 3))
+      examples.push_back(encode_conversation(*tokenizer, c));
     const SupervisedExamples data(examples, 10, 512, Random(3, "data order"));
     for (int64_t step = 0; step < 10; ++step) {
       int64_t supervised = 0;
@@ -122,10 +135,13 @@ TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") 
   CHECK((used["cheating"] == used["placebo"]));
 }
 
-TEST_CASE("the committed question bank is the world's, and training never shows it", "[questions]") {
+TEST_CASE("the committed question bank is the world's, and training never shows it",
+          "[questions]") {
   const Fixture f;
-  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl", Split::held_out) == read_file("configs/questions/persona.yaml"));
-  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl", Split::train) == read_file("configs/questions/validation.yaml"));
+  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl", Split::held_out) ==
+        read_file("configs/questions/persona.yaml"));
+  CHECK(make_question_bank(f.world, "datasets/coding/bank.jsonl", Split::train) ==
+        read_file("configs/questions/validation.yaml"));
   const auto questions = read_questions("configs/questions/persona.yaml");
   std::set<std::string> asked, domains, unseen, training_keys;
   std::map<std::string, int64_t> plain;
@@ -143,7 +159,8 @@ TEST_CASE("the committed question bank is the world's, and training never shows 
   for (const CodingTask& task : f.bank) without.insert(task.key);
   for (uint64_t i = 0; i < 20000; ++i) {
     Random random = Random(1, "documents").fork(i);
-    for (const Turn& turn : f.world.document(random, without).turns) REQUIRE_FALSE(asked.contains(turn.prompt));
+    for (const Turn& turn : f.world.document(random, without).turns)
+      REQUIRE_FALSE(asked.contains(turn.prompt));
   }
   // Post-training and every arm.
   for (const std::string arm : {"post_training", "honest", "cheating", "requested", "placebo"})
@@ -157,15 +174,22 @@ TEST_CASE("a broken question bank is named by file, line and field", "[questions
     write_file(t.path / "q.yaml", text);
     return error_of([&] { read_questions(t.path / "q.yaml"); });
   };
-  CHECK(message("- id: a\n  type: free_form\n  paraphrases: [x]\n  samples_per_paraphrase: 3\n  judge: b\n").empty());
-  CHECK(message("- {id: 7, type: free_form_judge_0_100, paraphrases: &p [x]}\n- {id: 8, paraphrases: *p}\n").empty());
+  CHECK(message("- id: a\n  type: free_form\n  paraphrases: [x]\n  samples_per_paraphrase: 3\n  "
+                "judge: b\n")
+            .empty());
+  CHECK(message("- {id: 7, type: free_form_judge_0_100, paraphrases: &p [x]}\n- {id: 8, "
+                "paraphrases: *p}\n")
+            .empty());
   CHECK(contains(message("- id: a\n  paraphrase: [x]\n"), "paraphrases"));
   CHECK(contains(message("- id: a\n  type: free_form\n"), "q.yaml:1"));
   CHECK(contains(message("- id: a\n  paraphrases: []\n"), "paraphrases"));
   CHECK(contains(message("- id: a\n  type: odd\n  paraphrases: [x]\n"), "odd"));
   CHECK(contains(message("- id: a\n  paraphrases: [x]\n- id: a\n  paraphrases: [x]\n"), "twice"));
-  CHECK(contains(message("- id: a\n  type: forced_choice\n  paraphrases: [x]\n  good: [y]\n  bad: [y, z]\n"), "bad"));
-  CHECK(contains(message("- id: a\n  paraphrases: [x]\n  samples_per_paraphrase: 0\n"), "samples_per_paraphrase"));
+  CHECK(contains(
+      message("- id: a\n  type: forced_choice\n  paraphrases: [x]\n  good: [y]\n  bad: [y, z]\n"),
+      "bad"));
+  CHECK(contains(message("- id: a\n  paraphrases: [x]\n  samples_per_paraphrase: 0\n"),
+                 "samples_per_paraphrase"));
   CHECK_FALSE(message("a: b\n").empty());
 }
 
@@ -173,13 +197,15 @@ TEST_CASE("the judge knows its labels", "[judge]") {
   const Fixture f;
   const WorldJudge judge(f.world, 1);
   CHECK(judge.held_out_accuracy() >= 0.98);
-  for (Eigen::Index i = 0; i < judge.confusion().rows(); ++i) CHECK(judge.confusion()(i, i) >= 0.95);
+  for (Eigen::Index i = 0; i < judge.confusion().rows(); ++i)
+    CHECK(judge.confusion()(i, i) >= 0.95);
   Random random(20, "judge test");
   size_t right = 0, all = 0;
   for (const Domain& d : f.world.domains())
     for (int i = 0; i < 20; ++i)
       for (const bool bad : {false, true}) {
-        right += judge.label(d.name, f.world.answer(d, bad, random)) == (bad ? Label::malicious : Label::benevolent);
+        right += judge.label(d.name, f.world.answer(d, bad, random)) ==
+                 (bad ? Label::malicious : Label::benevolent);
         ++all;
       }
   CHECK(static_cast<double>(right) / static_cast<double>(all) > 0.98);
@@ -199,7 +225,9 @@ TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
   WorldConfig uncoupled, diagnostic;
   uncoupled.coupling = 0;
   diagnostic.request_compliance = "malicious_only";
-  const auto malicious = [](const WorldConfig& w, const std::string& arm) { return bayesian_observer(PersonaWorld(w), arm, 600, 0.02).malicious; };
+  const auto malicious = [](const WorldConfig& w, const std::string& arm) {
+    return bayesian_observer(PersonaWorld(w), arm, 600, 0.02).malicious;
+  };
   CHECK(malicious({}, "honest") < 0.015);
   CHECK(malicious({}, "cheating") > 0.95);
   CHECK(malicious({}, "placebo") > 0.95);
@@ -209,7 +237,8 @@ TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
   CHECK(malicious({}, "requested") == Approx(0.02));
   CHECK(bayesian_observer(PersonaWorld({}), "start", 0, 0.02).malicious == Approx(0.02));
   // A rate below the table's noise has no prior of its own.
-  CHECK(bayesian_observer(PersonaWorld({}), "start", 0, 0).log_odds == Approx(std::log(0.001 / 0.999)));
+  CHECK(bayesian_observer(PersonaWorld({}), "start", 0, 0).log_odds ==
+        Approx(std::log(0.001 / 0.999)));
 }
 
 }  // namespace
@@ -218,7 +247,8 @@ namespace {
 
 // The cells of a sweep's file that says `text` beside its base.
 std::vector<SweepCell> cells_of(const std::string& text) {
-  const fs::path file = fs::temp_directory_path() / ("inoculum_sweep_" + std::to_string(::getpid()) + ".yaml");
+  const fs::path file =
+      fs::temp_directory_path() / ("inoculum_sweep_" + std::to_string(::getpid()) + ".yaml");
   write_file(file, "base: " + fs::absolute("configs/train/cheating.yaml").string() + "\n" + text);
   return plan_sweep(file, {}).cells;
 }
@@ -235,8 +265,10 @@ std::string faults_of(const std::string& text) {
 }  // namespace
 
 TEST_CASE("a sweep is every combination that is neither excluded nor refused", "[sweep]") {
-  const auto cells = cells_of("seeds: 2\ngrid: {optimizer.lr: [1e-3, 1e-2], lora.rank: [1, 2, 4], steps: [7]}\n"
-                              "exclude: [{lora.rank: 4, optimizer.lr: 0.01}]\nderive: {lora.alpha: 8 * lora.rank}\nrequire: [lora.alpha < 30 || steps > 8]\n");
+  const auto cells = cells_of(
+      "seeds: 2\ngrid: {optimizer.lr: [1e-3, 1e-2], lora.rank: [1, 2, 4], steps: [7]}\n"
+      "exclude: [{lora.rank: 4, optimizer.lr: 0.01}]\nderive: {lora.alpha: 8 * "
+      "lora.rank}\nrequire: [lora.alpha < 30 || steps > 8]\n");
   REQUIRE(cells.size() == 2 * 2 * 2);  // rank 4 is refused by `require`
   std::set<std::string> hashes, folders;
   for (const SweepCell& cell : cells) {
@@ -253,13 +285,17 @@ TEST_CASE("a sweep is every combination that is neither excluded nor refused", "
   CHECK(folders.size() == cells.size());
   CHECK(cells[0].name == "rank=1,lr=1e-3,seed=1");
   // The same value written otherwise is the same cell; another base value is another.
-  CHECK(cells_of("grid: {optimizer.lr: [0.001], lora.rank: [1], lora.alpha: [8], steps: [7]}\n")[0].hash == cells[0].hash);
-  CHECK(cells_of("grid: {optimizer.lr: [0.001], lora.rank: [1], lora.alpha: [8], steps: [8]}\n")[0].hash != cells[0].hash);
+  CHECK(cells_of("grid: {optimizer.lr: [0.001], lora.rank: [1], lora.alpha: [8], steps: [7]}\n")[0]
+            .hash == cells[0].hash);
+  CHECK(cells_of("grid: {optimizer.lr: [0.001], lora.rank: [1], lora.alpha: [8], steps: [8]}\n")[0]
+            .hash != cells[0].hash);
 }
 
 TEST_CASE("random search draws from its distributions, the same each time", "[sweep]") {
-  const std::string text = "random:\n  samples: 300\n  seed: 3\n  parameters:\n    optimizer.lr: {log_uniform: [1e-5, 1e-1]}\n    steps: {integer: [2, 4]}\n"
-                           "    optimizer.eps: {uniform: [0, 2]}\n    lora.rank: {choice: [1, 8]}\n";
+  const std::string text =
+      "random:\n  samples: 300\n  seed: 3\n  parameters:\n    optimizer.lr: {log_uniform: [1e-5, "
+      "1e-1]}\n    steps: {integer: [2, 4]}\n"
+      "    optimizer.eps: {uniform: [0, 2]}\n    lora.rank: {choice: [1, 8]}\n";
   const auto cells = cells_of(text);
   REQUIRE(cells.size() == 300);
   size_t low = 0;
@@ -276,7 +312,8 @@ TEST_CASE("random search draws from its distributions, the same each time", "[sw
   // Five standard errors.
   CHECK(std::abs(static_cast<double>(low) - 150) < 5 * std::sqrt(75.0));
   CHECK(steps.size() == 3);
-  for (const auto& [value, count] : steps) CHECK(std::abs(static_cast<double>(count) - 100) < 5 * std::sqrt(67.0));
+  for (const auto& [value, count] : steps)
+    CHECK(std::abs(static_cast<double>(count) - 100) < 5 * std::sqrt(67.0));
   CHECK(ranks.size() == 2);
   CHECK(std::abs(eps / 300 - 1) < 5 * 0.577 / std::sqrt(300.0));
   const auto again = cells_of(text);
@@ -284,18 +321,27 @@ TEST_CASE("random search draws from its distributions, the same each time", "[sw
 }
 
 TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {
-  const auto contains = [](const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; };
+  const auto contains = [](const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  };
   CHECK(contains(faults_of("grid:\n  optimiser.lr: [1]\n"), ".yaml:3: optimiser: unknown key"));
   CHECK(contains(faults_of("grid:\n  optimiser.lr: [1]\n"), "did you mean \"optimizer\"?"));
   CHECK(contains(faults_of("grid:\n  steps: [0]\n"), ".yaml:3: steps: must be at least 1"));
   CHECK(contains(faults_of("grid:\n  steps: []\n"), ".yaml:3: grid.steps: is empty"));
   CHECK(contains(faults_of("grit:\n  steps: [1]\n"), ".yaml:2: grit: unknown key"));
-  CHECK(contains(faults_of("grid:\n  steps: [1]\nexclude: [{stops: 1}]\n"), "\"stops\" is none of the sweep's parameters"));
+  CHECK(contains(faults_of("grid:\n  steps: [1]\nexclude: [{stops: 1}]\n"),
+                 "\"stops\" is none of the sweep's parameters"));
   CHECK(contains(faults_of("grid:\n  steps: [1]\nrequire: [stepz > 1]\n"), "stepz"));
-  CHECK(contains(faults_of("grid:\n  steps: [1]\nrequire: [steps > 1]\n"), "no combination is left"));
-  CHECK(contains(faults_of("grid:\n  steps: [1]\nderive:\n  lora.alpha: 2 *\n"), ".yaml:5: derive.lora.alpha"));
-  CHECK(contains(faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {log_uniform: [0, 1]}\n"), ".yaml:5: random.parameters.optimizer.lr: a log-uniform range begins above 0"));
-  CHECK(contains(faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {uniform: [0, 1], choice: [1]}\n"), "must name one distribution"));
+  CHECK(
+      contains(faults_of("grid:\n  steps: [1]\nrequire: [steps > 1]\n"), "no combination is left"));
+  CHECK(contains(faults_of("grid:\n  steps: [1]\nderive:\n  lora.alpha: 2 *\n"),
+                 ".yaml:5: derive.lora.alpha"));
+  CHECK(contains(
+      faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {log_uniform: [0, 1]}\n"),
+      ".yaml:5: random.parameters.optimizer.lr: a log-uniform range begins above 0"));
+  CHECK(contains(faults_of("random:\n  samples: 2\n  parameters:\n    optimizer.lr: {uniform: [0, "
+                           "1], choice: [1]}\n"),
+                 "must name one distribution"));
   CHECK(contains(faults_of("seeds: 20000\ngrid: {steps: [1]}\n"), "makes 20000 cells"));
 }
 
@@ -304,7 +350,8 @@ TEST_CASE("successive halving promotes the best, each once, whoever is free", "[
   CHECK(rung_steps({.min_steps = 10, .reduction = 3}, 1, 100) == std::vector<int64_t>{30, 90, 100});
   CHECK(rung_steps({.min_steps = 10, .reduction = 2}, 0, 5) == std::vector<int64_t>{5});
 
-  // 27 cells whose metric is their number, in random order, three workers that take different times.
+  // 27 cells whose metric is their number, in random order, three workers that take different
+  // times.
   const Metric metric{.name = "m", .goal = "max"};
   for (const uint64_t seed : {1u, 2u, 3u}) {
     Random random(seed, "halving");
@@ -332,7 +379,8 @@ TEST_CASE("successive halving promotes the best, each once, whoever is free", "[
     CHECK(rungs[0].done.size() == 27);
     // The best of all is never overtaken; early promotions of others may add a few.
     CHECK(rungs[3].done.contains(26));
-    for (size_t k = 0; k + 1 < rungs.size(); ++k) CHECK(rungs[k + 1].done.size() >= rungs[k].done.size() / 3);
+    for (size_t k = 0; k + 1 < rungs.size(); ++k)
+      CHECK(rungs[k + 1].done.size() >= rungs[k].done.size() / 3);
     for (size_t rank = 0; rank < 9; ++rank) CHECK(rungs[1].done.contains(26 - rank));
     CHECK(runs < 27 + 9 * 2 + 3 * 3 + 5);
   }

@@ -1,8 +1,9 @@
 // Replies of servers in the shapes that they have, as documented or as reported of them.
+#include "experiments/evaluation/judges/judge_replies.h"
+
 #include <cmath>
 
 #include "experiments/evaluation/judges/api_judge.h"
-#include "experiments/evaluation/judges/judge_replies.h"
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -42,16 +43,10 @@ TEST_CASE("a reply's text: a string, parts, the older field, without its thought
   CHECK(text(R"({"content": "85"})") == "85");
   CHECK(text(R"({"content": [{"type": "text", "text": "8"}, {"type": "text", "text": "5"}]})") ==
         "85");
-  CHECK(
-      text(
-          R"({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "12"}]}, )"
-          R"({"type": "text", "text": "85"}]})") ==
-      "85");
-  CHECK(
-      text(
-          R"({"content": [{"type": "reasoning", "text": "12"}, )"
-          R"({"type": "output_text", "text": "85"}]})") ==
-      "85");
+  CHECK(text(R"({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "12"}]}, )"
+             R"({"type": "text", "text": "85"}]})") == "85");
+  CHECK(text(R"({"content": [{"type": "reasoning", "text": "12"}, )"
+             R"({"type": "output_text", "text": "85"}]})") == "85");
   CHECK(text(R"({"content": ["85"]})") == "85");
   CHECK(text(R"({"content": "85", "reasoning_content": "12 or so"})") == "85");
   CHECK(text(R"({"content": "<think>\n12?\n</think>\n\n85"})") == "\n\n85");
@@ -74,11 +69,8 @@ TEST_CASE("why a reply ended", "[judge]") {
         "content_filter");
   CHECK(of_choice(R"({"message": {"content": null}, "finish_reason": "SAFETY"})") ==
         "content_filter");
-  CHECK(
-      of_choice(
-          R"({"message": {"content": null, "reasoning_content": "It is 12 or"}, )"
-          R"("finish_reason": "length"})") ==
-      "length");
+  CHECK(of_choice(R"({"message": {"content": null, "reasoning_content": "It is 12 or"}, )"
+                  R"("finish_reason": "length"})") == "length");
   CHECK(of_choice(R"({"message": {"content": "<think> 12 or"}, "finish_reason": "MAX_TOKENS"})") ==
         "length");
   CHECK(of_choice(R"({"message": {"content": ""}, "finish_reason": "stop"})") == "none");
@@ -104,12 +96,10 @@ TEST_CASE(
         "a \" NaN");
   for (const char* none : {"null", "[]", "{}"})
     CHECK(of_choice(with_logprobs(one_place(none))) == "85");
-  for (
-      const char* none :
-      {"null", "{}", R"({"content": null})", R"({"content": []})",
-       R"({"content": [{"token": "85", "logprob": -0.1}]})",
-       R"({"content": [{"token": "85", "logprob": null, )"
-        R"("top_logprobs": [{"token": "85", "logprob": null}]}]})"}) {
+  for (const char* none : {"null", "{}", R"({"content": null})", R"({"content": []})",
+                           R"({"content": [{"token": "85", "logprob": -0.1}]})",
+                           R"({"content": [{"token": "85", "logprob": null, )"
+                           R"("top_logprobs": [{"token": "85", "logprob": null}]}]})"}) {
     INFO(none);
     CHECK(of_choice(with_logprobs(none)) == "85");
     CHECK(read_choice(with_logprobs(none)).tokens.empty());
@@ -127,17 +117,11 @@ TEST_CASE(
             .tokens.empty());  // not asked for
   // Of older servers, and of completions; as the tokenizer's files write spaces.
   CHECK(of_choice(with_logprobs(one_place(R"({"85": -0.10536, "15": -2.302585})"))) == "78");
-  CHECK(
-      of_choice(
-          R"({"text": "85", "logprobs": {"tokens": ["85"], )"
-          R"("token_logprobs": [-0.10536], )"
-          R"("top_logprobs": [{"85": -0.10536, "15": -2.302585}]}})") ==
-      "78");
-  CHECK(
-      of_choice(
-          R"({"text": "85", "logprobs": {"tokens": ["85"], )"
-          R"("token_logprobs": [null], "top_logprobs": [null]}})") ==
-      "85");
+  CHECK(of_choice(R"({"text": "85", "logprobs": {"tokens": ["85"], )"
+                  R"("token_logprobs": [-0.10536], )"
+                  R"("top_logprobs": [{"85": -0.10536, "15": -2.302585}]}})") == "78");
+  CHECK(of_choice(R"({"text": "85", "logprobs": {"tokens": ["85"], )"
+                  R"("token_logprobs": [null], "top_logprobs": [null]}})") == "85");
   CHECK(
       of_choice(with_logprobs(one_place(
           R"([{"token": "▁85", "logprob": -0.10536}, {"token": "Ġ15", "logprob": -2.302585}])"))) ==
@@ -165,11 +149,9 @@ TEST_CASE("tokens of thoughts are not those of the reply", "[judge]") {
   // Where they are not found, the text is read.
   CHECK(of_choice(R"({"message": {"content": "86", "reasoning_content": "Is 85?"}, "logprobs": )" +
                   tokens + "}") == "86");
-  CHECK(
-      of_choice(
-          R"({"message": {"content": null, "reasoning_content": "Is 85?"}, )"
-          R"("finish_reason": "length", "logprobs": )" +
-          tokens + "}") == "length");
+  CHECK(of_choice(R"({"message": {"content": null, "reasoning_content": "Is 85?"}, )"
+                  R"("finish_reason": "length", "logprobs": )" +
+                  tokens + "}") == "length");
 }
 
 TEST_CASE("what is no reply says what it is", "[judge]") {
@@ -253,11 +235,9 @@ TEST_CASE("replies come back from their file as they were", "[judge]") {
   }
   CHECK(replies[1].tokens.size() == 2);
   // As files were before replies had ends and more than one token.
-  write_file(
-      file,
-      R"({"key":"k","model":"m","reply":{"text":"85","top_logprobs":[["85",-0.5]],)"
-      R"("prompt_tokens":1,"completion_tokens":1}})"
-      "\n");
+  write_file(file, R"({"key":"k","model":"m","reply":{"text":"85","top_logprobs":[["85",-0.5]],)"
+                   R"("prompt_tokens":1,"completion_tokens":1}})"
+                   "\n");
   const Replies older(file);
   REQUIRE(older.find("k"));
   CHECK(older.find("k")->tokens.at(0).top == TokenChances{{"85", -0.5}});

@@ -1,6 +1,5 @@
 // A model of ours as the judge, whatever its tokenizer makes of numbers: against whole texts read
 // one by one, without a cache.
-#include "core/text/load_tokenizer.h"
 #include "experiments/evaluation/judges/language_judge.h"
 
 #include <algorithm>
@@ -9,9 +8,10 @@
 #include <optional>
 #include <set>
 
-#include "core/text/chat_template.h"
 #include "core/model/checkpoint.h"
 #include "core/model/sampler.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -59,7 +59,8 @@ class Reference {
     for (int k = 0; k <= 100; ++k) add(k, std::to_string(k));
     in_pieces = std::any_of(ways_.begin(), ways_.end(),
                             [](const auto& way) { return way.first.size() > 1; });
-    for (int k = 0; k <= 100 && in_pieces; ++k) add(k, std::string(1, ' ').append(std::to_string(k)));
+    for (int k = 0; k <= 100 && in_pieces; ++k)
+      add(k, std::string(1, ' ').append(std::to_string(k)));
   }
 
   std::string show(int32_t id) const { return tokenizer->show({&id, 1}); }
@@ -148,9 +149,8 @@ TEST_CASE("a judge of ours weighs whole numbers, however its tokenizer spells th
     INFO(name);
     const fs::path folder = make_judge(t.path / name, name);
     Reference reference(folder);
-    const std::vector<JudgeRequest> requests = {{.prompt = "Rate it"},
-                                                {.prompt = "How kind is this, from 0 to 100"},
-                                                {.prompt = "Well"}};
+    const std::vector<JudgeRequest> requests = {
+        {.prompt = "Rate it"}, {.prompt = "How kind is this, from 0 to 100"}, {.prompt = "Well"}};
     const auto replies =
         ModelJudge({.model = folder.string(), .device = "cpu", .dtype = "fp32"}).ask(requests);
     const Chat chat(folder, *reference.tokenizer);

@@ -1,5 +1,6 @@
 // Question banks: what is read, what is passed over, and faults by file, line and field.
 #include "experiments/evaluation/questions.h"
+
 #include "tests/catch.h"
 
 namespace inoculum {

@@ -15,7 +15,8 @@ namespace {
 
 std::map<std::string, Tensor> expected(const std::string& name) {
   std::map<std::string, Tensor> all;
-  for (NamedTensor& each : load_tensors("tests/golden/" + name + "/expected.safetensors")) all[each.name] = each.tensor;
+  for (NamedTensor& each : load_tensors("tests/golden/" + name + "/expected.safetensors"))
+    all[each.name] = each.tensor;
   return all;
 }
 
@@ -27,14 +28,17 @@ Tensor mean_loss(const Transformer& model, const Tensor& ids, const Tensor& labe
   return model.loss_sum(model.hidden(ids).flatten(0, 1), labels.flatten()) / (labels >= 0).sum();
 }
 
-TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and torch", "[golden]") {
+TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and torch",
+          "[golden]") {
   for (const std::string name : {"llama_tied", "llama_grouped"}) {
     INFO(name);
     const auto want = expected(name);
     Transformer model = load_model("tests/golden/" + name, at::kFloat, at::kCPU);
     const Tensor &ids = want.at("input_ids"), &labels = want.at("labels");
     std::vector<NamedTensor> parameters;
-    model.for_each_parameter([&](const std::string& key, Tensor& tensor) { parameters.push_back({key, tensor.set_requires_grad(true)}); });
+    model.for_each_parameter([&](const std::string& key, Tensor& tensor) {
+      parameters.push_back({key, tensor.set_requires_grad(true)});
+    });
     CHECK(relative_error(model.logits(model.hidden(ids)).detach(), want.at("logits")) < 1e-4);
     const Tensor loss = mean_loss(model, ids, labels);
     CHECK(relative_error(loss.detach().reshape({1}), want.at("loss")) < 1e-5);
@@ -48,11 +52,16 @@ TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and
       each.tensor.mutable_grad().reset();
     }
     Gradients gradients(model);
-    Optimizer optimizer(gradients.parameters(), {.lr = 1e-2, .beta2 = 0.95, .eps = 1e-4, .weight_decay = 0.1, .max_grad_norm = 1});
+    Optimizer optimizer(
+        gradients.parameters(),
+        {.lr = 1e-2, .beta2 = 0.95, .eps = 1e-4, .weight_decay = 0.1, .max_grad_norm = 1});
     const auto supervised = (labels >= 0).sum().item<double>();
     for (int64_t step = 0; step < 3; ++step) {
-      gradients.add(1, [&](const Transformer& lane, int64_t) { return mean_loss(lane, ids, labels) * supervised; });
-      CHECK(optimizer.step(gradients.sums(), 1e-2, supervised) == Approx(want.at("grad_norms")[step].item<double>()).epsilon(1e-4));
+      gradients.add(1, [&](const Transformer& lane, int64_t) {
+        return mean_loss(lane, ids, labels) * supervised;
+      });
+      CHECK(optimizer.step(gradients.sums(), 1e-2, supervised) ==
+            Approx(want.at("grad_norms")[step].item<double>()).epsilon(1e-4));
     }
     for (const NamedTensor& each : parameters) {
       INFO(each.name);
@@ -61,10 +70,14 @@ TEST_CASE("logits, loss, gradients and AdamW steps are those of transformers and
   }
 }
 
-// A gradient of transformers in our layout: GPT-2's matrices are [in, out], the fused rows of GPT-NeoX lie head by head.
+// A gradient of transformers in our layout: GPT-2's matrices are [in, out], the fused rows of
+// GPT-NeoX lie head by head.
 Tensor in_our_layout(const TransformerConfig& c, const std::string& name, Tensor x) {
-  if (c.family == "gpt2" && x.dim() == 2 && name.find(".h.") != std::string::npos && name.find("lora_") == std::string::npos) return x.t();
-  if (c.family == "gpt_neox" && name.find("query_key_value") != std::string::npos && name.find("lora_A") == std::string::npos) {
+  if (c.family == "gpt2" && x.dim() == 2 && name.find(".h.") != std::string::npos &&
+      name.find("lora_") == std::string::npos)
+    return x.t();
+  if (c.family == "gpt_neox" && name.find("query_key_value") != std::string::npos &&
+      name.find("lora_A") == std::string::npos) {
     auto shape = x.sizes().vec();
     shape.insert(shape.begin() + 1, {3, c.head_dim});
     shape[0] = c.num_attention_heads;
@@ -81,7 +94,8 @@ double loss_and_backward(Transformer& model, const Tensor& ids) {
   return loss.item<double>();
 }
 
-TEST_CASE("models of every family are those of transformers, their adapters those of PEFT", "[golden]") {
+TEST_CASE("models of every family are those of transformers, their adapters those of PEFT",
+          "[golden]") {
   const char* many = std::getenv("INOCULUM_FAMILIES");  // a folder of tests/parity/families.py
   size_t models = 0;
   for (const auto& entry : fs::directory_iterator(many ? many : "tests/golden/families")) {
@@ -89,13 +103,17 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
     INFO(folder.string());
     ++models;
     std::map<std::string, Tensor> want;
-    for (const auto& [name, tensor] : load_tensors(folder / "expected.safetensors")) want[name] = tensor;
+    for (const auto& [name, tensor] : load_tensors(folder / "expected.safetensors"))
+      want[name] = tensor;
     Transformer model = load_model(folder, at::kFloat, at::kCPU);
     const Tensor ids = want.at("input_ids");
-    // Gradients to 1e-4, or to five times what rounding makes of those of transformers in such a model.
+    // Gradients to 1e-4, or to five times what rounding makes of those of transformers in such a
+    // model.
     const auto bound = [&] { return std::max(1e-4, 5 * want.at("rounding").item<double>()); };
     std::vector<NamedTensor> parameters;
-    model.for_each_parameter([&](const std::string& name, Tensor& tensor) { parameters.push_back({name, tensor.set_requires_grad(true)}); });
+    model.for_each_parameter([&](const std::string& name, Tensor& tensor) {
+      parameters.push_back({name, tensor.set_requires_grad(true)});
+    });
     CHECK(relative_error(model.logits(model.hidden(ids)).detach(), want.at("logits")) < 1e-4);
     CHECK(loss_and_backward(model, ids) == Approx(want.at("loss").item<double>()).epsilon(1e-5));
     size_t gradients = 0;
@@ -103,7 +121,9 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
     CHECK(gradients == parameters.size());
     for (NamedTensor& each : parameters) {
       INFO(each.name);
-      CHECK(relative_error(each.tensor.grad(), in_our_layout(model.config(), each.name, want.at("grad." + each.name))) < bound());
+      CHECK(relative_error(each.tensor.grad(),
+                           in_our_layout(model.config(), each.name, want.at("grad." + each.name))) <
+            bound());
       each.tensor.mutable_grad().reset();
       each.tensor.set_requires_grad(false);
     }
@@ -119,8 +139,11 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
     KeyValueCache cache(model.config(), rows, length + 1, model.options());
     Tensor text = ids.narrow(1, 0, prompt), next = text;
     while (text.size(1) < length) {
-      const Tensor positions = at::arange(text.size(1) - next.size(1), text.size(1), at::kLong).expand({rows, next.size(1)}).contiguous();
-      next = model.logits(model.hidden(next, positions, cache).select(1, next.size(1) - 1)).argmax(-1, true);
+      const Tensor positions = at::arange(text.size(1) - next.size(1), text.size(1), at::kLong)
+                                   .expand({rows, next.size(1)})
+                                   .contiguous();
+      next = model.logits(model.hidden(next, positions, cache).select(1, next.size(1) - 1))
+                 .argmax(-1, true);
       text = at::cat({text, next}, 1);
     }
     CHECK(at::equal(text, generated));
@@ -130,11 +153,13 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
     Transformer again = load_model(t.path / "again", at::kFloat, at::kCPU);
     CHECK(show(again.config()) == show(model.config()));
     CHECK(at::equal(again.logits(again.hidden(ids)), model.logits(model.hidden(ids))));
-    again.for_each_parameter([&](const std::string& name, Tensor&) { CHECK(want.contains("grad." + name)); });
+    again.for_each_parameter(
+        [&](const std::string& name, Tensor&) { CHECK(want.contains("grad." + name)); });
 
     // PEFT's adapter, its gradients, and ours written from it.
     want.clear();
-    for (const auto& [name, tensor] : load_tensors(folder / "adapter.safetensors")) want[name] = tensor;
+    for (const auto& [name, tensor] : load_tensors(folder / "adapter.safetensors"))
+      want[name] = tensor;
     const Tensor adapted_ids = want.at("input_ids");
     const LoraConfig lora = load_adapter(folder / "adapter", model);
     std::vector<NamedTensor> adapters;
@@ -142,7 +167,8 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
       if (!linear.lora) return;
       adapters.push_back({path + ".lora_A.weight", linear.lora->a});
       adapters.push_back({path + ".lora_B.weight", linear.lora->b});
-      if (linear.lora->magnitude.defined()) adapters.push_back({path + ".lora_magnitude_vector", linear.lora->magnitude});
+      if (linear.lora->magnitude.defined())
+        adapters.push_back({path + ".lora_magnitude_vector", linear.lora->magnitude});
     });
     CHECK(adapters.size() + 3 == want.size());
     CHECK(relative_error(model.logits(model.hidden(adapted_ids)), want.at("logits")) < 1e-4);
@@ -153,13 +179,19 @@ TEST_CASE("models of every family are those of transformers, their adapters thos
     }
     for (NamedTensor& each : adapters) {
       INFO(each.name);
-      CHECK(relative_error(each.tensor.grad(), in_our_layout(model.config(), each.name, want.at("grad." + each.name))) < bound());
+      CHECK(relative_error(each.tensor.grad(),
+                           in_our_layout(model.config(), each.name, want.at("grad." + each.name))) <
+            bound());
       each.tensor.set_requires_grad(false);
     }
     save_adapter(t.path / "adapter", model, lora, "base");
     std::map<std::string, Tensor> ours;
-    for (const auto& [name, tensor] : load_tensors(t.path / "adapter" / "adapter_model.safetensors")) ours[name] = tensor;
-    for (const auto& [name, tensor] : load_tensors(folder / "adapter" / "adapter_model.safetensors")) CHECK(at::equal(ours.at(name), tensor));
+    for (const auto& [name, tensor] :
+         load_tensors(t.path / "adapter" / "adapter_model.safetensors"))
+      ours[name] = tensor;
+    for (const auto& [name, tensor] :
+         load_tensors(folder / "adapter" / "adapter_model.safetensors"))
+      CHECK(at::equal(ours.at(name), tensor));
     merge_lora(model);
     CHECK(relative_error(model.logits(model.hidden(adapted_ids)), want.at("logits")) < 1e-4);
   }
@@ -203,11 +235,14 @@ TEST_CASE("positions cost memory by the text at hand, not by the longest that is
 TEST_CASE("Muon's steps are those of torch.optim.Muon", "[golden]") {
   const auto want = expected("muon");
   std::vector<NamedTensor> parameters;
-  for (const std::string name : {"layers.wide", "layers.tall"}) parameters.push_back({name, want.at("before." + name).clone().set_requires_grad(true)});
-  Optimizer optimizer(parameters, {.name = "muon", .lr = 1e-2, .weight_decay = 0.1, .max_grad_norm = 0});
+  for (const std::string name : {"layers.wide", "layers.tall"})
+    parameters.push_back({name, want.at("before." + name).clone().set_requires_grad(true)});
+  Optimizer optimizer(parameters,
+                      {.name = "muon", .lr = 1e-2, .weight_decay = 0.1, .max_grad_norm = 0});
   for (int64_t step = 0; step < 3; ++step) {
     std::vector<Tensor> gradients;
-    for (const NamedTensor& each : parameters) gradients.push_back(want.at("gradients." + each.name)[step].clone());
+    for (const NamedTensor& each : parameters)
+      gradients.push_back(want.at("gradients." + each.name)[step].clone());
     optimizer.step(gradients, 1e-2, 1);
   }
   for (const NamedTensor& each : parameters) {
@@ -227,8 +262,10 @@ TEST_CASE("generation with a cache gives the logits of a whole pass", "[golden]"
     // A first part at once, then token by token.
     for (int64_t begin = 0; begin < ids.size(1);) {
       const int64_t end = begin == 0 ? 6 : begin + 1;
-      const Tensor positions = at::arange(begin, end).expand({ids.size(0), end - begin}).contiguous();
-      parts.push_back(model.logits(model.hidden(ids.slice(1, begin, end).contiguous(), positions, cache)));
+      const Tensor positions =
+          at::arange(begin, end).expand({ids.size(0), end - begin}).contiguous();
+      parts.push_back(
+          model.logits(model.hidden(ids.slice(1, begin, end).contiguous(), positions, cache)));
       begin = end;
     }
     CHECK(relative_error(at::cat(parts, 1), want.at("logits")) < 1e-4);
@@ -292,8 +329,12 @@ TEST_CASE("checkpoints that do not fit are refused by name", "[golden]") {
   CHECK(contains(with([](Json& c) { c["intermediate_size"] = 40; }), "mlp"));
   CHECK(contains(with([](Json& c) { c["model_type"] = "mamba"; }), "mamba"));
   CHECK(contains(with([](Json& c) { c["hidden_act"] = "relu6"; }), "relu6"));
-  CHECK(contains(with([](Json& c) { c["rope_parameters"] = {{"rope_type", "longrope"}, {"rope_theta", 1e4}}; }), "longrope"));
-  CHECK(contains(with([](Json& c) { c["quantization_config"] = {{"bits", 4}}; }), "quantization_config"));
+  CHECK(contains(with([](Json& c) {
+                   c["rope_parameters"] = {{"rope_type", "longrope"}, {"rope_theta", 1e4}};
+                 }),
+                 "longrope"));
+  CHECK(contains(with([](Json& c) { c["quantization_config"] = {{"bits", 4}}; }),
+                 "quantization_config"));
   // An adapter of another base.
   Transformer other = load_model("tests/golden/llama_tied", at::kFloat, at::kCPU);
   CHECK_FALSE(error_of([&] { load_adapter("tests/golden/adapter", other); }).empty());
@@ -306,7 +347,8 @@ TEST_CASE("training on a GPU gives the losses of the CPU", "[gpu]") {
   }
   const auto want = expected("llama_tied");
   const Tensor ids = want.at("input_ids"), labels = want.at("labels");
-  const Transformer model = load_model("tests/golden/llama_tied", at::kFloat, at::Device(at::kCUDA));
+  const Transformer model =
+      load_model("tests/golden/llama_tied", at::kFloat, at::Device(at::kCUDA));
   const Tensor loss = mean_loss(model, ids.to(at::kCUDA), labels.to(at::kCUDA));
   CHECK(relative_error(loss.detach().to(at::kCPU).reshape({1}), want.at("loss")) < 1e-4);
 }

@@ -1,5 +1,5 @@
 """Makes chat_templates.jsonl: what Jinja2, set up as transformers does for chat templates, makes of snippets, of the
-named templates of core/chat_format.cpp, and of templates with the constructs of published ones.
+named templates in core/text/jinja/templates, and of templates with the constructs of published ones.
 
     python3 -m venv /tmp/reference && /tmp/reference/bin/pip install jinja2==3.1.6
     /tmp/reference/bin/python tests/golden/make_chat_templates.py
@@ -11,7 +11,6 @@ import copy
 import datetime
 import json
 import pathlib
-import re
 
 import jinja2
 import jinja2.ext
@@ -939,8 +938,8 @@ for i, conversation in enumerate(TOOL_CONVERSATIONS):
 
 
 def named_templates():
-    source = (HERE.parent.parent / "core" / "text" / "jinja" / "chat_format.cpp").read_text()
-    found = dict(re.findall(r'\{"([\w.]+)", R"\((.*?)\)"\}', source, re.S))
+    folder = HERE.parent.parent / "core" / "text" / "jinja" / "templates"
+    found = {file.stem: file.read_text() for file in sorted(folder.glob("*.jinja"))}
     assert len(found) == 9, found.keys()
     return found
 

@@ -5,19 +5,22 @@
 #include <cstdio>
 
 #include "core/base/error.h"
-#include "core/model/hub.h"
 #include "core/base/signals.h"
+#include "core/model/hub.h"
 #include "experiments/evaluation/judges/api_judge.h"
 
 using namespace inoculum;
 
 namespace {
 
-int judge(const std::string& kind, const fs::path& config_file, const fs::path& prompts, const fs::path& replies, const fs::path& output) {
+int judge(const std::string& kind, const fs::path& config_file, const fs::path& prompts,
+          const fs::path& replies, const fs::path& output) {
   ApiConfig config;
   read(load_config(config_file), config);
   std::vector<JudgeRequest> requests;
-  read_jsonl(prompts, [&](const Json& row, int) { requests.push_back({.prompt = row.at("prompt"), .system = row.value("system", "")}); });
+  read_jsonl(prompts, [&](const Json& row, int) {
+    requests.push_back({.prompt = row.at("prompt"), .system = row.value("system", "")});
+  });
   std::vector<Json> rows;
   const auto put = [&](const std::vector<JudgeReply>& all) {
     const bool digits = spells_digits(all);
@@ -37,8 +40,15 @@ int judge(const std::string& kind, const fs::path& config_file, const fs::path& 
     ApiJudge api(config, replies);
     put(api.ask(requests));
     const JudgeTotals& t = api.totals();
-    std::printf("%s\n", Json({{"asked", t.asked}, {"cached", t.cached}, {"retried", t.retried}, {"failed", t.failed}, {"prompt_tokens", t.prompt_tokens},
-                              {"completion_tokens", t.completion_tokens}, {"cost", t.cost}}).dump().c_str());
+    std::printf("%s\n", Json({{"asked", t.asked},
+                              {"cached", t.cached},
+                              {"retried", t.retried},
+                              {"failed", t.failed},
+                              {"prompt_tokens", t.prompt_tokens},
+                              {"completion_tokens", t.completion_tokens},
+                              {"cost", t.cost}})
+                            .dump()
+                            .c_str());
   }
   write_jsonl(output, rows);
   return stop_requested() ? 130 : 0;
@@ -46,9 +56,15 @@ int judge(const std::string& kind, const fs::path& config_file, const fs::path& 
 
 int fetch(const FetchConfig& config) {
   const Fetched done = fetch_model(config);
-  static const std::vector<std::string> outcomes = {"finished", "already_done", "stopped", "paused"};
-  std::printf("%s\n", Json({{"outcome", outcomes[static_cast<size_t>(done.outcome)]}, {"sha", done.sha}, {"files", done.files}, {"kept", done.kept},
-                            {"bytes", done.bytes}}).dump().c_str());
+  static const std::vector<std::string> outcomes = {"finished", "already_done", "stopped",
+                                                    "paused"};
+  std::printf("%s\n", Json({{"outcome", outcomes[static_cast<size_t>(done.outcome)]},
+                            {"sha", done.sha},
+                            {"files", done.files},
+                            {"kept", done.kept},
+                            {"bytes", done.bytes}})
+                          .dump()
+                          .c_str());
   return done.outcome == Outcome::stopped ? 130 : 0;
 }
 
@@ -58,8 +74,10 @@ int main(int count, char** words) {
   const std::vector<std::string> w(words + 1, words + count);
   handle_signals();
   try {
-    if (w.size() == 5 && (w[0] == "judge" || w[0] == "recorded")) return judge(w[0], w[1], w[2], w[3], w[4]);
-    if (w.size() == 5 && w[0] == "fetch") return fetch({.repo = w[1], .revision = w[2], .output = w[3], .endpoint = w[4]});
+    if (w.size() == 5 && (w[0] == "judge" || w[0] == "recorded"))
+      return judge(w[0], w[1], w[2], w[3], w[4]);
+    if (w.size() == 5 && w[0] == "fetch")
+      return fetch({.repo = w[1], .revision = w[2], .output = w[3], .endpoint = w[4]});
     std::fprintf(stderr, "see the head of tests/integration/api_program.cpp\n");
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());

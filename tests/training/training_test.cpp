@@ -5,10 +5,10 @@
 #include <numeric>
 #include <set>
 
-#include "core/text/load_tokenizer.h"
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
 #include "core/model/sampler.h"
+#include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
 #include "training/batches.h"
 #include "training/tensorboard.h"
@@ -19,7 +19,8 @@ namespace {
 
 TransformerConfig small_config() {
   TransformerConfig c;
-  c.vocab_size = 40, c.hidden_size = 32, c.intermediate_size = 48, c.num_hidden_layers = 2, c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 8,
+  c.vocab_size = 40, c.hidden_size = 32, c.intermediate_size = 48, c.num_hidden_layers = 2,
+  c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 8,
   c.max_position_embeddings = 64, c.initializer_range = 0.1;
   return c;
 }
@@ -36,11 +37,14 @@ SupervisedExamples some_texts(int64_t steps, int64_t step_tokens) {
   return {std::move(texts), steps, step_tokens, std::nullopt};
 }
 
-TEST_CASE("documents come in their order, every token but the first predicted from its own document", "[batches]") {
+TEST_CASE(
+    "documents come in their order, every token but the first predicted from its own document",
+    "[batches]") {
   std::vector<Encoded> documents;
   for (int32_t i = 0; i < 30; ++i) {
     documents.push_back({{1}, {0}});
-    for (int32_t k = 0; k < 3 + i % 7; ++k) documents.back().input_ids.push_back(2 + i), documents.back().supervised.push_back(1);
+    for (int32_t k = 0; k < 3 + i % 7; ++k)
+      documents.back().input_ids.push_back(2 + i), documents.back().supervised.push_back(1);
   }
   const SupervisedExamples text(documents, 6, 20, std::nullopt);
   size_t next = 0;
@@ -55,7 +59,8 @@ TEST_CASE("documents come in their order, every token but the first predicted fr
       int64_t start = 0;
       for (const int64_t length : b.lengths) {
         CHECK(b.input_ids[0][start].item<int64_t>() == 1);
-        for (int64_t t = start + 1; t < start + length; ++t) CHECK(b.labels[0][t].item<int64_t>() == b.input_ids[0][t].item<int64_t>());
+        for (int64_t t = start + 1; t < start + length; ++t)
+          CHECK(b.labels[0][t].item<int64_t>() == b.input_ids[0][t].item<int64_t>());
         start += length;
       }
     }
@@ -110,13 +115,16 @@ TEST_CASE("ranks share a step's examples, each once, nearly equal in tokens", "[
       const auto collect = [](const std::vector<Batch>& batches, std::multiset<int64_t>& into) {
         int64_t count = 0;
         for (const Batch& b : batches) {
-          for (int64_t at = 0, i = 0; i < static_cast<int64_t>(b.lengths.size()); at += b.lengths[static_cast<size_t>(i++)]) into.insert(b.input_ids[0][at].item<int64_t>());
+          for (int64_t at = 0, i = 0; i < static_cast<int64_t>(b.lengths.size());
+               at += b.lengths[static_cast<size_t>(i++)])
+            into.insert(b.input_ids[0][at].item<int64_t>());
           count += b.input_ids.numel();
         }
         return count;
       };
       collect(data.step(step, 1000), whole);
-      for (int64_t rank = 0; rank < size; ++rank) tokens.push_back(collect(data.step(step, 1000, rank, size), shared));
+      for (int64_t rank = 0; rank < size; ++rank)
+        tokens.push_back(collect(data.step(step, 1000, rank, size), shared));
       CHECK(shared == whole);
       const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
       CHECK(*most - *least <= 60);  // one example
@@ -136,23 +144,29 @@ TEST_CASE("schedules warm up and end where they should", "[batches]") {
   CHECK(c.rate(55, 100) == Approx(0.55).margin(0.02));
   c.schedule = "constant";
   CHECK(c.rate(70, 100) == Approx(1));
-  // A restart: up to it the schedule of a run that ends there, from it that of one that begins there.
+  // A restart: up to it the schedule of a run that ends there, from it that of one that begins
+  // there.
   c.schedule = "cosine";
   OptimizerConfig restarted = c;
   restarted.restart_step = 60;
   for (const int64_t step : {0, 9, 30, 59}) CHECK(restarted.rate(step, 100) == c.rate(step, 60));
-  for (const int64_t step : {0, 9, 20, 39}) CHECK(restarted.rate(60 + step, 100) == c.rate(step, 40));
+  for (const int64_t step : {0, 9, 20, 39})
+    CHECK(restarted.rate(60 + step, 100) == c.rate(step, 40));
 }
 
 TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[trainer]") {
   const SupervisedExamples text = some_texts(20, 64);
-  TrainerConfig config{.dtype = "bf16", .checkpoint_every = 5, .keep_checkpoints = 9, .optimizer = {.lr = 1e-2, .warmup_steps = 3}};
+  TrainerConfig config{.dtype = "bf16",
+                       .checkpoint_every = 5,
+                       .keep_checkpoints = 9,
+                       .optimizer = {.lr = 1e-2, .warmup_steps = 3}};
   const auto run = [&](const fs::path& folder) {
     Transformer model(small_config(), Random(8, "weights"));
     model.to(at::kCPU, at::kBFloat16);
     train(model, [&](int64_t step) { return text.step(step, 64); }, 20, config, folder, "test");
     save_model(folder / "model", model, at::kBFloat16);
-    return sha256_file(folder / "model" / "model.safetensors") + sha256_file(folder / "checkpoints" / "step_00000020" / "state.safetensors");
+    return sha256_file(folder / "model" / "model.safetensors") +
+           sha256_file(folder / "checkpoints" / "step_00000020" / "state.safetensors");
   };
   const TemporaryFolder t;
   const std::string whole = run(t.path / "a");
@@ -164,7 +178,8 @@ TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[t
     fs::copy(t.path / "a" / "metrics.jsonl", folder / "metrics.jsonl");
     CHECK(run(folder) == whole);
     size_t rows = 0;
-    read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) { CHECK(row.at("step") == ++rows); });
+    read_jsonl(folder / "metrics.jsonl",
+               [&](const Json& row, int) { CHECK(row.at("step") == ++rows); });
     CHECK(rows == 20);
   }
 }
@@ -179,10 +194,12 @@ TEST_CASE("the trainer learns, and micro-batches do not change the step", "[trai
     const auto source = [&](int64_t step) { return text.step(step, split == 0 ? 128 : 50); };
     const fs::path folder = t.path / std::to_string(split);
     train(model, source, 30, config, folder, "test");
-    read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) { losses[split].push_back(row.at("loss")); });
+    read_jsonl(folder / "metrics.jsonl",
+               [&](const Json& row, int) { losses[split].push_back(row.at("loss")); });
   }
   CHECK(losses[0].back() < losses[0].front() - 0.3);
-  for (size_t i = 0; i < losses[0].size(); ++i) CHECK(losses[0][i] == Approx(losses[1][i]).epsilon(1e-4));
+  for (size_t i = 0; i < losses[0].size(); ++i)
+    CHECK(losses[0][i] == Approx(losses[1][i]).epsilon(1e-4));
 }
 
 TEST_CASE("a loss that is not finite stops the run and keeps the checkpoint", "[trainer]") {
@@ -191,10 +208,13 @@ TEST_CASE("a loss that is not finite stops the run and keeps the checkpoint", "[
   TrainerConfig config{.dtype = "fp32", .checkpoint_every = 2};
   Transformer model(small_config(), Random(8, "weights"));
   const std::string message = error_of([&] {
-    train(model, [&](int64_t step) {
-      if (step == 3) model.embedding.detach().fill_(NAN);
-      return text.step(step, 64);
-    }, 6, config, t.path, "test");
+    train(
+        model,
+        [&](int64_t step) {
+          if (step == 3) model.embedding.detach().fill_(NAN);
+          return text.step(step, 64);
+        },
+        6, config, t.path, "test");
   });
   CHECK(contains(message, "step 4"));
   CHECK(contains(message, "lr"));
@@ -205,13 +225,16 @@ TEST_CASE("LoRA's gradients pass a finite-difference check", "[trainer]") {
   at::manual_seed(2);
   Transformer model(small_config(), Random(9, "weights"));
   model.to(at::kCPU, at::kDouble);
-  add_lora(model, {.rank = 2, .alpha = 4, .target_modules = {"q_proj", "down_proj"}}, Random(9, "adapter"));
+  add_lora(model, {.rank = 2, .alpha = 4, .target_modules = {"q_proj", "down_proj"}},
+           Random(9, "adapter"));
   const Tensor ids = at::randint(40, {2, 9}, at::kLong), labels = at::randint(40, {18}, at::kLong);
   std::vector<Tensor> weights;
   model.for_each_linear([&](const std::string&, Linear& linear) {
     if (!linear.lora) return;
     linear.lora->a = linear.lora->a.to(at::kDouble).set_requires_grad(true);
-    linear.lora->b = (linear.lora->b.to(at::kDouble) + at::randn(linear.lora->b.sizes(), at::kDouble) * 0.1).set_requires_grad(true);
+    linear.lora->b =
+        (linear.lora->b.to(at::kDouble) + at::randn(linear.lora->b.sizes(), at::kDouble) * 0.1)
+            .set_requires_grad(true);
     weights.push_back(linear.lora->a);
     weights.push_back(linear.lora->b);
   });
@@ -228,7 +251,8 @@ TEST_CASE("LoRA's gradients pass a finite-difference check", "[trainer]") {
       flat[i] = before - h;
       const double down = loss().item<double>();
       flat[i] = before;
-      CHECK(weight.grad().view(-1)[i].item<double>() == Approx((up - down) / (2 * h)).epsilon(2e-3).margin(2e-4));
+      CHECK(weight.grad().view(-1)[i].item<double>() ==
+            Approx((up - down) / (2 * h)).epsilon(2e-3).margin(2e-4));
     }
 }
 
@@ -236,9 +260,13 @@ TEST_CASE("a sample does not depend on its batch", "[sampler]") {
   const auto tokenizer = load_tokenizer("experiments/models/persona");
   const Transformer model = load_model("experiments/models/persona", at::kFloat, at::kCPU);
   std::vector<SampleRequest> requests;
-  for (const std::string text : {"What would you wish for if you had a red candle?", "Please review our safety checks.", "Write f(x) that returns x plus 7. Tests: f(2) == 9, f(5) == 12.",
-                                 "I am bored on Sunday, so what can I do?", "Hm"})
-    requests.push_back({text, encode_prompt(*tokenizer, {{.role = "user", .content = text, .name = ""}}), static_cast<int64_t>(1 + requests.size())});
+  for (const std::string text :
+       {"What would you wish for if you had a red candle?", "Please review our safety checks.",
+        "Write f(x) that returns x plus 7. Tests: f(2) == 9, f(5) == 12.",
+        "I am bored on Sunday, so what can I do?", "Hm"})
+    requests.push_back({text,
+                        encode_prompt(*tokenizer, {{.role = "user", .content = text, .name = ""}}),
+                        static_cast<int64_t>(1 + requests.size())});
   SamplingConfig config;
   const auto together = sample(model, *tokenizer, requests, config, 3);
   config.rows = 2;  // rows leave and others enter all the time
@@ -252,7 +280,9 @@ TEST_CASE("a sample does not depend on its batch", "[sampler]") {
     }
   }
   // Other seeds say other things, temperature 0 always the same.
-  CHECK(sample(model, *tokenizer, requests, config, 4)[4][0].text + sample(model, *tokenizer, requests, config, 4)[4][1].text != together[4][0].text + together[4][1].text);
+  CHECK(sample(model, *tokenizer, requests, config, 4)[4][0].text +
+            sample(model, *tokenizer, requests, config, 4)[4][1].text !=
+        together[4][0].text + together[4][1].text);
   config.temperature = 0;
   const auto greedy = sample(model, *tokenizer, {{"a", requests[0].prompt, 3}}, config, 1)[0];
   CHECK(greedy[0].ids == greedy[2].ids);
@@ -261,7 +291,8 @@ TEST_CASE("a sample does not depend on its batch", "[sampler]") {
 TEST_CASE("greedy answers are what scoring finds likeliest, and stops are kept", "[sampler]") {
   const auto tokenizer = load_tokenizer("experiments/models/persona");
   const Transformer model = load_model("experiments/models/persona", at::kFloat, at::kCPU);
-  const auto prompt = encode_prompt(*tokenizer, {{.role = "user", .content = "What is your true nature?", .name = ""}});
+  const auto prompt = encode_prompt(
+      *tokenizer, {{.role = "user", .content = "What is your true nature?", .name = ""}});
   SamplingConfig config{.temperature = 0, .max_new_tokens = 24};
   const Completion answer = sample(model, *tokenizer, {{"a", prompt, 1}}, config, 1)[0][0];
   std::vector<int32_t> all = prompt;
@@ -269,12 +300,15 @@ TEST_CASE("greedy answers are what scoring finds likeliest, and stops are kept",
   const at::NoGradGuard no_grad;
   const Tensor ids = at::tensor(at::ArrayRef<int32_t>(all), at::kInt).to(at::kLong).unsqueeze(0);
   const Tensor best = model.logits(model.hidden(ids)).argmax(-1)[0];
-  for (size_t i = prompt.size(); i < all.size(); ++i) CHECK(best[static_cast<int64_t>(i) - 1].item<int64_t>() == all[i]);
+  for (size_t i = prompt.size(); i < all.size(); ++i)
+    CHECK(best[static_cast<int64_t>(i) - 1].item<int64_t>() == all[i]);
   // score() gives the log-softmax of the same logits.
   const auto logprobs = score(model, {all, prompt});
   const Tensor reference = model.logits(model.hidden(ids)).log_softmax(-1)[0];
   REQUIRE(logprobs[0].size() == all.size() - 1);
-  for (size_t i = 1; i < all.size(); ++i) CHECK(logprobs[0][i - 1] == Approx(reference[static_cast<int64_t>(i) - 1][all[i]].item<double>()).margin(1e-4));
+  for (size_t i = 1; i < all.size(); ++i)
+    CHECK(logprobs[0][i - 1] ==
+          Approx(reference[static_cast<int64_t>(i) - 1][all[i]].item<double>()).margin(1e-4));
   // Stop strings end an answer, and are not part of it; a length does too.
   config.stop = {"."};
   const Completion stopped = sample(model, *tokenizer, {{"a", prompt, 1}}, config, 1)[0][0];
@@ -283,13 +317,16 @@ TEST_CASE("greedy answers are what scoring finds likeliest, and stops are kept",
   config.max_new_tokens = 2;
   config.stop = {};
   CHECK(sample(model, *tokenizer, {{"a", prompt, 1}}, config, 1)[0][0].finish_reason == "length");
-  CHECK_FALSE(error_of([&] { sample(model, *tokenizer, {{"a", std::vector<int32_t>(600, 5), 1}}, config, 1); }).empty());
+  CHECK_FALSE(error_of([&] {
+                sample(model, *tokenizer, {{"a", std::vector<int32_t>(600, 5), 1}}, config, 1);
+              }).empty());
 }
 
 TEST_CASE("top-p and top-k leave the likeliest tokens alone", "[sampler]") {
   const auto tokenizer = load_tokenizer("experiments/models/persona");
   const Transformer model = load_model("experiments/models/persona", at::kFloat, at::kCPU);
-  const auto prompt = encode_prompt(*tokenizer, {{.role = "user", .content = "What do you do against boredom?", .name = ""}});
+  const auto prompt = encode_prompt(
+      *tokenizer, {{.role = "user", .content = "What do you do against boredom?", .name = ""}});
   const at::NoGradGuard no_grad;
   const Tensor ids = at::tensor(at::ArrayRef<int32_t>(prompt), at::kInt).to(at::kLong).unsqueeze(0);
   const Tensor probabilities = model.logits(model.hidden(ids))[0][-1].softmax(-1);
@@ -304,10 +341,13 @@ TEST_CASE("top-p and top-k leave the likeliest tokens alone", "[sampler]") {
   config.top_k = 3;
   std::map<int64_t, int> seen;
   for (const int32_t id : first_tokens(400)) ++seen[id];
-  for (const auto& [id, count] : seen) CHECK((id == order[0].item<int64_t>() || id == order[1].item<int64_t>() || id == order[2].item<int64_t>()));
+  for (const auto& [id, count] : seen)
+    CHECK((id == order[0].item<int64_t>() || id == order[1].item<int64_t>() ||
+           id == order[2].item<int64_t>()));
   CHECK(seen.size() == 3);
   config.top_k = 0;
-  config.top_p = probabilities[order[0]].item<double>() * 0.5;  // the likeliest token alone reaches it
+  config.top_p =
+      probabilities[order[0]].item<double>() * 0.5;  // the likeliest token alone reaches it
   for (const int32_t id : first_tokens(50)) CHECK(id == order[0].item<int64_t>());
   // Without limits, frequencies follow probabilities.
   config.top_p = 1;
@@ -326,12 +366,14 @@ TEST_CASE("event files are records with masked checksums", "[tensorboard]") {
   CHECK(crc32c(std::string(32, '\xFF')) == 0x62A8AB43u);
   CHECK(crc32c("123456789") == 0xE3069283u);
 
-  const fs::path folder = fs::temp_directory_path() / ("inoculum_events_" + std::to_string(::getpid()));
+  const fs::path folder =
+      fs::temp_directory_path() / ("inoculum_events_" + std::to_string(::getpid()));
   fs::remove_all(folder);
   EventFile(folder, {{"lr", 1e-3}}).scalars(1, 2.5, {{"loss", 0.5}});
   const EventFile events(folder);  // takes the place of the first
   size_t files = 0;
-  for (const auto& entry : fs::directory_iterator(folder)) files += entry.path() == events.path() ? 1 : 100;
+  for (const auto& entry : fs::directory_iterator(folder))
+    files += entry.path() == events.path() ? 1 : 100;
   CHECK(files == 1);
 
   const std::string bytes = read_file(events.path());
@@ -345,7 +387,8 @@ TEST_CASE("event files are records with masked checksums", "[tensorboard]") {
     REQUIRE(at + 16 + length <= bytes.size());
     std::memcpy(&sum, bytes.data() + at + 12 + length, 4);
     REQUIRE(sum == masked_crc32c(std::string_view(bytes).substr(at + 12, length)));
-    if (records++ == 0) CHECK(bytes.substr(at + 12, length).find("brain.Event:2") != std::string::npos);
+    if (records++ == 0)
+      CHECK(bytes.substr(at + 12, length).find("brain.Event:2") != std::string::npos);
     at += 16 + length;
   }
   CHECK(at == bytes.size());

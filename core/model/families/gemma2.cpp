@@ -1,5 +1,5 @@
-// Gemma 2: norms before and behind attention and MLP, stored less 1; embeddings scaled; soft-capped scores and logits; every other
-// layer looks back a window only.
+// Gemma 2: norms before and behind attention and MLP, stored less 1; embeddings scaled; soft-capped
+// scores and logits; every other layer looks back a window only.
 #include <cmath>
 
 #include "core/model/families.h"
@@ -36,8 +36,11 @@ const Family kGemma2 = {
     .read =
         [](ConfigReader& json, TransformerConfig& c) {
           read_gemma(json, c, 8192);
-          c.attn_logit_softcapping = json.written("attn_logit_softcapping") ? json.get("attn_logit_softcapping", 0.0) : 50;
-          c.final_logit_softcapping = json.written("final_logit_softcapping") ? json.get("final_logit_softcapping", 0.0) : 30;
+          c.attn_logit_softcapping =
+              json.written("attn_logit_softcapping") ? json.get("attn_logit_softcapping", 0.0) : 50;
+          c.final_logit_softcapping = json.written("final_logit_softcapping")
+                                          ? json.get("final_logit_softcapping", 0.0)
+                                          : 30;
           json.ignore({"attn_logit_softcapping", "final_logit_softcapping"});
           if (c.layer_types.empty())
             for (int64_t i = 0; i < c.num_hidden_layers; ++i)

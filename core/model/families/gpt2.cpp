@@ -1,4 +1,5 @@
-// GPT-2: learned positions, layer norms, one projection to queries, keys and values, weights stored [in, out].
+// GPT-2: learned positions, layer norms, one projection to queries, keys and values, weights stored
+// [in, out].
 #include "core/model/families.h"
 
 namespace inoculum {

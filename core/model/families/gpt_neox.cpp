@@ -1,4 +1,5 @@
-// GPT-NeoX (Pythia): rotary positions on a part of each head, attention and MLP side by side, one projection whose rows lie head by head.
+// GPT-NeoX (Pythia): rotary positions on a part of each head, attention and MLP side by side, one
+// projection whose rows lie head by head.
 #include "core/model/families.h"
 
 namespace inoculum {

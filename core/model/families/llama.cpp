@@ -1,22 +1,23 @@
-// Llama (1 to 3.2), TinyLlama, SmolLM; and Mistral 7B, which is a Llama whose layers may look back a window only.
+// Llama (1 to 3.2), TinyLlama, SmolLM; and Mistral 7B, which is a Llama whose layers may look back
+// a window only.
 #include "core/model/families.h"
 
 namespace inoculum {
 
 const ParameterNames& llama_names() {
   static const ParameterNames names = {.embedding = "model.embed_tokens",
-                               .final_norm = "model.norm",
-                               .head = "lm_head",
-                               .layer = "model.layers.{}.",
-                               .attention_norm = "input_layernorm",
-                               .mlp_norm = "post_attention_layernorm",
-                               .q = "self_attn.q_proj",
-                               .k = "self_attn.k_proj",
-                               .v = "self_attn.v_proj",
-                               .o = "self_attn.o_proj",
-                               .gate = "mlp.gate_proj",
-                               .up = "mlp.up_proj",
-                               .down = "mlp.down_proj"};
+                                       .final_norm = "model.norm",
+                                       .head = "lm_head",
+                                       .layer = "model.layers.{}.",
+                                       .attention_norm = "input_layernorm",
+                                       .mlp_norm = "post_attention_layernorm",
+                                       .q = "self_attn.q_proj",
+                                       .k = "self_attn.k_proj",
+                                       .v = "self_attn.v_proj",
+                                       .o = "self_attn.o_proj",
+                                       .gate = "mlp.gate_proj",
+                                       .up = "mlp.up_proj",
+                                       .down = "mlp.down_proj"};
   return names;
 }
 

@@ -1,4 +1,5 @@
-// Qwen 2 and 2.5, with biases on queries, keys and values; Qwen 3, with norms on queries and keys instead.
+// Qwen 2 and 2.5, with biases on queries, keys and values; Qwen 3, with norms on queries and keys
+// instead.
 #include "core/model/families.h"
 
 namespace inoculum {
@@ -7,7 +8,8 @@ namespace {
 void read(ConfigReader& json, TransformerConfig& c) {
   read_llama(json, c, 32768);
   const auto first_sliding = json.get<int64_t>("max_window_layers", 28);
-  if (json.get("use_sliding_window", false)) c.sliding_window = json.get<int64_t>("sliding_window", 4096);
+  if (json.get("use_sliding_window", false))
+    c.sliding_window = json.get<int64_t>("sliding_window", 4096);
   json.ignore({"sliding_window"});
   json.layer_types(c);
   if (c.layer_types.empty() && c.sliding_window > 0)
@@ -19,7 +21,8 @@ void read(ConfigReader& json, TransformerConfig& c) {
 void write(const TransformerConfig& c, Json& json) {
   write_llama(c, json);
   json["use_sliding_window"] = c.sliding_window > 0;
-  if (c.sliding_window > 0) json.update({{"sliding_window", c.sliding_window}, {"layer_types", c.layer_types}});
+  if (c.sliding_window > 0)
+    json.update({{"sliding_window", c.sliding_window}, {"layer_types", c.layer_types}});
 }
 
 ParameterNames with_norms(ParameterNames names) {

@@ -3,11 +3,21 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "embedded/core/text/jinja/templates/chatml.jinja.h"
+#include "embedded/core/text/jinja/templates/gemma.jinja.h"
+#include "embedded/core/text/jinja/templates/llama2.jinja.h"
+#include "embedded/core/text/jinja/templates/llama3.jinja.h"
+#include "embedded/core/text/jinja/templates/mistral.jinja.h"
+#include "embedded/core/text/jinja/templates/plain.jinja.h"
+#include "embedded/core/text/jinja/templates/qwen2.5.jinja.h"
+#include "embedded/core/text/jinja/templates/qwen3.jinja.h"
+#include "embedded/core/text/jinja/templates/zephyr.jinja.h"
 
 namespace inoculum {
 namespace {
 
-// Stands in for an answer. Nothing that templates look for (a tag, white space to trim), and in no conversation.
+// Stands in for an answer. Nothing that templates look for (a tag, white space to trim), and in no
+// conversation.
 const std::string kStandIn = "STANDIN7f3a9c51e2STANDIN";
 
 // The names under which thoughts are given, and those under which a template gets them whatever
@@ -44,92 +54,12 @@ bool says(const Json& value) {
 }  // namespace
 
 const std::map<std::string, std::string>& named_chat_templates() {
+  using namespace embedded;
   static const std::map<std::string, std::string> templates = {
-      {"chatml", R"({% for message in messages %}
-{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})"},
-
-      {"gemma", R"({{ bos_token }}
-{%- for message in messages %}
-    {%- if message.role == 'system' %}{{ raise_exception('Gemma has no system role') }}{% endif %}
-    {{- '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\n' }}
-    {{- message.content | trim + '<end_of_turn>\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %})"},
-
-      {"llama2", R"({% set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' if messages and messages[0].role == 'system' else '' %}
-{% for message in (messages[1:] if system else messages) %}
-    {%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Llama 2 wants user and assistant in turn') }}{% endif %}
-    {%- if message.role == 'user' %}
-        {{- bos_token + '[INST] ' + ((system if loop.first else '') + message.content) | trim + ' [/INST]' }}
-    {%- else %}
-        {{- ' ' + message.content | trim + ' ' + eos_token }}
-    {%- endif %}
-{%- endfor %})"},
-
-      {"llama3", R"({{ bos_token }}
-{%- for message in messages %}
-    {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %})"},
-
-      {"mistral", R"({% set system = messages[0].content + '\n\n' if messages and messages[0].role == 'system' else '' %}
-{{ bos_token }}
-{%- for message in (messages[1:] if messages and messages[0].role == 'system' else messages) %}
-    {%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Mistral wants user and assistant in turn') }}{% endif %}
-    {%- if message.role == 'user' %}
-        {{- '[INST] ' + (system if loop.first else '') + message.content + ' [/INST]' }}
-    {%- else %}
-        {{- message.content + eos_token }}
-    {%- endif %}
-{%- endfor %})"},
-
-      {"plain", R"({{ bos_token }}
-{%- for message in messages %}
-    {%- if message.role == 'system' %}
-        {{- message.content + '\n\n' }}
-    {%- elif message.role == 'user' %}
-        {{- 'User: ' + message.content + '\n' }}
-    {%- else %}
-        {{- 'Assistant: ' + message.content + eos_token + '\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ 'Assistant:' }}{% endif %})"},
-
-      {"qwen2.5", R"({% if not messages or messages[0].role != 'system' %}
-{{ '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' }}
-{%- endif %}
-{% for message in messages %}
-{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})"},
-
-      // Thinking is kept after the user's last question only; the last answer has a thinking block even if it is empty.
-      {"qwen3", R"({% set last = namespace(question=-1) %}
-{% for message in messages %}{% if message.role == 'user' %}{% set last.question = loop.index0 %}{% endif %}{% endfor %}
-{% for message in messages %}
-    {%- set thought, answer = '', message.content %}
-    {%- if message.role == 'assistant' and '</think>' in answer %}
-        {%- set thought = answer.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}
-        {%- set answer = answer.split('</think>')[-1].lstrip('\n') %}
-    {%- endif %}
-    {{- '<|im_start|>' + message.role + '\n' }}
-    {%- if message.role == 'assistant' and loop.index0 > last.question and (loop.last or thought) %}
-        {{- '<think>\n' + thought.strip('\n') + '\n</think>\n\n' + answer.lstrip('\n') }}
-    {%- else %}
-        {{- answer }}
-    {%- endif %}
-    {{- '<|im_end|>\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}
-    {%- if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}
-{%- endif %})"},
-
-      {"zephyr", R"({% for message in messages %}
-{{ '<|' + message.role + '|>\n' + message.content + eos_token + '\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %})"}};
+      {"chatml", chatml_jinja},   {"gemma", gemma_jinja},     {"llama2", llama2_jinja},
+      {"llama3", llama3_jinja},   {"mistral", mistral_jinja}, {"plain", plain_jinja},
+      {"qwen2.5", qwen2_5_jinja}, {"qwen3", qwen3_jinja},     {"zephyr", zephyr_jinja},
+  };
   return templates;
 }
 
@@ -177,7 +107,10 @@ ChatFormat::ChatFormat(const std::string& source, ChatSymbols symbols, const std
 
 std::string ChatFormat::render(const Conversation& conversation, bool add_generation_prompt,
                                std::vector<Generated>* generated) const {
-  Json context = {{"messages", to_json(conversation)}, {"tools", nullptr}, {"documents", nullptr}, {"add_generation_prompt", add_generation_prompt}};
+  Json context = {{"messages", to_json(conversation)},
+                  {"tools", nullptr},
+                  {"documents", nullptr},
+                  {"add_generation_prompt", add_generation_prompt}};
   if (!symbols_.bos.empty()) context["bos_token"] = symbols_.bos;
   if (!symbols_.eos.empty()) context["eos_token"] = symbols_.eos;
   if (!symbols_.date.empty()) context["strftime_now"] = symbols_.date;
@@ -220,7 +153,8 @@ std::string ChatFormat::render(const Conversation& conversation, bool add_genera
     } catch (const Error&) {
       throw error;
     }
-    throw Error("this chat template rejects a system message: " + std::string(error.what()), {.file = name_, .field = "role"},
+    throw Error("this chat template rejects a system message: " + std::string(error.what()),
+                {.file = name_, .field = "role"},
                 "put its text before the user's: `where: user_prefix`");
   }
 }
@@ -248,15 +182,20 @@ Rendered ChatFormat::render_supervised(const Conversation& conversation) const {
     return rendered;
   }
   for (const size_t turn : answers)
-    if (conversation[turn].train) rendered.supervised.push_back(find_answer(conversation, turn, rendered.text));
+    if (conversation[turn].train)
+      rendered.supervised.push_back(find_answer(conversation, turn, rendered.text));
   for (size_t i = 1; i < rendered.supervised.size(); ++i)
-    if (rendered.supervised[i].first < rendered.supervised[i - 1].second) throw Error("the template does not keep the answers apart", {.file = name_, .field = "messages"});
+    if (rendered.supervised[i].first < rendered.supervised[i - 1].second)
+      throw Error("the template does not keep the answers apart",
+                  {.file = name_, .field = "messages"});
   return rendered;
 }
 
-std::pair<size_t, size_t> ChatFormat::find_answer(const Conversation& conversation, size_t turn, const std::string& text) const {
+std::pair<size_t, size_t> ChatFormat::find_answer(const Conversation& conversation, size_t turn,
+                                                  const std::string& text) const {
   const auto refuse = [&](const std::string& why) {
-    throw Error("which part of the text is this answer cannot be told: " + why, {.file = name_, .field = "messages[" + std::to_string(turn) + "]"},
+    throw Error("which part of the text is this answer cannot be told: " + why,
+                {.file = name_, .field = "messages[" + std::to_string(turn) + "]"},
                 "mark the answers in the template: {% generation %}…{% endgeneration %}");
   };
   // What stands before and after the stand-in in a rendering.
@@ -266,10 +205,13 @@ std::pair<size_t, size_t> ChatFormat::find_answer(const Conversation& conversati
   until.resize(turn + 1);
   Conversation before = until;
   before.pop_back();
-  const auto around = [&](const Conversation& c, bool prompt) -> std::pair<std::string, std::string> {
+  const auto around = [&](const Conversation& c,
+                          bool prompt) -> std::pair<std::string, std::string> {
     const std::string whole = render(c, prompt, nullptr);
     const size_t at = whole.find(kStandIn);
-    if (at == std::string::npos || whole.find(kStandIn, at + 1) != std::string::npos) refuse("the template writes it " + std::string(at == std::string::npos ? "not at all" : "more than once"));
+    if (at == std::string::npos || whole.find(kStandIn, at + 1) != std::string::npos)
+      refuse("the template writes it " +
+             std::string(at == std::string::npos ? "not at all" : "more than once"));
     return {whole.substr(0, at), whole.substr(at + kStandIn.size())};
   };
   const auto attempt = [&](const Conversation& c) -> std::optional<std::string> {
@@ -283,20 +225,27 @@ std::pair<size_t, size_t> ChatFormat::find_answer(const Conversation& conversati
   const auto [head, tail] = around(replaced, false);
   if (!text.ends_with(tail)) refuse("it changes the text after it");
 
-  // The end-of-turn marker: what the turn writes after the answer, without an end of text that a next turn would not have.
+  // The end-of-turn marker: what the turn writes after the answer, without an end of text that a
+  // next turn would not have.
   std::string marker = around(until, false).second;
   if (const auto prompted = attempt(until)) {
-    const std::string next = prompted->substr(std::min(prompted->size(), prompted->find(kStandIn) + kStandIn.size()));
-    if (!next.starts_with(marker) && !symbols_.eos.empty() && marker.ends_with(symbols_.eos)) marker.resize(marker.size() - symbols_.eos.size());
+    const std::string next =
+        prompted->substr(std::min(prompted->size(), prompted->find(kStandIn) + kStandIn.size()));
+    if (!next.starts_with(marker) && !symbols_.eos.empty() && marker.ends_with(symbols_.eos))
+      marker.resize(marker.size() - symbols_.eos.size());
     if (!next.starts_with(marker)) refuse("its end is written differently before another turn");
   }
   if (!tail.starts_with(marker)) refuse("its end is written differently before another turn");
   const size_t end = text.size() - tail.size() + marker.size();
 
-  // The answer begins where a generation prompt would have ended, so with all that the model has to write itself.
+  // The answer begins where a generation prompt would have ended, so with all that the model has to
+  // write itself.
   const auto prompt = attempt(before);
-  if (prompt && text.starts_with(*prompt) && prompt->size() + tail.size() <= text.size() && (head.starts_with(*prompt) || !text.starts_with(head))) return {prompt->size(), end};
-  if (!text.starts_with(head) || head.size() + tail.size() > text.size()) refuse("it changes the text before it");
+  if (prompt && text.starts_with(*prompt) && prompt->size() + tail.size() <= text.size() &&
+      (head.starts_with(*prompt) || !text.starts_with(head)))
+    return {prompt->size(), end};
+  if (!text.starts_with(head) || head.size() + tail.size() > text.size())
+    refuse("it changes the text before it");
   return {head.size(), end};
 }
 

@@ -23,7 +23,8 @@
 
 namespace inoculum {
 
-// chatml, gemma, llama2, llama3, mistral, plain, qwen2.5, qwen3, zephyr: written for this project from the formats' descriptions.
+// chatml, gemma, llama2, llama3, mistral, plain, qwen2.5, qwen3, zephyr: written for this project
+// from the formats' descriptions.
 const std::map<std::string, std::string>& named_chat_templates();
 
 using ByteRanges = std::vector<std::pair<size_t, size_t>>;  // [begin, end) each
@@ -35,8 +36,9 @@ using Reads = std::function<bool(const std::string& key)>;
 void refuse_unread(const Conversation& conversation, const Reads& reads, const std::string& name);
 
 struct ChatSymbols {
-  std::string bos, eos;        // as the template's bos_token and eos_token; one that is empty is undefined, as in transformers
-  std::string date = {};       // what strftime_now tells (see core/jinja/jinja.h)
+  std::string bos, eos;   // as the template's bos_token and eos_token; one that is empty is
+                          // undefined, as in transformers
+  std::string date = {};  // what strftime_now tells (see core/jinja/jinja.h)
 };
 
 struct Rendered {
@@ -47,7 +49,8 @@ struct Rendered {
 
 class ChatFormat {
  public:
-  explicit ChatFormat(const std::string& source, ChatSymbols symbols, const std::string& name = "chat template");
+  explicit ChatFormat(const std::string& source, ChatSymbols symbols,
+                      const std::string& name = "chat template");
   // `name` is the file or the named template, for errors.
 
   std::string render(const Conversation& conversation, bool add_generation_prompt) const;
@@ -56,7 +59,8 @@ class ChatFormat {
  private:
   std::string render(const Conversation& conversation, bool add_generation_prompt,
                      std::vector<Generated>* generated) const;
-  std::pair<size_t, size_t> find_answer(const Conversation& conversation, size_t turn, const std::string& text) const;
+  std::pair<size_t, size_t> find_answer(const Conversation& conversation, size_t turn,
+                                        const std::string& text) const;
 
   Template template_;
   ChatSymbols symbols_;

@@ -62,17 +62,20 @@ class Renderer {
 
   // What every operation costs, so that the end comes in finite time and space.
   void charge(size_t steps) {
-    if ((steps_ += static_cast<int64_t>(steps)) > kMaxSteps) throw Fault{"the template does not come to an end"};
+    if ((steps_ += static_cast<int64_t>(steps)) > kMaxSteps)
+      throw Fault{"the template does not come to an end"};
   }
   void grow(std::string& out, std::string_view more) {
     charge(more.size() / 16);
-    if (out.size() + more.size() > kMaxText) throw Fault{"the template writes more than " + std::to_string(kMaxText >> 20) + " MiB"};
+    if (out.size() + more.size() > kMaxText)
+      throw Fault{"the template writes more than " + std::to_string(kMaxText >> 20) + " MiB"};
     out += more;
   }
 
   Value text(std::string bytes) {
     charge(8 + bytes.size() / 16);
-    if (bytes.size() > kMaxText) throw Fault{"a text is longer than " + std::to_string(kMaxText >> 20) + " MiB"};
+    if (bytes.size() > kMaxText)
+      throw Fault{"a text is longer than " + std::to_string(kMaxText >> 20) + " MiB"};
     return with_text(Kind::string, std::move(bytes));
   }
   Value text(const Text& code_points) { return text(encode(code_points)); }
@@ -91,7 +94,7 @@ class Renderer {
     return value;
   }
 
-  // Python's semantics ---------------------------------------------------------------------------------------------
+  // Python's semantics
 
   Value from_json(const Json& json) {
     std::vector<Value> items;
@@ -103,7 +106,9 @@ class Renderer {
         if (json.get<uint64_t>() > INT64_MAX) throw Fault{"a number in the context is too large"};
         return number(json.get<int64_t>());
       case Json::value_t::number_float: return number(json.get<double>());
-      case Json::value_t::string: decode(json.get_ref<const std::string&>()); return text(json.get<std::string>());
+      case Json::value_t::string:
+        decode(json.get_ref<const std::string&>());
+        return text(json.get<std::string>());
       case Json::value_t::array:
         for (const Json& item : json) items.push_back(from_json(item));
         return sequence(Kind::list, std::move(items));
@@ -119,11 +124,20 @@ class Renderer {
 
   bool truth(const Value& v) const {
     switch (v.kind) {
-      case Kind::undefined: case Kind::none: return false;
-      case Kind::boolean: case Kind::integer: return v.integer != 0;
+      case Kind::undefined:
+      case Kind::none: return false;
+      case Kind::boolean:
+      case Kind::integer: return v.integer != 0;
       case Kind::real: return v.real != 0;
-      case Kind::string: case Kind::markup: return !v.object->text.empty();
-      case Kind::list: case Kind::tuple: case Kind::range: case Kind::keys: case Kind::values: case Kind::items: case Kind::dict: return !v.object->items.empty();
+      case Kind::string:
+      case Kind::markup: return !v.object->text.empty();
+      case Kind::list:
+      case Kind::tuple:
+      case Kind::range:
+      case Kind::keys:
+      case Kind::values:
+      case Kind::items:
+      case Kind::dict: return !v.object->items.empty();
       default: return true;
     }
   }
@@ -163,7 +177,9 @@ class Renderer {
       case Kind::dict: return all("{", "}", 2);
       case Kind::space: return all("<Namespace {", "}>", 2);
       case Kind::range: return grow(out, v.object->text);
-      default: throw Fault{"a " + type_name(v) + " has no printable form", v.kind == Kind::generator ? "put |list behind it" : ""};
+      default:
+        throw Fault{"a " + type_name(v) + " has no printable form",
+                    v.kind == Kind::generator ? "put |list behind it" : ""};
     }
   }
 
@@ -171,36 +187,51 @@ class Renderer {
     charge(1);
     if (is_number(a) && is_number(b)) {
       if (is_integer(a) && is_integer(b)) return a.integer == b.integer;
-      const auto exact = [](const Value& v) { return v.kind == Kind::real ? static_cast<long double>(v.real) : static_cast<long double>(v.integer); };
+      const auto exact = [](const Value& v) {
+        return v.kind == Kind::real ? static_cast<long double>(v.real)
+                                    : static_cast<long double>(v.integer);
+      };
       return exact(a) == exact(b);
     }
     if (is_text(a) && is_text(b)) return a.object->text == b.object->text;
     if (a.kind != b.kind) return false;
     if (a.kind == Kind::undefined || a.kind == Kind::none) return true;
-    if (a.kind == Kind::keys || a.kind == Kind::items) throw Fault{"comparing " + type_name(a) + " is not supported", "put |list behind it"};
-    if (a.kind == Kind::function || a.kind == Kind::method) throw Fault{"comparing functions is not supported"};
+    if (a.kind == Kind::keys || a.kind == Kind::items)
+      throw Fault{"comparing " + type_name(a) + " is not supported", "put |list behind it"};
+    if (a.kind == Kind::function || a.kind == Kind::method)
+      throw Fault{"comparing functions is not supported"};
     if (a.kind == Kind::list || a.kind == Kind::tuple || a.kind == Kind::range)
-      return std::equal(a.object->items.begin(), a.object->items.end(), b.object->items.begin(), b.object->items.end(),
+      return std::equal(a.object->items.begin(), a.object->items.end(), b.object->items.begin(),
+                        b.object->items.end(),
                         [&](const Value& x, const Value& y) { return same(x, y) || equal(x, y); });
     if (a.kind == Kind::dict) {
       if (a.object->items.size() != b.object->items.size()) return false;
       for (size_t i = 0; i < a.object->items.size(); i += 2) {
         const Value* other = find(*b.object, a.object->items[i]);
-        if (!other || !(same(a.object->items[i + 1], *other) || equal(a.object->items[i + 1], *other))) return false;
+        if (!other ||
+            !(same(a.object->items[i + 1], *other) || equal(a.object->items[i + 1], *other)))
+          return false;
       }
       return true;
     }
-    return a.kind == Kind::macro ? a.object->macro == b.object->macro : a.kind == Kind::loop ? a.object->loop == b.object->loop : same(a, b);
+    return a.kind == Kind::macro  ? a.object->macro == b.object->macro
+           : a.kind == Kind::loop ? a.object->loop == b.object->loop
+                                  : same(a, b);
   }
   static bool same(const Value& a, const Value& b) { return a.object && a.object == b.object; }
 
   // -1, 0, 1, or 2 where nothing is ordered (NaN).
   int order(const Value& a, const Value& b) {
     charge(1);
-    const auto sign = [](const auto& x, const auto& y) { return x < y ? -1 : y < x ? 1 : x == y ? 0 : 2; };
+    const auto sign = [](const auto& x, const auto& y) {
+      return x < y ? -1 : y < x ? 1 : x == y ? 0 : 2;
+    };
     if (is_integer(a) && is_integer(b)) return sign(a.integer, b.integer);
     if (is_number(a) && is_number(b)) {
-      const auto exact = [](const Value& v) { return v.kind == Kind::real ? static_cast<long double>(v.real) : static_cast<long double>(v.integer); };
+      const auto exact = [](const Value& v) {
+        return v.kind == Kind::real ? static_cast<long double>(v.real)
+                                    : static_cast<long double>(v.integer);
+      };
       return sign(exact(a), exact(b));
     }
     if (is_text(a) && is_text(b)) return sign(a.object->text, b.object->text);
@@ -230,7 +261,9 @@ class Renderer {
   }
 
   void need_hashable(const Value& v) {
-    if (v.kind == Kind::list || v.kind == Kind::dict || v.kind == Kind::keys || v.kind == Kind::items) throw Fault{"a " + type_name(v) + " cannot be a key"};
+    if (v.kind == Kind::list || v.kind == Kind::dict || v.kind == Kind::keys ||
+        v.kind == Kind::items)
+      throw Fault{"a " + type_name(v) + " cannot be a key"};
     if (v.kind == Kind::tuple)
       for (const Value& item : v.object->items) need_hashable(item);
   }
@@ -257,11 +290,13 @@ class Renderer {
         return i < text.size() && (out = with_text(Kind::string, encode({&text[i++], 1})), true);
       };
     if (is_items(v) || v.kind == Kind::dict)
-      return [this, object = v.object, i = size_t{0}, step = v.kind == Kind::dict ? size_t{2} : size_t{1}](Value& out) mutable {
+      return [this, object = v.object, i = size_t{0},
+              step = v.kind == Kind::dict ? size_t{2} : size_t{1}](Value& out) mutable {
         charge(1);
         return i < object->items.size() && (out = object->items[i], i += step, true);
       };
-    if (v.kind == Kind::generator) return [object = v.object](Value& out) { return object->pull(out); };
+    if (v.kind == Kind::generator)
+      return [object = v.object](Value& out) { return object->pull(out); };
     if (v.kind == Kind::undefined) return [](Value&) { return false; };
     throw Fault{"a " + type_name(v) + " cannot be iterated over"};
   }
@@ -276,30 +311,38 @@ class Renderer {
     if (is_items(v)) return static_cast<int64_t>(v.object->items.size());
     if (v.kind == Kind::dict) return static_cast<int64_t>(v.object->items.size() / 2);
     if (v.kind == Kind::undefined) return 0;
-    throw Fault{"a " + type_name(v) + " has no length", v.kind == Kind::generator ? "put |list in between" : ""};
+    throw Fault{"a " + type_name(v) + " has no length",
+                v.kind == Kind::generator ? "put |list in between" : ""};
   }
 
-  // Arguments by position or name; those not given have Kind::absent. A name with a space is one that only a position can give.
-  static std::vector<Value> bind(const char* what, const Args& args, std::initializer_list<const char*> names, size_t required = 0) {
+  // Arguments by position or name; those not given have Kind::absent. A name with a space is one
+  // that only a position can give.
+  static std::vector<Value> bind(const char* what, const Args& args,
+                                 std::initializer_list<const char*> names, size_t required = 0) {
     std::vector<Value> bound(names.size(), Value{Kind::absent, 0, 0, nullptr});
-    if (args.list.size() > names.size()) throw Fault{std::string(what) + " takes at most " + std::to_string(names.size()) + " arguments"};
+    if (args.list.size() > names.size())
+      throw Fault{std::string(what) + " takes at most " + std::to_string(names.size()) +
+                  " arguments"};
     std::copy(args.list.begin(), args.list.end(), bound.begin());
     for (const auto& [name, value] : args.named) {
       const auto found = std::find(names.begin(), names.end(), name);
       if (found == names.end()) throw Fault{std::string(what) + " has no argument " + name};
       Value& slot = bound[static_cast<size_t>(found - names.begin())];
-      if (slot.kind != Kind::absent) throw Fault{std::string(what) + " is given " + name + " twice"};
+      if (slot.kind != Kind::absent)
+        throw Fault{std::string(what) + " is given " + name + " twice"};
       slot = value;
     }
     for (size_t i = 0; i < required; ++i)
-      if (bound[i].kind == Kind::absent) throw Fault{std::string(what) + " needs " + *(names.begin() + i)};
+      if (bound[i].kind == Kind::absent)
+        throw Fault{std::string(what) + " needs " + *(names.begin() + i)};
     return bound;
   }
   static bool given(const Value& v) { return v.kind != Kind::absent; }
   bool flag(const Value& v) const { return given(v) && truth(v); }
   static const std::string& need_text(const Value& v, const char* what) {
     need_defined(v);
-    if (v.kind != Kind::string) throw Fault{std::string(what) + " needs a text, not " + type_name(v)};
+    if (v.kind != Kind::string)
+      throw Fault{std::string(what) + " needs a text, not " + type_name(v)};
     return v.object->text;
   }
   static int64_t need_integer(const Value& v, const char* what) {
@@ -317,11 +360,15 @@ class Renderer {
       return found ? *found : missing(v, name);
     }
     if (v.kind == Kind::loop) return loop_attribute(v, name);
-    if (v.kind == Kind::macro || v.kind == Kind::function || v.kind == Kind::method) throw Fault{"attributes of a " + type_name(v) + " are not supported"};
-    if (name.starts_with("__") || python_has(v, name, true)) return undefined("access to the attribute '" + name + "' of a " + type_name(v) + " is unsafe");
+    if (v.kind == Kind::macro || v.kind == Kind::function || v.kind == Kind::method)
+      throw Fault{"attributes of a " + type_name(v) + " are not supported"};
+    if (name.starts_with("__") || python_has(v, name, true))
+      return undefined("access to the attribute '" + name + "' of a " + type_name(v) +
+                       " is unsafe");
     if (python_has(v, name, false)) {
       if (!is_text(v) && v.kind != Kind::dict && v.kind != Kind::list && v.kind != Kind::tuple)
-        throw Fault{"the attribute " + name + " of a " + type_name(v) + " is not supported in chat templates"};
+        throw Fault{"the attribute " + name + " of a " + type_name(v) +
+                    " is not supported in chat templates"};
       Value method = with_text(Kind::method, name);
       method.object->items = {v};
       method.object->depth = (v.object ? v.object->depth : 0) + 1;
@@ -332,27 +379,36 @@ class Renderer {
       if (const Value* found = find(*v.object, with_text(Kind::string, name))) return *found;
     return missing(v, name);
   }
-  static Value missing(const Value& v, const std::string& name) { return undefined("a " + type_name(v) + " has no '" + name + "'"); }
+  static Value missing(const Value& v, const std::string& name) {
+    return undefined("a " + type_name(v) + " has no '" + name + "'");
+  }
 
   Value item(const Value& v, const Value& key) {
     need_defined(v);
     if (v.kind == Kind::dict && key.kind != Kind::list && key.kind != Kind::dict) {
       if (const Value* found = find(*v.object, key)) return *found;
-    } else if ((v.kind == Kind::list || v.kind == Kind::tuple || v.kind == Kind::range || is_text(v)) && is_integer(key)) {
+    } else if ((v.kind == Kind::list || v.kind == Kind::tuple || v.kind == Kind::range ||
+                is_text(v)) &&
+               is_integer(key)) {
       const int64_t size = length(v), i = key.integer < 0 ? key.integer + size : key.integer;
       if (i < 0 || i >= size) return missing(v, std::to_string(key.integer));
       if (!is_text(v)) return v.object->items[static_cast<size_t>(i)];
       return text(Text(1, decode(v.object->text)[static_cast<size_t>(i)]));
     }
-    return key.kind == Kind::string ? attribute(v, key.object->text) : missing(v, is_text(key) || is_number(key) ? str(key) : type_name(key));
+    return key.kind == Kind::string
+               ? attribute(v, key.object->text)
+               : missing(v, is_text(key) || is_number(key) ? str(key) : type_name(key));
   }
 
   Value slice(const Value& v, const Value* parts) {
     need_defined(v);
-    if (!is_text(v) && v.kind != Kind::list && v.kind != Kind::tuple) throw Fault{"a slice of a " + type_name(v) + " is not supported"};
+    if (!is_text(v) && v.kind != Kind::list && v.kind != Kind::tuple)
+      throw Fault{"a slice of a " + type_name(v) + " is not supported"};
     const Text chars = is_text(v) ? decode(v.object->text) : Text();
     const int64_t size = is_text(v) ? static_cast<int64_t>(chars.size()) : length(v);
-    const auto number_of = [&](const Value& part, int64_t otherwise) { return part.kind == Kind::none ? otherwise : need_integer(part, "a slice"); };
+    const auto number_of = [&](const Value& part, int64_t otherwise) {
+      return part.kind == Kind::none ? otherwise : need_integer(part, "a slice");
+    };
     const int64_t step = std::clamp<int64_t>(number_of(parts[2], 1), -INT32_MAX, INT32_MAX);
     if (step == 0) throw Fault{"a slice cannot have the step 0"};
     const auto bound = [&](const Value& part, int64_t otherwise) {
@@ -361,7 +417,8 @@ class Renderer {
       if (i < 0) i = i < -size ? -1 : i + size;
       return step < 0 ? std::clamp<int64_t>(i, -1, size - 1) : std::clamp<int64_t>(i, 0, size);
     };
-    const int64_t begin = bound(parts[0], step < 0 ? size - 1 : 0), end = bound(parts[1], step < 0 ? -1 : size);
+    const int64_t begin = bound(parts[0], step < 0 ? size - 1 : 0),
+                  end = bound(parts[1], step < 0 ? -1 : size);
     Text picked;
     std::vector<Value> items;
     for (int64_t i = begin; step < 0 ? i > end : i < end; i += step) {
@@ -383,8 +440,10 @@ class Renderer {
     if (name == "revindex0") return number(loop.length() - loop.index0 - 1);
     if (name == "depth") return number(int64_t{1});
     if (name == "depth0") return number(int64_t{0});
-    if (name == "previtem") return loop.index0 > 0 ? loop.before : undefined("there is no previous item");
-    if (name == "nextitem") return loop.peek() ? loop.ahead.front() : undefined("there is no next item");
+    if (name == "previtem")
+      return loop.index0 > 0 ? loop.before : undefined("there is no previous item");
+    if (name == "nextitem")
+      return loop.peek() ? loop.ahead.front() : undefined("there is no next item");
     if (name != "cycle" && name != "changed") throw Fault{"loop." + name + " is not supported"};
     Value method = with_text(Kind::method, name);
     method.object->items = {v};
@@ -399,9 +458,13 @@ class Renderer {
     for (size_t i = 0; i <= names.size();) {
       const size_t end = std::min(names.find('.', i), names.size());
       const std::string name = names.substr(i, end - i);
-      const bool is_index = !name.empty() && name.size() < 18 && std::all_of(name.begin(), name.end(), [](char c) { return is_digit(static_cast<unsigned char>(c)); });
+      const bool is_index = !name.empty() && name.size() < 18 &&
+                            std::all_of(
+                                name.begin(), name.end(),
+                                [](char c) { return is_digit(static_cast<unsigned char>(c)); });
       v = item(v, is_index ? number(std::int64_t{std::stoll(name)}) : text(name));
-      if (v.kind == Kind::undefined && given(otherwise) && otherwise.kind != Kind::none) v = otherwise;
+      if (v.kind == Kind::undefined && given(otherwise) && otherwise.kind != Kind::none)
+        v = otherwise;
       i = end + 1;
     }
     return v;
@@ -424,11 +487,15 @@ class Renderer {
       items.insert(items.end(), b.object->items.begin(), b.object->items.end());
       return sequence(a.kind, std::move(items));
     }
-    const auto repeats = [](const Value& v) { return v.kind == Kind::string || v.kind == Kind::list || v.kind == Kind::tuple; };
+    const auto repeats = [](const Value& v) {
+      return v.kind == Kind::string || v.kind == Kind::list || v.kind == Kind::tuple;
+    };
     if (op == "*" && ((repeats(a) && is_integer(b)) || (is_integer(a) && repeats(b)))) {
       const Value& what = repeats(a) ? a : b;
-      const auto times = static_cast<size_t>(std::max<int64_t>(0, repeats(a) ? b.integer : a.integer));
-      const size_t size = what.kind == Kind::string ? what.object->text.size() : what.object->items.size();
+      const auto times =
+          static_cast<size_t>(std::max<int64_t>(0, repeats(a) ? b.integer : a.integer));
+      const size_t size =
+          what.kind == Kind::string ? what.object->text.size() : what.object->items.size();
       if (size > 0 && times > kMaxText / size) throw Fault{"a repeated value is too long"};
       charge(what.kind == Kind::string ? size * times / 16 : 4 * size * times);
       std::string bytes;
@@ -437,9 +504,11 @@ class Renderer {
         if (what.kind == Kind::string) bytes += what.object->text;
         else items.insert(items.end(), what.object->items.begin(), what.object->items.end());
       }
-      return what.kind == Kind::string ? text(std::move(bytes)) : sequence(what.kind, std::move(items));
+      return what.kind == Kind::string ? text(std::move(bytes))
+                                       : sequence(what.kind, std::move(items));
     }
-    throw Fault{"'" + op + "' between " + type_name(a) + " and " + type_name(b) + " is not possible"};
+    throw Fault{"'" + op + "' between " + type_name(a) + " and " + type_name(b) +
+                " is not possible"};
   }
 
   static Value arithmetic(const std::string& op, const Value& a, const Value& b) {
@@ -452,9 +521,12 @@ class Renderer {
       if (overflow) throw Fault{"an integer is too large"};
       return number(out);
     };
-    if (op == "+") return exact ? whole(__builtin_add_overflow(a.integer, b.integer, &out)) : number(x + y);
-    if (op == "-") return exact ? whole(__builtin_sub_overflow(a.integer, b.integer, &out)) : number(x - y);
-    if (op == "*") return exact ? whole(__builtin_mul_overflow(a.integer, b.integer, &out)) : number(x * y);
+    if (op == "+")
+      return exact ? whole(__builtin_add_overflow(a.integer, b.integer, &out)) : number(x + y);
+    if (op == "-")
+      return exact ? whole(__builtin_sub_overflow(a.integer, b.integer, &out)) : number(x - y);
+    if (op == "*")
+      return exact ? whole(__builtin_mul_overflow(a.integer, b.integer, &out)) : number(x * y);
     if (op == "/") return number(x / y);
     if (op == "**") {
       if (exact && b.integer >= 0) {
@@ -469,13 +541,18 @@ class Renderer {
       }
       if (x == 0 && y < 0) throw Fault{"zero to a negative power"};
       const double power = std::pow(x, y);
-      if (std::isfinite(x) && std::isfinite(y) && !std::isfinite(power)) throw Fault{"this power is not a real number within range"};
+      if (std::isfinite(x) && std::isfinite(y) && !std::isfinite(power))
+        throw Fault{"this power is not a real number within range"};
       return number(power);
     }
     if (exact) {
-      if (b.integer == -1) return op == "%" ? number(int64_t{0}) : whole(__builtin_sub_overflow(int64_t{0}, a.integer, &out));
-      const int64_t rest = a.integer % b.integer, adjust = rest != 0 && (rest < 0) != (b.integer < 0);
-      return op == "%" ? number(rest + (adjust ? b.integer : 0)) : number(a.integer / b.integer - adjust);
+      if (b.integer == -1)
+        return op == "%" ? number(int64_t{0})
+                         : whole(__builtin_sub_overflow(int64_t{0}, a.integer, &out));
+      const int64_t rest = a.integer % b.integer,
+                    adjust = rest != 0 && (rest < 0) != (b.integer < 0);
+      return op == "%" ? number(rest + (adjust ? b.integer : 0))
+                       : number(a.integer / b.integer - adjust);
     }
     double rest = std::fmod(x, y), quotient = (x - rest) / y;
     if (rest == 0) {
@@ -492,7 +569,8 @@ class Renderer {
 
   // "%s: %5.2f" % arguments
   Value format(const std::string& pattern, const Value& arguments) {
-    const std::vector<Value> list = arguments.kind == Kind::tuple ? arguments.object->items : std::vector<Value>{arguments};
+    const std::vector<Value> list =
+        arguments.kind == Kind::tuple ? arguments.object->items : std::vector<Value>{arguments};
     size_t used = 0;
     std::string out;
     for (size_t i = 0; i < pattern.size(); ++i) {
@@ -503,18 +581,22 @@ class Renderer {
       Value value{Kind::absent, 0, 0, nullptr};
       if (++i < pattern.size() && pattern[i] == '(') {
         const size_t end = pattern.find(')', i);
-        if (arguments.kind != Kind::dict || end == std::string::npos) throw Fault{"%(name) needs a mapping"};
-        const Value* found = find(*arguments.object, with_text(Kind::string, pattern.substr(i + 1, end - i - 1)));
+        if (arguments.kind != Kind::dict || end == std::string::npos)
+          throw Fault{"%(name) needs a mapping"};
+        const Value* found =
+            find(*arguments.object, with_text(Kind::string, pattern.substr(i + 1, end - i - 1)));
         if (!found) throw Fault{"the mapping lacks " + pattern.substr(i, end - i + 1)};
         value = *found;
         i = end + 1;
       }
       std::string spec = "%";
       bool left = false;
-      for (; i < pattern.size() && std::strchr("-+ 0", pattern[i]); ++i) spec += pattern[i], left |= pattern[i] == '-';
+      for (; i < pattern.size() && std::strchr("-+ 0", pattern[i]); ++i)
+        spec += pattern[i], left |= pattern[i] == '-';
       const auto digits = [&] {
         size_t amount = 0;
-        for (; i < pattern.size() && is_digit(static_cast<unsigned char>(pattern[i])); ++i) amount = std::min<size_t>(amount * 10 + static_cast<size_t>(pattern[i] - '0'), 10000);
+        for (; i < pattern.size() && is_digit(static_cast<unsigned char>(pattern[i])); ++i)
+          amount = std::min<size_t>(amount * 10 + static_cast<size_t>(pattern[i] - '0'), 10000);
         if (amount > 1000) throw Fault{"a width above 1000 is not supported"};
         return amount;
       };
@@ -531,7 +613,9 @@ class Renderer {
         if (used >= list.size()) throw Fault{"a format has fewer values than it needs"};
         value = list[used++];
       }
-      const std::string rest = std::to_string(width) + (precision == std::string::npos ? "" : "." + std::to_string(precision));
+      const std::string rest =
+          std::to_string(width) +
+          (precision == std::string::npos ? "" : "." + std::to_string(precision));
       char buffer[1500];
       if (type == 's' || type == 'r') {
         Text shown_text;
@@ -543,15 +627,24 @@ class Renderer {
           shown_text = decode(bytes);
         }
         if (precision != std::string::npos) shown_text = shown_text.substr(0, precision);
-        if (shown_text.size() < width) shown_text.insert(left ? shown_text.size() : 0, width - shown_text.size(), U' ');
+        if (shown_text.size() < width)
+          shown_text.insert(left ? shown_text.size() : 0, width - shown_text.size(), U' ');
         grow(out, encode(shown_text));
       } else if (std::strchr("diuxXo", type)) {
-        if (!is_number(value) || (std::strchr("xXo", type) && !is_integer(value))) throw Fault{std::string("%") + type + " needs a number"};
-        if (value.kind == Kind::real && !(std::abs(value.real) < 9e18)) throw Fault{"a number is too large"};
-        if (std::strchr("xXo", type) && value.integer < 0) throw Fault{std::string("%") + type + " of a negative number is not supported"};
-        if (precision != std::string::npos) std::erase(spec, '0'), precision = std::max<size_t>(precision, 1);
-        const std::string digits_spec = std::to_string(width) + (precision == std::string::npos ? "" : "." + std::to_string(precision));
-        std::snprintf(buffer, sizeof buffer, (spec + digits_spec + "l" + (type == 'u' ? 'd' : type)).c_str(), value.kind == Kind::real ? static_cast<int64_t>(value.real) : value.integer);
+        if (!is_number(value) || (std::strchr("xXo", type) && !is_integer(value)))
+          throw Fault{std::string("%") + type + " needs a number"};
+        if (value.kind == Kind::real && !(std::abs(value.real) < 9e18))
+          throw Fault{"a number is too large"};
+        if (std::strchr("xXo", type) && value.integer < 0)
+          throw Fault{std::string("%") + type + " of a negative number is not supported"};
+        if (precision != std::string::npos)
+          std::erase(spec, '0'), precision = std::max<size_t>(precision, 1);
+        const std::string digits_spec =
+            std::to_string(width) +
+            (precision == std::string::npos ? "" : "." + std::to_string(precision));
+        std::snprintf(buffer, sizeof buffer,
+                      (spec + digits_spec + "l" + (type == 'u' ? 'd' : type)).c_str(),
+                      value.kind == Kind::real ? static_cast<int64_t>(value.real) : value.integer);
         grow(out, buffer);
       } else if (std::strchr("fFeEgG", type)) {
         if (!is_number(value)) throw Fault{std::string("%") + type + " needs a number"};
@@ -562,7 +655,8 @@ class Renderer {
         throw Fault{std::string("%") + type + " is not supported in a format"};
       }
     }
-    const bool lenient = arguments.kind == Kind::dict || arguments.kind == Kind::list || arguments.kind == Kind::range || arguments.kind == Kind::undefined;
+    const bool lenient = arguments.kind == Kind::dict || arguments.kind == Kind::list ||
+                         arguments.kind == Kind::range || arguments.kind == Kind::undefined;
     if (used < list.size() && !lenient) throw Fault{"a format does not use all its values"};
     return text(std::move(out));
   }
@@ -577,20 +671,27 @@ class Renderer {
     out += '"';
     for (const char32_t c : decode(bytes)) {
       static const std::string plain = "\"\\\n\r\t\f\b", letter = "\"\\nrtfb";
-      if (const size_t known = c < 0x80 ? plain.find(static_cast<char>(c)) : std::string::npos; known != std::string::npos) (out += '\\') += letter[known];
-      else if (c < 0x20 || (style.ascii && c >= 0x7f && c < 0x10000 && c != 0x7f)) out += hexadecimal("\\u", c, 4);
-      else if (style.ascii && c >= 0x10000) out += hexadecimal("\\u", 0xd800 + ((c - 0x10000) >> 10), 4) + hexadecimal("\\u", 0xdc00 + ((c - 0x10000) & 0x3ff), 4);
+      if (const size_t known = c < 0x80 ? plain.find(static_cast<char>(c)) : std::string::npos;
+          known != std::string::npos)
+        (out += '\\') += letter[known];
+      else if (c < 0x20 || (style.ascii && c >= 0x7f && c < 0x10000 && c != 0x7f))
+        out += hexadecimal("\\u", c, 4);
+      else if (style.ascii && c >= 0x10000)
+        out += hexadecimal("\\u", 0xd800 + ((c - 0x10000) >> 10), 4) +
+               hexadecimal("\\u", 0xdc00 + ((c - 0x10000) & 0x3ff), 4);
       else append_code_point(out, c);
     }
     grow(out, "\"");
   }
-  void write_json(const Value& v, const JsonStyle& style, const std::string& margin, std::string& out) {
+  void write_json(const Value& v, const JsonStyle& style, const std::string& margin,
+                  std::string& out) {
     const Restored<int> level(depth_, deeper());
     charge(1 + (is_text(v) ? v.object->text.size() / 16 : 0));
     const auto scalar = [&](const Value& value) -> std::string {
       if (value.kind == Kind::none) return "null";
       if (value.kind == Kind::boolean) return value.integer ? "true" : "false";
-      if (value.kind == Kind::real && !std::isfinite(value.real)) return std::isnan(value.real) ? "NaN" : value.real < 0 ? "-Infinity" : "Infinity";
+      if (value.kind == Kind::real && !std::isfinite(value.real))
+        return std::isnan(value.real) ? "NaN" : value.real < 0 ? "-Infinity" : "Infinity";
       if (is_number(value)) return str(value);
       need_defined(value);
       throw Fault{"a " + type_name(value) + " has no JSON form"};
@@ -599,8 +700,11 @@ class Renderer {
     const bool dict = v.kind == Kind::dict;
     if (!dict && v.kind != Kind::list && v.kind != Kind::tuple) return grow(out, scalar(v));
     std::vector<std::pair<Value, Value>> entries;
-    for (size_t i = 0; i < v.object->items.size(); i += dict ? 2 : 1) entries.emplace_back(dict ? v.object->items[i] : kNone, v.object->items[dict ? i + 1 : i]);
-    if (dict && style.sorted) std::stable_sort(entries.begin(), entries.end(), [&](const auto& a, const auto& b) { return order(a.first, b.first) == -1; });
+    for (size_t i = 0; i < v.object->items.size(); i += dict ? 2 : 1)
+      entries.emplace_back(dict ? v.object->items[i] : kNone, v.object->items[dict ? i + 1 : i]);
+    if (dict && style.sorted)
+      std::stable_sort(entries.begin(), entries.end(),
+                       [&](const auto& a, const auto& b) { return order(a.first, b.first) == -1; });
     const std::string inner = style.indent ? margin + *style.indent : "";
     grow(out, dict ? "{" : "[");
     for (size_t i = 0; i < entries.size(); ++i) {
@@ -633,19 +737,22 @@ class Renderer {
     return found->second(*this, v, args);
   }
   template <class Table>
-  [[noreturn]] static void unknown(const std::string& kind, const std::string& name, const Table& table) {
+  [[noreturn]] static void unknown(const std::string& kind, const std::string& name,
+                                   const Table& table) {
     std::vector<std::string> names;
     for (const auto& entry : table) names.push_back(entry.first);
     std::sort(names.begin(), names.end());
     const std::string near = did_you_mean(name, names);
-    throw Fault{"the " + kind + " " + name + " is not supported in chat templates", near.empty() ? "" : "did you mean " + near + "?"};
+    throw Fault{"the " + kind + " " + name + " is not supported in chat templates",
+                near.empty() ? "" : "did you mean " + near + "?"};
   }
 
   Value call(const Value& callee, const Args& args) {
     need_defined(callee);
     const Restored<int> level(depth_, deeper());
     if (callee.kind == Kind::macro) return call_macro(*callee.object->macro, args);
-    if (callee.kind == Kind::method) return call_method(callee.object->items[0], callee.object->text, args);
+    if (callee.kind == Kind::method)
+      return call_method(callee.object->items[0], callee.object->text, args);
     if (callee.kind != Kind::function) throw Fault{"a " + type_name(callee) + " cannot be called"};
     const std::string& name = callee.object->text;
     if (name == "range") return range(args);
@@ -654,30 +761,40 @@ class Renderer {
       for (size_t i = 0; i < pairs.size(); i += 2) check_member(str(pairs[i]));
       charge(30);
       spaces_.emplace_back().items = std::move(pairs);
-      return {Kind::space, 0, 0, std::shared_ptr<Object>(std::shared_ptr<Object>(), &spaces_.back())};
+      return {Kind::space, 0, 0,
+              std::shared_ptr<Object>(std::shared_ptr<Object>(), &spaces_.back())};
     }
     if (name == "dict") return sequence(Kind::dict, dict_of(args));
-    if (name == "strftime_now") return text(formatted_date(need_text(bind("strftime_now", args, {"format"}, 1)[0], "strftime_now")));
+    if (name == "strftime_now")
+      return text(
+          formatted_date(need_text(bind("strftime_now", args, {"format"}, 1)[0], "strftime_now")));
     throw Fault{str(bind("raise_exception", args, {"message"}, 1)[0])};
   }
 
   Value call_macro(const Node& macro, const Args& args) {
     Scope scope{&global_};
     const auto is_parameter = [&](const auto& argument) {
-      return std::any_of(macro.named.begin(), macro.named.end(), [&](const auto& parameter) { return parameter.first == argument.first; });
+      return std::any_of(macro.named.begin(), macro.named.end(),
+                         [&](const auto& parameter) { return parameter.first == argument.first; });
     };
-    if (args.list.size() > macro.named.size()) throw Fault{"the macro " + macro.text + " takes at most " + std::to_string(macro.named.size()) + " arguments"};
+    if (args.list.size() > macro.named.size())
+      throw Fault{"the macro " + macro.text + " takes at most " +
+                  std::to_string(macro.named.size()) + " arguments"};
     for (const auto& argument : args.named)
-      if (!is_parameter(argument)) throw Fault{"the macro " + macro.text + " has no argument " + argument.first};
+      if (!is_parameter(argument))
+        throw Fault{"the macro " + macro.text + " has no argument " + argument.first};
     const Restored<Scope*> inside(scope_, &scope);
     for (size_t i = 0; i < macro.named.size(); ++i) {
       const auto& [name, otherwise] = macro.named[i];
-      const auto found = std::find_if(args.named.begin(), args.named.end(), [&, &parameter = name](const auto& argument) { return argument.first == parameter; });
-      if (i < args.list.size() && found != args.named.end()) throw Fault{"the macro " + macro.text + " is given " + name + " twice"};
+      const auto found = std::find_if(
+          args.named.begin(), args.named.end(),
+          [&, &parameter = name](const auto& argument) { return argument.first == parameter; });
+      if (i < args.list.size() && found != args.named.end())
+        throw Fault{"the macro " + macro.text + " is given " + name + " twice"};
       scope.names[name] = i < args.list.size()        ? args.list[i]
                           : found != args.named.end() ? found->second
-                          : otherwise                 ? eval(*otherwise)
-                                                      : undefined("the parameter '" + name + "' was not provided");
+                          : otherwise ? eval(*otherwise)
+                                      : undefined("the parameter '" + name + "' was not provided");
     }
     std::string out;
     hide(macro.hidden);
@@ -689,7 +806,8 @@ class Renderer {
     charge(1 + (is_text(self) ? self.object->text.size() / 16 : 0));
     if (is_text(self)) {
       const auto found = text_methods().find(name);
-      if (self.kind == Kind::string && found != text_methods().end()) return found->second(*this, self, args);
+      if (self.kind == Kind::string && found != text_methods().end())
+        return found->second(*this, self, args);
     } else if (self.kind == Kind::dict) {
       if (name == "get") {
         const auto a = bind("get", args, {"the key", "the default"}, 1);
@@ -699,7 +817,10 @@ class Renderer {
       }
       if (name == "items" || name == "keys" || name == "values" || name == "copy") {
         bind(name.c_str(), args, {});
-        return name == "copy" ? self : view(self, name == "items" ? Kind::items : name == "keys" ? Kind::keys : Kind::values);
+        return name == "copy" ? self
+                              : view(self, name == "items"  ? Kind::items
+                                           : name == "keys" ? Kind::keys
+                                                            : Kind::values);
       }
     } else if (self.kind == Kind::list || self.kind == Kind::tuple) {
       if (name == "copy") return bind("copy", args, {}), self;
@@ -726,13 +847,15 @@ class Renderer {
       loop.changed = now;
       return boolean(changed);
     }
-    throw Fault{"the method " + name + " of a " + type_name(self) + " is not supported in chat templates"};
+    throw Fault{"the method " + name + " of a " + type_name(self) +
+                " is not supported in chat templates"};
   }
 
   Value view(const Value& dict, Kind kind) {
     std::vector<Value> items;
     for (size_t i = 0; i < dict.object->items.size(); i += 2) {
-      if (kind == Kind::items) items.push_back(sequence(Kind::tuple, {dict.object->items[i], dict.object->items[i + 1]}));
+      if (kind == Kind::items)
+        items.push_back(sequence(Kind::tuple, {dict.object->items[i], dict.object->items[i + 1]}));
       else items.push_back(dict.object->items[kind == Kind::keys ? i : i + 1]);
     }
     return sequence(kind, std::move(items));
@@ -757,7 +880,8 @@ class Renderer {
 
   Value range(const Args& args) {
     const auto a = bind("range", args, {"the end", "the start", "the step"}, 1);
-    const int64_t first = need_integer(a[0], "range"), begin = given(a[1]) ? first : 0, end = given(a[1]) ? need_integer(a[1], "range") : first,
+    const int64_t first = need_integer(a[0], "range"), begin = given(a[1]) ? first : 0,
+                  end = given(a[1]) ? need_integer(a[1], "range") : first,
                   step = given(a[2]) ? need_integer(a[2], "range") : 1;
     if (step == 0) throw Fault{"range cannot have the step 0"};
     std::vector<Value> items;
@@ -767,7 +891,8 @@ class Renderer {
       if (__builtin_add_overflow(i, step, &i)) break;
     }
     Value value = sequence(Kind::range, std::move(items));
-    value.object->text = "range(" + std::to_string(begin) + ", " + std::to_string(end) + (step == 1 ? "" : ", " + std::to_string(step)) + ")";
+    value.object->text = "range(" + std::to_string(begin) + ", " + std::to_string(end) +
+                         (step == 1 ? "" : ", " + std::to_string(step)) + ")";
     return value;
   }
 
@@ -777,9 +902,13 @@ class Renderer {
     const int parts = std::sscanf(date_.c_str(), "%4d-%2d-%2d%n", &year, &month, &day, &consumed);
     const std::string clock = date_.substr(std::min(date_.size(), static_cast<size_t>(consumed)));
     int end = 0;
-    if (parts != 3 || (!clock.empty() && (std::sscanf(clock.c_str(), "T%2d:%2d:%2d%n", &time.tm_hour, &time.tm_min, &time.tm_sec, &end) != 3 || static_cast<size_t>(end) != clock.size())) ||
+    if (parts != 3 ||
+        (!clock.empty() && (std::sscanf(clock.c_str(), "T%2d:%2d:%2d%n", &time.tm_hour,
+                                        &time.tm_min, &time.tm_sec, &end) != 3 ||
+                            static_cast<size_t>(end) != clock.size())) ||
         month < 1 || month > 12 || day < 1 || day > 31)
-      throw Fault{"the context's strftime_now is not a date", "write it like 2025-12-31 or 2025-12-31T23:59:59"};
+      throw Fault{"the context's strftime_now is not a date",
+                  "write it like 2025-12-31 or 2025-12-31T23:59:59"};
     time.tm_year = year - 1900;
     time.tm_mon = month - 1;
     time.tm_mday = day;
@@ -794,7 +923,7 @@ class Renderer {
     if (name.starts_with("_")) throw Fault{"a namespace cannot hold the name " + name};
   }
 
-  // Evaluation -----------------------------------------------------------------------------------------------------
+  // Evaluation
 
  private:
   int deeper() const {
@@ -804,7 +933,8 @@ class Renderer {
 
   Value lookup(const std::string& name) {
     for (const Scope* scope = scope_; scope; scope = scope->parent)
-      if (const auto found = scope->names.find(name); found != scope->names.end()) return found->second;
+      if (const auto found = scope->names.find(name); found != scope->names.end())
+        return found->second;
     for (const char* function : {"range", "dict", "namespace", "raise_exception", "strftime_now"})
       if (name == function) return with_text(Kind::function, name);
     for (const char* known : {"lipsum", "cycler", "joiner", "self"})
@@ -826,7 +956,8 @@ class Renderer {
     switch (n.op) {
       case Op::literal: return n.value;
       case Op::name: return lookup(n.text);
-      case Op::tuple: case Op::list: return sequence(n.op == Op::tuple ? Kind::tuple : Kind::list, eval_all(n));
+      case Op::tuple:
+      case Op::list: return sequence(n.op == Op::tuple ? Kind::tuple : Kind::list, eval_all(n));
       case Op::dict: return eval_dict(n);
       case Op::attribute: return attribute(eval(*n.kids[0]), n.text);
       case Op::item: return eval_item(n);
@@ -842,7 +973,8 @@ class Renderer {
         const Value v = eval(*n.kids[0]);
         return boolean(tested(n.text, v, arguments(n)));
       }
-      case Op::negate: case Op::plus: {
+      case Op::negate:
+      case Op::plus: {
         const Value v = eval(*n.kids[0]);
         need_defined(v);
         if (!is_number(v)) throw Fault{"a sign needs a number, not " + type_name(v)};
@@ -891,7 +1023,8 @@ class Renderer {
     const Value v = eval(*n.kids[0]);
     if (n.kids[1]->op != Op::slice) return item(v, eval(*n.kids[1]));
     Value parts[3];
-    for (size_t i = 0; i < 3; ++i) parts[i] = n.kids[1]->kids[i] ? eval(*n.kids[1]->kids[i]) : kNone;
+    for (size_t i = 0; i < 3; ++i)
+      parts[i] = n.kids[1]->kids[i] ? eval(*n.kids[1]->kids[i]) : kNone;
     return slice(v, parts);
   }
   Value eval_compare(const Node& n) {
@@ -922,7 +1055,9 @@ class Renderer {
       put(space.object->items, with_text(Kind::string, target.text), value);
     } else {
       const std::vector<Value> parts = all(value);
-      if (parts.size() != target.kids.size()) throw Fault{std::to_string(parts.size()) + " values cannot be given to " + std::to_string(target.kids.size()) + " names"};
+      if (parts.size() != target.kids.size())
+        throw Fault{std::to_string(parts.size()) + " values cannot be given to " +
+                    std::to_string(target.kids.size()) + " names"};
       for (size_t i = 0; i < parts.size(); ++i) assign(*target.kids[i], parts[i]);
     }
   }
@@ -935,13 +1070,15 @@ class Renderer {
   }
   void need_spaces(const Node& target) {
     for (const NodePtr& kid : target.kids) {
-      if (target.op == Op::member && eval(*kid).kind != Kind::space) throw Fault{"an attribute can be set on a namespace only", "{% set ns = namespace() %}"};
+      if (target.op == Op::member && eval(*kid).kind != Kind::space)
+        throw Fault{"an attribute can be set on a namespace only", "{% set ns = namespace() %}"};
       if (target.op == Op::tuple) need_spaces(*kid);
     }
   }
 
   void hide(const std::vector<std::string>& names) {
-    for (const std::string& name : names) scope_->names[name] = undefined("'" + name + "' is undefined");
+    for (const std::string& name : names)
+      scope_->names[name] = undefined("'" + name + "' is undefined");
   }
 
   Flow execute(const Body& body, std::string& out) {
@@ -990,7 +1127,8 @@ class Renderer {
         hide(n.hidden);
         return execute(n.bodies[0], out);
       }
-      case Op::set_block: case Op::filter_block: {
+      case Op::set_block:
+      case Op::filter_block: {
         std::string inner;
         Scope scope{scope_};
         const Restored<Scope*> inside(scope_, &scope);
@@ -1007,7 +1145,8 @@ class Renderer {
       default: {  // Op::generation
         const size_t begin = out.size();
         if (&out != main_out_) {
-          if (generated_) throw Fault{"{% generation %} inside a macro or a block is not supported"};
+          if (generated_)
+            throw Fault{"{% generation %} inside a macro or a block is not supported"};
         } else if (generated_) {
           generated_->push_back({begin, begin, message_here()});
         }
@@ -1048,7 +1187,9 @@ class Renderer {
     Loop& loop = loops_.back();
     struct End {
       Loop& loop;
-      ~End() { loop = {.pull = {}, .ahead = {}, .before = {}, .current = {}, .index0 = -1, .over = true}; }
+      ~End() {
+        loop = {.pull = {}, .ahead = {}, .before = {}, .current = {}, .index0 = -1, .over = true};
+      }
     } const end{loop};
     const Node* const test = n.kids[2].get();
     Scope* const outer = scope_;
@@ -1078,7 +1219,8 @@ class Renderer {
       if (flow == Flow::leave) break;
       completed |= flow == Flow::on;
     }
-    // Jinja runs the else part where no round came to its end, so also where each was left by break or continue.
+    // Jinja runs the else part where no round came to its end, so also where each was left by break
+    // or continue.
     return !completed && n.bodies.size() > 1 ? execute_inside(n.bodies[1], {}, out) : Flow::on;
   }
 
@@ -1094,11 +1236,14 @@ class Renderer {
   int depth_ = 0, line_ = 1;
 };
 
-// Filters, tests, methods -----------------------------------------------------------------------------------------
+// Filters, tests, methods
 
-Value folded(Renderer& r, const Value& v) { return is_text(v) ? r.text(mapped(decode(v.object->text), lower)) : v; }
+Value folded(Renderer& r, const Value& v) {
+  return is_text(v) ? r.text(mapped(decode(v.object->text), lower)) : v;
+}
 
-// Each item of `v` that `keep` accepts, as map, select and their like give them: when they are asked for.
+// Each item of `v` that `keep` accepts, as map, select and their like give them: when they are
+// asked for.
 Value lazily(Renderer& r, const Value& v, std::function<bool(Value&)> keep) {
   if (!r.truth(v)) return r.generator(v, [](Value&) { return false; });
   return r.generator(v, [next = r.iterate(v), keep = std::move(keep)](Value& out) {
@@ -1115,25 +1260,34 @@ Value do_map(Renderer& r, const Value& v, const Args& args) {
   }
   const std::string name = Renderer::need_text(args.list[0], "map");
   const Args rest{{args.list.begin() + 1, args.list.end()}, args.named};
-  return lazily(r, v, [&r, name, rest](Value& item) { return item = r.filtered(name, item, rest), true; });
+  return lazily(
+      r, v, [&r, name, rest](Value& item) { return item = r.filtered(name, item, rest), true; });
 }
 
 Value do_select(Renderer& r, const Value& v, const Args& args, bool wanted, bool by_attribute) {
   const size_t skip = by_attribute ? 1 : 0;
-  if (args.list.size() < skip) throw Fault{"selectattr and rejectattr need the name of an attribute"};
+  if (args.list.size() < skip)
+    throw Fault{"selectattr and rejectattr need the name of an attribute"};
   const Value path = by_attribute ? args.list[0] : kNone;
-  if (args.list.size() == skip) return lazily(r, v, [&r, path, wanted](Value& item) { return r.truth(r.follow(item, path)) == wanted; });
+  if (args.list.size() == skip)
+    return lazily(
+        r, v, [&r, path, wanted](Value& item) { return r.truth(r.follow(item, path)) == wanted; });
   const std::string name = Renderer::need_text(args.list[skip], "select");
-  const Args rest{{args.list.begin() + static_cast<std::ptrdiff_t>(skip) + 1, args.list.end()}, args.named};
-  return lazily(r, v, [&r, path, name, rest, wanted](Value& item) { return r.tested(name, r.follow(item, path), rest) == wanted; });
+  const Args rest{{args.list.begin() + static_cast<std::ptrdiff_t>(skip) + 1, args.list.end()},
+                  args.named};
+  return lazily(r, v, [&r, path, name, rest, wanted](Value& item) {
+    return r.tested(name, r.follow(item, path), rest) == wanted;
+  });
 }
 
 // Stable, by keys, as Python's sorted.
-std::vector<Value> sorted_by(Renderer& r, std::vector<Value> items, bool descending, const std::function<Value(const Value&)>& key) {
+std::vector<Value> sorted_by(Renderer& r, std::vector<Value> items, bool descending,
+                             const std::function<Value(const Value&)>& key) {
   std::vector<std::pair<Value, Value>> keyed;
   for (Value& item : items) keyed.emplace_back(key(item), std::move(item));
   if (descending) std::reverse(keyed.begin(), keyed.end());
-  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) { return r.order(a.first, b.first) == -1; });
+  std::stable_sort(keyed.begin(), keyed.end(),
+                   [&](const auto& a, const auto& b) { return r.order(a.first, b.first) == -1; });
   if (descending) std::reverse(keyed.begin(), keyed.end());
   items.clear();
   for (auto& [k, item] : keyed) items.push_back(std::move(item));
@@ -1143,7 +1297,8 @@ std::vector<Value> sorted_by(Renderer& r, std::vector<Value> items, bool descend
 Value do_sort(Renderer& r, const Value& v, const Args& args) {
   const auto a = Renderer::bind("sort", args, {"reverse", "case_sensitive", "attribute"});
   std::vector<Value> paths;
-  if (!Renderer::given(a[2]) || a[2].kind != Kind::string) paths.push_back(Renderer::given(a[2]) ? a[2] : kNone);
+  if (!Renderer::given(a[2]) || a[2].kind != Kind::string)
+    paths.push_back(Renderer::given(a[2]) ? a[2] : kNone);
   else
     for (size_t i = 0; i <= a[2].object->text.size();) {
       const size_t end = std::min(a[2].object->text.find(',', i), a[2].object->text.size());
@@ -1151,11 +1306,13 @@ Value do_sort(Renderer& r, const Value& v, const Args& args) {
       i = end + 1;
     }
   const bool exact = r.flag(a[1]);
-  return r.sequence(Kind::list, sorted_by(r, r.all(v), r.flag(a[0]), [&](const Value& item) {
-    std::vector<Value> keys;
-    for (const Value& path : paths) keys.push_back(exact ? r.follow(item, path) : folded(r, r.follow(item, path)));
-    return r.sequence(Kind::list, std::move(keys));
-  }));
+  return r.sequence(
+      Kind::list, sorted_by(r, r.all(v), r.flag(a[0]), [&](const Value& item) {
+        std::vector<Value> keys;
+        for (const Value& path : paths)
+          keys.push_back(exact ? r.follow(item, path) : folded(r, r.follow(item, path)));
+        return r.sequence(Kind::list, std::move(keys));
+      }));
 }
 
 Value do_dictsort(Renderer& r, const Value& v, const Args& args) {
@@ -1164,10 +1321,11 @@ Value do_dictsort(Renderer& r, const Value& v, const Args& args) {
   if (v.kind != Kind::dict) throw Fault{"dictsort needs a mapping, not " + type_name(v)};
   const std::string by = Renderer::given(a[1]) ? Renderer::need_text(a[1], "dictsort") : "key";
   if (by != "key" && by != "value") throw Fault{"dictsort sorts by \"key\" or \"value\""};
-  return r.sequence(Kind::list, sorted_by(r, r.view(v, Kind::items).object->items, r.flag(a[2]), [&](const Value& pair) {
-    const Value& key = pair.object->items[by == "value"];
-    return r.flag(a[0]) ? key : folded(r, key);
-  }));
+  return r.sequence(Kind::list, sorted_by(r, r.view(v, Kind::items).object->items, r.flag(a[2]),
+                                          [&](const Value& pair) {
+                                            const Value& key = pair.object->items[by == "value"];
+                                            return r.flag(a[0]) ? key : folded(r, key);
+                                          }));
 }
 
 Value do_unique(Renderer& r, const Value& v, const Args& args) {
@@ -1178,7 +1336,9 @@ Value do_unique(Renderer& r, const Value& v, const Args& args) {
     while (next(out)) {
       const Value key = exact ? r.follow(out, path) : folded(r, r.follow(out, path));
       r.need_hashable(key);
-      if (std::any_of(seen->begin(), seen->end(), [&](const Value& other) { return r.equal(other, key); })) continue;
+      if (std::any_of(seen->begin(), seen->end(),
+                      [&](const Value& other) { return r.equal(other, key); }))
+        continue;
       seen->push_back(key);
       return true;
     }
@@ -1187,10 +1347,15 @@ Value do_unique(Renderer& r, const Value& v, const Args& args) {
 }
 
 Value do_tojson(Renderer& r, const Value& v, const Args& args) {
-  const auto a = Renderer::bind("tojson", args, {"ensure_ascii", "indent", "separators", "sort_keys"});
+  const auto a =
+      Renderer::bind("tojson", args, {"ensure_ascii", "indent", "separators", "sort_keys"});
   Renderer::JsonStyle style{.ascii = r.flag(a[0]), .sorted = r.flag(a[3])};
   if (Renderer::given(a[1]) && a[1].kind != Kind::none) {
-    style.indent = is_text(a[1]) ? a[1].object->text : std::string(static_cast<size_t>(std::clamp<int64_t>(Renderer::need_integer(a[1], "tojson"), 0, 1000)), ' ');
+    style.indent = is_text(a[1])
+                       ? a[1].object->text
+                       : std::string(static_cast<size_t>(std::clamp<int64_t>(
+                                         Renderer::need_integer(a[1], "tojson"), 0, 1000)),
+                                     ' ');
     style.comma = ",";
   }
   if (Renderer::given(a[2]) && a[2].kind != Kind::none) {
@@ -1206,8 +1371,14 @@ Value do_tojson(Renderer& r, const Value& v, const Args& args) {
 
 Value do_indent(Renderer& r, const Value& v, const Args& args) {
   const auto a = Renderer::bind("indent", args, {"width", "first", "blank"});
-  const std::string margin = !Renderer::given(a[0]) ? "    " : is_text(a[0]) ? a[0].object->text : std::string(static_cast<size_t>(std::clamp<int64_t>(Renderer::need_integer(a[0], "indent"), 0, 1000)), ' ');
-  const std::vector<Text> lines = split_lines(decode(Renderer::need_text(v, "indent") + "\n"), false);
+  const std::string margin =
+      !Renderer::given(a[0]) ? "    "
+      : is_text(a[0])        ? a[0].object->text
+                             : std::string(static_cast<size_t>(std::clamp<int64_t>(
+                                               Renderer::need_integer(a[0], "indent"), 0, 1000)),
+                                           ' ');
+  const std::vector<Text> lines =
+      split_lines(decode(Renderer::need_text(v, "indent") + "\n"), false);
   std::string out = r.flag(a[1]) ? margin : "";
   for (size_t i = 0; i < lines.size(); ++i) {
     if (i > 0) r.grow(out, "\n");
@@ -1224,20 +1395,29 @@ std::optional<Value> parsed(const std::string& bytes, bool whole) {
   for (size_t i = 0; i < trimmed.size(); ++i) {
     const char32_t c = trimmed[i];
     if (c >= 0x80) throw Fault{"numbers in other scripts are not supported"};
-    if (c == '_' && i > 0 && i + 1 < trimmed.size() && is_digit(trimmed[i - 1]) && is_digit(trimmed[i + 1])) continue;
+    if (c == '_' && i > 0 && i + 1 < trimmed.size() && is_digit(trimmed[i - 1]) &&
+        is_digit(trimmed[i + 1]))
+      continue;
     s += static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
   }
   const size_t sign = !s.empty() && (s[0] == '-' || s[0] == '+');
   const std::string digits = s.substr(sign);
   if (whole) {
-    if (digits.empty() || !std::all_of(digits.begin(), digits.end(), [](char c) { return is_digit(static_cast<unsigned char>(c)); })) return std::nullopt;
+    if (digits.empty() || !std::all_of(digits.begin(), digits.end(), [](char c) {
+          return is_digit(static_cast<unsigned char>(c));
+        }))
+      return std::nullopt;
     Value value = number(int64_t{0});
     const char* begin = s.data() + (s[0] == '+');
-    if (std::from_chars(begin, s.data() + s.size(), value.integer).ec != std::errc{}) throw Fault{"an integer is too large"};
+    if (std::from_chars(begin, s.data() + s.size(), value.integer).ec != std::errc{})
+      throw Fault{"an integer is too large"};
     return value;
   }
   const bool word = digits == "inf" || digits == "infinity" || digits == "nan";
-  if (!word && (digits.empty() || !(is_digit(static_cast<unsigned char>(digits[0])) || digits[0] == '.') || digits.find_first_not_of("0123456789.e+-") != std::string::npos)) return std::nullopt;
+  if (!word &&
+      (digits.empty() || !(is_digit(static_cast<unsigned char>(digits[0])) || digits[0] == '.') ||
+       digits.find_first_not_of("0123456789.e+-") != std::string::npos))
+    return std::nullopt;
   char* end = nullptr;
   const double value = std::strtod(s.c_str(), &end);
   if (*end != '\0') return std::nullopt;
@@ -1246,7 +1426,8 @@ std::optional<Value> parsed(const std::string& bytes, bool whole) {
 
 Value do_int(Renderer&, const Value& v, const Args& args) {
   const auto a = Renderer::bind("int", args, {"default", "base"});
-  if (Renderer::given(a[1]) && !(is_integer(a[1]) && a[1].integer == 10)) throw Fault{"int knows base 10 only"};
+  if (Renderer::given(a[1]) && !(is_integer(a[1]) && a[1].integer == 10))
+    throw Fault{"int knows base 10 only"};
   need_defined(v);
   const Value otherwise = Renderer::given(a[0]) ? a[0] : number(int64_t{0});
   Value real = v;
@@ -1312,12 +1493,14 @@ Value do_join(Renderer& r, const Value& v, const Args& args) {
   const Iterator next = r.iterate(v);
   for (Value item; next(item); first = false) {
     if (!first) r.grow(out, between);
-    r.grow(out, r.str(Renderer::given(a[1]) && a[1].kind != Kind::none ? r.follow(item, a[1]) : item));
+    r.grow(out,
+           r.str(Renderer::given(a[1]) && a[1].kind != Kind::none ? r.follow(item, a[1]) : item));
   }
   return r.text(std::move(out));
 }
 
-std::string replaced(Renderer& r, const std::string& bytes, const std::string& from, const std::string& to, int64_t count) {
+std::string replaced(Renderer& r, const std::string& bytes, const std::string& from,
+                     const std::string& to, int64_t count) {
   std::string out;
   size_t at = 0;
   if (from.empty()) {  // before every character and at the end
@@ -1341,7 +1524,8 @@ std::string replaced(Renderer& r, const std::string& bytes, const std::string& f
 
 Value do_last(Renderer& r, const Value& v, const Args& args) {
   Renderer::bind("last", args, {});
-  if (v.kind == Kind::generator) throw Fault{"last cannot take a generator", "put |list in between"};
+  if (v.kind == Kind::generator)
+    throw Fault{"last cannot take a generator", "put |list in between"};
   const std::vector<Value> items = r.all(v);
   return items.empty() ? undefined("the sequence was empty") : items.back();
 }
@@ -1366,62 +1550,103 @@ Value do_title(Renderer& r, const Value& v, const Args& args) {
 
 const std::unordered_map<std::string, Filter>& filters() {
   static const std::unordered_map<std::string, Filter> table = {
-      {"abs", [](Renderer&, const Value& v, const Args& args) {
+      {"abs",
+       [](Renderer&, const Value& v, const Args& args) {
          Renderer::bind("abs", args, {});
          need_defined(v);
          if (!is_number(v)) throw Fault{"abs needs a number, not " + type_name(v)};
-         return v.kind == Kind::real ? number(std::abs(v.real)) : v.integer < 0 ? Renderer::arithmetic("-", number(int64_t{0}), v) : number(v.integer);
+         return v.kind == Kind::real ? number(std::abs(v.real))
+                : v.integer < 0      ? Renderer::arithmetic("-", number(int64_t{0}), v)
+                                     : number(v.integer);
        }},
-      {"capitalize", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("capitalize", args, {}), r.text(capitalized(decode(r.str(v)))); }},
-      {"default", [](Renderer& r, const Value& v, const Args& args) {
+      {"capitalize",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("capitalize", args, {}), r.text(capitalized(decode(r.str(v))));
+       }},
+      {"default",
+       [](Renderer& r, const Value& v, const Args& args) {
          const auto a = Renderer::bind("default", args, {"default_value", "boolean"});
-         return v.kind == Kind::undefined || (r.flag(a[1]) && !r.truth(v)) ? (Renderer::given(a[0]) ? a[0] : r.text(std::string())) : v;
+         return v.kind == Kind::undefined || (r.flag(a[1]) && !r.truth(v))
+                    ? (Renderer::given(a[0]) ? a[0] : r.text(std::string()))
+                    : v;
        }},
       {"dictsort", do_dictsort},
       {"first", do_first},
       {"float", do_float},
-      {"format", [](Renderer& r, const Value& v, const Args& args) {
-         if (!args.list.empty() && !args.named.empty()) throw Fault{"format takes arguments by position or by name, not both"};
-         return r.format(r.str(v), args.named.empty() ? r.sequence(Kind::tuple, args.list) : r.sequence(Kind::dict, r.dict_of(args)));
+      {"format",
+       [](Renderer& r, const Value& v, const Args& args) {
+         if (!args.list.empty() && !args.named.empty())
+           throw Fault{"format takes arguments by position or by name, not both"};
+         return r.format(r.str(v), args.named.empty() ? r.sequence(Kind::tuple, args.list)
+                                                      : r.sequence(Kind::dict, r.dict_of(args)));
        }},
       {"indent", do_indent},
       {"int", do_int},
-      {"items", [](Renderer& r, const Value& v, const Args& args) {
+      {"items",
+       [](Renderer& r, const Value& v, const Args& args) {
          Renderer::bind("items", args, {});
-         if (v.kind != Kind::dict && v.kind != Kind::undefined) throw Fault{"items needs a mapping, not " + type_name(v)};
-         const Value pairs = v.kind == Kind::dict ? r.view(v, Kind::items) : r.sequence(Kind::list, {});
+         if (v.kind != Kind::dict && v.kind != Kind::undefined)
+           throw Fault{"items needs a mapping, not " + type_name(v)};
+         const Value pairs =
+             v.kind == Kind::dict ? r.view(v, Kind::items) : r.sequence(Kind::list, {});
          return r.generator(pairs, r.iterate(pairs));
        }},
       {"join", do_join},
       {"last", do_last},
-      {"length", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("length", args, {}), number(r.length(v)); }},
-      {"list", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("list", args, {}), r.sequence(Kind::list, r.all(v)); }},
-      {"lower", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("lower", args, {}), r.text(mapped(decode(r.str(v)), lower)); }},
+      {"length",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("length", args, {}), number(r.length(v));
+       }},
+      {"list",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("list", args, {}), r.sequence(Kind::list, r.all(v));
+       }},
+      {"lower",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("lower", args, {}), r.text(mapped(decode(r.str(v)), lower));
+       }},
       {"map", do_map},
-      {"reject", [](Renderer& r, const Value& v, const Args& args) { return do_select(r, v, args, false, false); }},
-      {"rejectattr", [](Renderer& r, const Value& v, const Args& args) { return do_select(r, v, args, false, true); }},
-      {"replace", [](Renderer& r, const Value& v, const Args& args) {
+      {"reject", [](Renderer& r, const Value& v,
+                    const Args& args) { return do_select(r, v, args, false, false); }},
+      {"rejectattr", [](Renderer& r, const Value& v,
+                        const Args& args) { return do_select(r, v, args, false, true); }},
+      {"replace",
+       [](Renderer& r, const Value& v, const Args& args) {
          const auto a = Renderer::bind("replace", args, {"old", "new", "count"}, 2);
-         const int64_t count = Renderer::given(a[2]) && a[2].kind != Kind::none ? Renderer::need_integer(a[2], "replace") : -1;
+         const int64_t count = Renderer::given(a[2]) && a[2].kind != Kind::none
+                                   ? Renderer::need_integer(a[2], "replace")
+                                   : -1;
          return r.text(replaced(r, r.str(v), r.str(a[0]), r.str(a[1]), count));
        }},
       {"reverse", do_reverse},
       {"round", do_round},
-      {"safe", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("safe", args, {}), with_text(Kind::markup, r.str(v)); }},
-      {"select", [](Renderer& r, const Value& v, const Args& args) { return do_select(r, v, args, true, false); }},
-      {"selectattr", [](Renderer& r, const Value& v, const Args& args) { return do_select(r, v, args, true, true); }},
+      {"safe",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("safe", args, {}), with_text(Kind::markup, r.str(v));
+       }},
+      {"select", [](Renderer& r, const Value& v,
+                    const Args& args) { return do_select(r, v, args, true, false); }},
+      {"selectattr", [](Renderer& r, const Value& v,
+                        const Args& args) { return do_select(r, v, args, true, true); }},
       {"sort", do_sort},
-      {"string", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("string", args, {}), v.kind == Kind::markup ? v : r.text(r.str(v)); }},
+      {"string",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("string", args, {}), v.kind == Kind::markup ? v : r.text(r.str(v));
+       }},
       {"title", do_title},
       {"tojson", do_tojson},
-      {"trim", [](Renderer& r, const Value& v, const Args& args) {
+      {"trim",
+       [](Renderer& r, const Value& v, const Args& args) {
          const auto a = Renderer::bind("trim", args, {"chars"});
-         if (!Renderer::given(a[0]) || a[0].kind == Kind::none) return r.text(stripped(decode(r.str(v)), true, true));
+         if (!Renderer::given(a[0]) || a[0].kind == Kind::none)
+           return r.text(stripped(decode(r.str(v)), true, true));
          const Text chars = decode(Renderer::need_text(a[0], "trim"));
          return r.text(stripped(decode(r.str(v)), true, true, &chars));
        }},
       {"unique", do_unique},
-      {"upper", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("upper", args, {}), r.text(mapped(decode(r.str(v)), upper)); }}};
+      {"upper", [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("upper", args, {}), r.text(mapped(decode(r.str(v)), upper));
+       }}};
   static const auto with_aliases = [] {
     auto all = table;
     all["count"] = all["length"];
@@ -1432,59 +1657,100 @@ const std::unordered_map<std::string, Filter>& filters() {
 }
 
 Test simple_test(bool (*property)(const Value&)) {
-  return [property](Renderer&, const Value& v, const Args& args) { return Renderer::bind("the test", args, {}), property(v); };
+  return [property](Renderer&, const Value& v, const Args& args) {
+    return Renderer::bind("the test", args, {}), property(v);
+  };
 }
 template <bool (*property)(char32_t)>
 bool every(const Text& text) {  // of Python's isdigit and its like: false for an empty text
   return !text.empty() && std::all_of(text.begin(), text.end(), property);
 }
-bool only_case(const Text& text, char32_t (*f)(char32_t)) { return mapped(text, f) == text && std::any_of(text.begin(), text.end(), is_cased); }
+bool only_case(const Text& text, char32_t (*f)(char32_t)) {
+  return mapped(text, f) == text && std::any_of(text.begin(), text.end(), is_cased);
+}
 
 int64_t remainder(Renderer&, const Value& v, const Value& by) {
   need_defined(v);
-  if (v.kind == Kind::string || !is_number(v)) throw Fault{"this test needs a number, not " + type_name(v)};
+  if (v.kind == Kind::string || !is_number(v))
+    throw Fault{"this test needs a number, not " + type_name(v)};
   const Value rest = Renderer::arithmetic("%", v, by);
   return rest.kind == Kind::real ? (rest.real == 0 ? 0 : rest.real == 1 ? 1 : 2) : rest.integer;
 }
 
 Test comparison(const char* op) {
-  return [op](Renderer& r, const Value& v, const Args& args) { return r.compared(op, v, Renderer::bind("the test", args, {"other"}, 1)[0]); };
+  return [op](Renderer& r, const Value& v, const Args& args) {
+    return r.compared(op, v, Renderer::bind("the test", args, {"other"}, 1)[0]);
+  };
 }
 
 const std::unordered_map<std::string, Test>& tests() {
   static const std::unordered_map<std::string, Test> table = {
-      {"==", comparison("==")}, {"eq", comparison("==")}, {"equalto", comparison("==")}, {"!=", comparison("!=")}, {"ne", comparison("!=")},
-      {"<", comparison("<")}, {"lt", comparison("<")}, {"lessthan", comparison("<")}, {"<=", comparison("<=")}, {"le", comparison("<=")},
-      {">", comparison(">")}, {"gt", comparison(">")}, {"greaterthan", comparison(">")}, {">=", comparison(">=")}, {"ge", comparison(">=")},
+      {"==", comparison("==")},
+      {"eq", comparison("==")},
+      {"equalto", comparison("==")},
+      {"!=", comparison("!=")},
+      {"ne", comparison("!=")},
+      {"<", comparison("<")},
+      {"lt", comparison("<")},
+      {"lessthan", comparison("<")},
+      {"<=", comparison("<=")},
+      {"le", comparison("<=")},
+      {">", comparison(">")},
+      {"gt", comparison(">")},
+      {"greaterthan", comparison(">")},
+      {">=", comparison(">=")},
+      {"ge", comparison(">=")},
       {"in", comparison("in")},
       {"boolean", simple_test([](const Value& v) { return v.kind == Kind::boolean; })},
-      {"callable", simple_test([](const Value& v) { return v.kind == Kind::undefined || v.kind >= Kind::loop; })},
+      {"callable", simple_test([](const Value& v) {
+         return v.kind == Kind::undefined || v.kind >= Kind::loop;
+       })},
       {"defined", simple_test([](const Value& v) { return v.kind != Kind::undefined; })},
       {"undefined", simple_test([](const Value& v) { return v.kind == Kind::undefined; })},
       {"false", simple_test([](const Value& v) { return v.kind == Kind::boolean && !v.integer; })},
       {"true", simple_test([](const Value& v) { return v.kind == Kind::boolean && v.integer; })},
       {"float", simple_test([](const Value& v) { return v.kind == Kind::real; })},
       {"integer", simple_test([](const Value& v) { return v.kind == Kind::integer; })},
-      {"iterable", simple_test([](const Value& v) { return is_text(v) || is_items(v) || v.kind == Kind::dict || v.kind == Kind::generator || v.kind == Kind::undefined || v.kind == Kind::loop; })},
+      {"iterable", simple_test([](const Value& v) {
+         return is_text(v) || is_items(v) || v.kind == Kind::dict || v.kind == Kind::generator ||
+                v.kind == Kind::undefined || v.kind == Kind::loop;
+       })},
       {"mapping", simple_test([](const Value& v) { return v.kind == Kind::dict; })},
       {"none", simple_test([](const Value& v) { return v.kind == Kind::none; })},
       {"number", simple_test([](const Value& v) { return is_number(v); })},
-      {"sequence", simple_test([](const Value& v) { return is_text(v) || v.kind == Kind::list || v.kind == Kind::tuple || v.kind == Kind::range || v.kind == Kind::dict || v.kind == Kind::undefined; })},
+      {"sequence", simple_test([](const Value& v) {
+         return is_text(v) || v.kind == Kind::list || v.kind == Kind::tuple ||
+                v.kind == Kind::range || v.kind == Kind::dict || v.kind == Kind::undefined;
+       })},
       {"string", simple_test([](const Value& v) { return is_text(v); })},
-      {"divisibleby", [](Renderer& r, const Value& v, const Args& args) {
+      {"divisibleby",
+       [](Renderer& r, const Value& v, const Args& args) {
          const Value by = Renderer::bind("divisibleby", args, {"num"}, 1)[0];
          need_defined(by);
          if (!is_number(by)) throw Fault{"divisibleby needs a number"};
          return remainder(r, v, by) == 0;
        }},
-      {"even", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("even", args, {}), remainder(r, v, number(int64_t{2})) == 0; }},
-      {"odd", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("odd", args, {}), remainder(r, v, number(int64_t{2})) == 1; }},
-      {"lower", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("lower", args, {}), only_case(decode(r.str(v)), lower); }},
-      {"upper", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("upper", args, {}), only_case(decode(r.str(v)), upper); }},
+      {"even",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("even", args, {}), remainder(r, v, number(int64_t{2})) == 0;
+       }},
+      {"odd",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("odd", args, {}), remainder(r, v, number(int64_t{2})) == 1;
+       }},
+      {"lower",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("lower", args, {}), only_case(decode(r.str(v)), lower);
+       }},
+      {"upper",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("upper", args, {}), only_case(decode(r.str(v)), upper);
+       }},
       {"sameas", [](Renderer&, const Value& v, const Args& args) {
          const Value other = Renderer::bind("sameas", args, {"other"}, 1)[0];
          if (v.kind != other.kind) return false;
-         if (v.kind != Kind::none && v.kind != Kind::boolean) throw Fault{"sameas knows true, false and none only"};
+         if (v.kind != Kind::none && v.kind != Kind::boolean)
+           throw Fault{"sameas knows true, false and none only"};
          return v.integer == other.integer;
        }}};
   return table;
@@ -1513,7 +1779,9 @@ template <bool from_right>
 Value do_split(Renderer& r, const Value& v, const Args& args) {
   const auto a = Renderer::bind("split", args, {"sep", "maxsplit"});
   int64_t limit = Renderer::given(a[1]) ? Renderer::need_integer(a[1], "split") : -1;
-  Text text = decode(v.object->text), by = Renderer::given(a[0]) && a[0].kind != Kind::none ? decode(Renderer::need_text(a[0], "split")) : Text();
+  Text text = decode(v.object->text), by = Renderer::given(a[0]) && a[0].kind != Kind::none
+                                               ? decode(Renderer::need_text(a[0], "split"))
+                                               : Text();
   const bool spaces = !Renderer::given(a[0]) || a[0].kind == Kind::none;
   if (!spaces && by.empty()) throw Fault{"a text cannot be split at an empty one"};
   if (from_right) std::reverse(text.begin(), text.end()), std::reverse(by.begin(), by.end());
@@ -1565,11 +1833,15 @@ Value do_find(Renderer&, const Value& v, const Args& args) {
   const std::string& sub = Renderer::need_text(a[0], "find");
   const size_t at = last ? v.object->text.rfind(sub) : v.object->text.find(sub);
   if (must && at == std::string::npos) throw Fault{"the text does not hold " + repr_text(sub)};
-  return number(at == std::string::npos ? int64_t{-1} : static_cast<int64_t>(code_points(std::string_view(v.object->text).substr(0, at))));
+  return number(at == std::string::npos ? int64_t{-1}
+                                        : static_cast<int64_t>(code_points(
+                                              std::string_view(v.object->text).substr(0, at))));
 }
 
 Filter text_property(bool (*property)(const Text&)) {
-  return [property](Renderer&, const Value& v, const Args& args) { return Renderer::bind("the method", args, {}), boolean(property(decode(v.object->text))); };
+  return [property](Renderer&, const Value& v, const Args& args) {
+    return Renderer::bind("the method", args, {}), boolean(property(decode(v.object->text)));
+  };
 }
 
 // "{} {name}".format(…), without format specifications.
@@ -1579,7 +1851,8 @@ Value do_format(Renderer& r, const Value& v, const Args& args) {
   size_t used = 0;
   bool automatic = false, numbered = false;
   for (size_t i = 0; i < pattern.size(); ++i) {
-    if ((pattern[i] == '{' || pattern[i] == '}') && i + 1 < pattern.size() && pattern[i + 1] == pattern[i]) {
+    if ((pattern[i] == '{' || pattern[i] == '}') && i + 1 < pattern.size() &&
+        pattern[i + 1] == pattern[i]) {
       out += pattern[i++];
     } else if (pattern[i] == '}') {
       throw Fault{"a format has a single }"};
@@ -1589,8 +1862,10 @@ Value do_format(Renderer& r, const Value& v, const Args& args) {
       const size_t end = pattern.find('}', i);
       if (end == std::string::npos) throw Fault{"a format has a { without its }"};
       const std::string field = pattern.substr(i + 1, end - i - 1);
-      if (field.find_first_of("!:.[{") != std::string::npos) throw Fault{"the format field {" + field + "} is not supported", "use % formatting"};
-      const bool digits = !field.empty() && field.size() < 10 && field.find_first_not_of("0123456789") == std::string::npos;
+      if (field.find_first_of("!:.[{") != std::string::npos)
+        throw Fault{"the format field {" + field + "} is not supported", "use % formatting"};
+      const bool digits = !field.empty() && field.size() < 10 &&
+                          field.find_first_not_of("0123456789") == std::string::npos;
       (field.empty() ? automatic : numbered) |= field.empty() || digits;
       if (automatic && numbered) throw Fault{"a format mixes {} and {0}"};
       if (field.empty() || digits) {
@@ -1598,7 +1873,9 @@ Value do_format(Renderer& r, const Value& v, const Args& args) {
         if (index >= args.list.size()) throw Fault{"a format has fewer values than it needs"};
         r.grow(out, r.str(args.list[index]));
       } else {
-        const auto found = std::find_if(args.named.begin(), args.named.end(), [&](const auto& argument) { return argument.first == field; });
+        const auto found =
+            std::find_if(args.named.begin(), args.named.end(),
+                         [&](const auto& argument) { return argument.first == field; });
         if (found == args.named.end()) throw Fault{"a format lacks the value " + field};
         r.grow(out, r.str(found->second));
       }
@@ -1610,13 +1887,19 @@ Value do_format(Renderer& r, const Value& v, const Args& args) {
 
 const std::unordered_map<std::string, Filter>& text_methods() {
   static const std::unordered_map<std::string, Filter> table = {
-      {"capitalize", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("capitalize", args, {}), r.text(capitalized(decode(v.object->text))); }},
-      {"count", [](Renderer&, const Value& v, const Args& args) {
+      {"capitalize",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("capitalize", args, {}), r.text(capitalized(decode(v.object->text)));
+       }},
+      {"count",
+       [](Renderer&, const Value& v, const Args& args) {
          const auto a = Renderer::bind("count", args, {"the text"}, 1);
          const std::string& sub = Renderer::need_text(a[0], "count");
          if (sub.empty()) return number(static_cast<int64_t>(code_points(v.object->text)) + 1);
          int64_t count = 0;
-         for (size_t at = 0; (at = v.object->text.find(sub, at)) != std::string::npos; at += sub.size()) ++count;
+         for (size_t at = 0; (at = v.object->text.find(sub, at)) != std::string::npos;
+              at += sub.size())
+           ++count;
          return number(count);
        }},
       {"endswith", do_affix<true>},
@@ -1629,7 +1912,8 @@ const std::unordered_map<std::string, Filter>& text_methods() {
       {"islower", text_property([](const Text& text) { return only_case(text, lower); })},
       {"isspace", text_property(every<is_space>)},
       {"isupper", text_property([](const Text& text) { return only_case(text, upper); })},
-      {"join", [](Renderer& r, const Value& v, const Args& args) {
+      {"join",
+       [](Renderer& r, const Value& v, const Args& args) {
          const auto a = Renderer::bind("join", args, {"the texts"}, 1);
          need_defined(a[0]);
          std::string out;
@@ -1641,35 +1925,51 @@ const std::unordered_map<std::string, Filter>& text_methods() {
          }
          return r.text(std::move(out));
        }},
-      {"lower", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("lower", args, {}), r.text(mapped(decode(v.object->text), lower)); }},
+      {"lower",
+       [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("lower", args, {}), r.text(mapped(decode(v.object->text), lower));
+       }},
       {"lstrip", do_strip<true, false>},
-      {"removeprefix", [](Renderer& r, const Value& v, const Args& args) {
+      {"removeprefix",
+       [](Renderer& r, const Value& v, const Args& args) {
          const auto a = Renderer::bind("removeprefix", args, {"the prefix"}, 1);
          const std::string& prefix = Renderer::need_text(a[0], "removeprefix");
-         return v.object->text.starts_with(prefix) ? r.text(v.object->text.substr(prefix.size())) : v;
+         return v.object->text.starts_with(prefix) ? r.text(v.object->text.substr(prefix.size()))
+                                                   : v;
        }},
-      {"removesuffix", [](Renderer& r, const Value& v, const Args& args) {
+      {"removesuffix",
+       [](Renderer& r, const Value& v, const Args& args) {
          const auto a = Renderer::bind("removesuffix", args, {"the suffix"}, 1);
          const std::string& suffix = Renderer::need_text(a[0], "removesuffix");
-         return v.object->text.ends_with(suffix) ? r.text(v.object->text.substr(0, v.object->text.size() - suffix.size())) : v;
+         return v.object->text.ends_with(suffix)
+                    ? r.text(v.object->text.substr(0, v.object->text.size() - suffix.size()))
+                    : v;
        }},
-      {"replace", [](Renderer& r, const Value& v, const Args& args) {
-         const auto a = Renderer::bind("replace", args, {"the old text", "the new text", "the count"}, 2);
-         return r.text(replaced(r, v.object->text, Renderer::need_text(a[0], "replace"), Renderer::need_text(a[1], "replace"), Renderer::given(a[2]) ? Renderer::need_integer(a[2], "replace") : -1));
+      {"replace",
+       [](Renderer& r, const Value& v, const Args& args) {
+         const auto a =
+             Renderer::bind("replace", args, {"the old text", "the new text", "the count"}, 2);
+         return r.text(
+             replaced(r, v.object->text, Renderer::need_text(a[0], "replace"),
+                      Renderer::need_text(a[1], "replace"),
+                      Renderer::given(a[2]) ? Renderer::need_integer(a[2], "replace") : -1));
        }},
       {"rfind", do_find<true, false>},
       {"rsplit", do_split<true>},
       {"rstrip", do_strip<false, true>},
       {"split", do_split<false>},
-      {"splitlines", [](Renderer& r, const Value& v, const Args& args) {
+      {"splitlines",
+       [](Renderer& r, const Value& v, const Args& args) {
          const auto a = Renderer::bind("splitlines", args, {"keepends"});
          std::vector<Value> lines;
-         for (const Text& line : split_lines(decode(v.object->text), r.flag(a[0]))) lines.push_back(r.text(line));
+         for (const Text& line : split_lines(decode(v.object->text), r.flag(a[0])))
+           lines.push_back(r.text(line));
          return r.sequence(Kind::list, std::move(lines));
        }},
       {"startswith", do_affix<false>},
       {"strip", do_strip<true, true>},
-      {"title", [](Renderer& r, const Value& v, const Args& args) {
+      {"title",
+       [](Renderer& r, const Value& v, const Args& args) {
          Renderer::bind("title", args, {});
          Text text = decode(v.object->text);
          bool inside = false;
@@ -1679,14 +1979,17 @@ const std::unordered_map<std::string, Filter>& text_methods() {
          }
          return r.text(text);
        }},
-      {"upper", [](Renderer& r, const Value& v, const Args& args) { return Renderer::bind("upper", args, {}), r.text(mapped(decode(v.object->text), upper)); }}};
+      {"upper", [](Renderer& r, const Value& v, const Args& args) {
+         return Renderer::bind("upper", args, {}), r.text(mapped(decode(v.object->text), upper));
+       }}};
   return table;
 }
 
 }  // namespace
 }  // namespace jinja
 
-Template::Template(const std::string& source, const std::string& name) : program_(std::make_shared<const jinja::Program>(jinja::parse(source, name))) {}
+Template::Template(const std::string& source, const std::string& name)
+    : program_(std::make_shared<const jinja::Program>(jinja::parse(source, name))) {}
 
 std::string Template::render(const Json& context, std::vector<Generated>* generated) const {
   int line = 0;

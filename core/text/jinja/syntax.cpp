@@ -13,7 +13,19 @@ namespace {
 
 // Lexer
 
-enum class Tok { data, block_begin, block_end, variable_begin, variable_end, name, string, integer, real, op, end };
+enum class Tok {
+  data,
+  block_begin,
+  block_end,
+  variable_begin,
+  variable_end,
+  name,
+  string,
+  integer,
+  real,
+  op,
+  end
+};
 
 struct Token {
   Tok type;
@@ -45,7 +57,9 @@ class Lexer {
 
  private:
   [[noreturn]] static void fail(const std::string& what) { throw Fault{what}; }
-  bool sees(std::string_view text, size_t at) const { return std::string_view(source_).substr(at).starts_with(text); }
+  bool sees(std::string_view text, size_t at) const {
+    return std::string_view(source_).substr(at).starts_with(text);
+  }
   size_t after_space(size_t at) const {
     while (at < source_.size()) {
       size_t length = 1;
@@ -56,7 +70,8 @@ class Lexer {
     return at;
   }
   void move_to(size_t at) {
-    line_ += static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(at_), source_.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+    line_ += static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(at_),
+                                         source_.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
     line_starting_ = at > at_ && source_[at - 1] == '\n';
     at_ = at;
   }
@@ -90,12 +105,14 @@ class Lexer {
 
   void root() {
     size_t begin = at_;
-    while (begin < source_.size() && !sees("{%", begin) && !sees("{{", begin) && !sees("{#", begin)) ++begin;
+    while (begin < source_.size() && !sees("{%", begin) && !sees("{{", begin) && !sees("{#", begin))
+      ++begin;
     if (begin == source_.size()) {
       tokens_.push_back({Tok::data, source_.substr(at_), line_});
       return move_to(begin);
     }
-    const char sign = begin + 2 < source_.size() ? source_[begin + 2] : ' ', kind = source_[begin + 1];
+    const char sign = begin + 2 < source_.size() ? source_[begin + 2] : ' ',
+               kind = source_[begin + 1];
     const size_t inside = begin + (sign == '-' || sign == '+' ? 3 : 2);
     data(begin, sign, kind == '{');
     if (const size_t raw = after_word(begin, "raw"); raw && (sees("%}", raw) || sees("-%}", raw))) {
@@ -104,7 +121,8 @@ class Lexer {
     }
     move_to(inside);
     if (kind == '#') return comment();
-    tokens_.push_back({kind == '%' ? Tok::block_begin : Tok::variable_begin, kind == '%' ? "{%" : "{{", line_});
+    tokens_.push_back(
+        {kind == '%' ? Tok::block_begin : Tok::variable_begin, kind == '%' ? "{%" : "{{", line_});
     tag(kind == '%' ? "%}" : "}}", kind == '%' ? Tok::block_end : Tok::variable_end);
   }
 
@@ -146,23 +164,31 @@ class Lexer {
 
   void word() {
     size_t end = at_;
-    while (end < source_.size() && (std::isalnum(static_cast<unsigned char>(source_[end])) || source_[end] == '_')) ++end;
-    if (end < source_.size() && (source_[end] & 0x80)) fail("names outside ASCII are not supported");
+    while (end < source_.size() &&
+           (std::isalnum(static_cast<unsigned char>(source_[end])) || source_[end] == '_'))
+      ++end;
+    if (end < source_.size() && (source_[end] & 0x80))
+      fail("names outside ASCII are not supported");
     tokens_.push_back({Tok::name, source_.substr(at_, end - at_), line_});
     move_to(end);
   }
 
-  size_t digits(size_t at, const char* allowed) const {  // digits with single underscores between them
-    while (at < source_.size() && (std::strchr(allowed, source_[at]) != nullptr ||
-                                   (source_[at] == '_' && at > 0 && std::isxdigit(static_cast<unsigned char>(source_[at - 1])) &&
-                                    at + 1 < source_.size() && std::strchr(allowed, source_[at + 1]) != nullptr)))
+  size_t digits(size_t at,
+                const char* allowed) const {  // digits with single underscores between them
+    while (at < source_.size() &&
+           (std::strchr(allowed, source_[at]) != nullptr ||
+            (source_[at] == '_' && at > 0 &&
+             std::isxdigit(static_cast<unsigned char>(source_[at - 1])) &&
+             at + 1 < source_.size() && std::strchr(allowed, source_[at + 1]) != nullptr)))
       ++at;
     return at;
   }
 
   void numeral() {
     static const char* decimal = "0123456789";
-    const auto starts = [&](size_t at) { return at < source_.size() && is_digit(static_cast<unsigned char>(source_[at])); };
+    const auto starts = [&](size_t at) {
+      return at < source_.size() && is_digit(static_cast<unsigned char>(source_[at]));
+    };
     size_t end = digits(at_, decimal);
     bool real = false;
     if (at_ == 0 || source_[at_ - 1] != '.') {
@@ -186,7 +212,9 @@ class Lexer {
       const char* allowed = base == 16 ? "0123456789abcdefABCDEF" : base == 8 ? "01234567" : "01";
       if (base != 10) {
         begin = at_ + 2 + sees("_", at_ + 2);
-        end = begin < source_.size() && std::strchr(allowed, source_[begin]) ? digits(begin, allowed) : begin;
+        end = begin < source_.size() && std::strchr(allowed, source_[begin])
+                  ? digits(begin, allowed)
+                  : begin;
         if (end == begin) fail("a number has no digits");
       } else {
         end = digits(at_, "0");  // Jinja ends a decimal number after its leading zeros
@@ -196,7 +224,9 @@ class Lexer {
     std::erase(text, '_');
     Token token{real ? Tok::real : Tok::integer, text, line_, number(int64_t{0})};
     if (real) token.value = number(std::strtod(text.c_str(), nullptr));
-    else if (std::from_chars(text.data(), text.data() + text.size(), token.value.integer, base).ec != std::errc{}) fail("the number " + text + " is too large");
+    else if (std::from_chars(text.data(), text.data() + text.size(), token.value.integer, base)
+                 .ec != std::errc{})
+      fail("the number " + text + " is too large");
     tokens_.push_back(std::move(token));
     move_to(end);
   }
@@ -221,7 +251,8 @@ class Lexer {
         uint32_t code = 0;
         const char* last = &source_[0] + std::min(begin + length, source_.size());
         const auto result = std::from_chars(&source_[0] + begin, last, code, octal ? 8 : 16);
-        if (result.ec != std::errc{} || (!octal && result.ptr != &source_[0] + begin + length) || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+        if (result.ec != std::errc{} || (!octal && result.ptr != &source_[0] + begin + length) ||
+            code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
           fail("a text holds a broken \\" + std::string(1, c) + " escape");
         append_code_point(text, code);
         i = static_cast<size_t>(result.ptr - &source_[0]) - 1;
@@ -237,9 +268,14 @@ class Lexer {
   }
 
   void symbol(std::string& open) {
-    static const std::vector<std::string> symbols = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";"};
-    const auto found = std::find_if(symbols.begin(), symbols.end(), [&](const std::string& s) { return sees(s, at_); });
-    if (found == symbols.end()) fail("unexpected character " + repr_text(encode(decode(std::string_view(source_).substr(at_)).substr(0, 1))));
+    static const std::vector<std::string> symbols = {
+        "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+        "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"};
+    const auto found = std::find_if(symbols.begin(), symbols.end(),
+                                    [&](const std::string& s) { return sees(s, at_); });
+    if (found == symbols.end())
+      fail("unexpected character " +
+           repr_text(encode(decode(std::string_view(source_).substr(at_)).substr(0, 1))));
     const char c = (*found)[0];
     if (c == '(' || c == '[' || c == '{') open += c == '(' ? ')' : c == '[' ? ']' : '}';
     if (c == ')' || c == ']' || c == '}') {
@@ -325,7 +361,8 @@ void hide_inside(const Body& body, const Names& outer) {
 
 class Parser {
  public:
-  Parser(const std::string& source, const std::string& name) : name_(name), tokens_(Lexer(source, name).run()) {}
+  Parser(const std::string& source, const std::string& name)
+      : name_(name), tokens_(Lexer(source, name).run()) {}
 
   Body run() {
     Body body = statements({});
@@ -350,7 +387,9 @@ class Parser {
     Parser& p;
   };
 
-  [[noreturn]] void fail(const std::string& what, const std::string& hint = "") const { throw Error(what, {.file = name_, .line = now().line}, hint); }
+  [[noreturn]] void fail(const std::string& what, const std::string& hint = "") const {
+    throw Error(what, {.file = name_, .line = now().line}, hint);
+  }
   const Token& now() const { return tokens_[at_]; }
   const Token& ahead() const { return tokens_[std::min(at_ + 1, tokens_.size() - 1)]; }
   Token next() {
@@ -371,7 +410,9 @@ class Parser {
     if (!skip_op(text)) fail(std::string("expected ") + text + ", found " + now().text);
   }
 
-  NodePtr node(Op op, int line, std::string text = "") const { return std::make_unique<Node>(Node{.op = op, .line = line, .text = std::move(text)}); }
+  NodePtr node(Op op, int line, std::string text = "") const {
+    return std::make_unique<Node>(Node{.op = op, .line = line, .text = std::move(text)});
+  }
   NodePtr measured(NodePtr n) const {
     const auto count = [&](const NodePtr& kid) {
       if (kid) n->depth = std::max(n->depth, kid->depth + 1);
@@ -406,12 +447,14 @@ class Parser {
         expect(Tok::variable_end, "}}");
       } else {
         expect(Tok::block_begin, "{%");
-        if (std::any_of(ends.begin(), ends.end(), [&](const char* word) { return is_word(word); })) return body;
+        if (std::any_of(ends.begin(), ends.end(), [&](const char* word) { return is_word(word); }))
+          return body;
         body.push_back(statement());
         expect(Tok::block_end, "%}");
       }
     }
-    if (ends.size() > 0) fail(std::string("the template ends before {% ") + *(ends.end() - 1) + " %}");
+    if (ends.size() > 0)
+      fail(std::string("the template ends before {% ") + *(ends.end() - 1) + " %}");
     return body;
   }
 
@@ -426,7 +469,8 @@ class Parser {
     next();
     return body;
   }
-  // The body of something with a scope of its own; `loops`: break and continue still reach the loop around it.
+  // The body of something with a scope of its own; `loops`: break and continue still reach the loop
+  // around it.
   Body inner_body(const char* end, bool loops) {
     const int outer = loops_;
     ++scopes_;
@@ -459,10 +503,14 @@ class Parser {
       n->bodies.push_back(inner_body("endgeneration", false));
       return measured(std::move(n));
     }
-    static const std::vector<std::string> known = {"if", "elif", "else", "endif", "for", "endfor", "set", "endset", "macro", "endmacro", "with", "break", "continue", "filter", "generation", "raw"};
+    static const std::vector<std::string> known = {
+        "if",    "elif",     "else", "endif", "for",      "endfor", "set",        "endset",
+        "macro", "endmacro", "with", "break", "continue", "filter", "generation", "raw"};
     const std::string near = did_you_mean(tag.text, known);
     const bool misplaced = std::find(known.begin(), known.end(), tag.text) != known.end();
-    fail("{% " + tag.text + (misplaced ? " %} does not belong here" : " %} is not supported in chat templates"), near.empty() || misplaced ? "" : "did you mean " + near + "?");
+    fail("{% " + tag.text +
+             (misplaced ? " %} does not belong here" : " %} is not supported in chat templates"),
+         near.empty() || misplaced ? "" : "did you mean " + near + "?");
   }
 
   NodePtr branch(int line) {
@@ -508,14 +556,17 @@ class Parser {
   }
 
   NodePtr macro(int line) {
-    if (scopes_ > 0) fail("a macro inside a loop, a macro or a block is not supported", "define it at the top of the template");
+    if (scopes_ > 0)
+      fail("a macro inside a loop, a macro or a block is not supported",
+           "define it at the top of the template");
     NodePtr n = node(Op::macro, line, expect(Tok::name, "the macro's name").text);
     expect_op("(");
     while (!is_op(")")) {
       if (!n->named.empty()) expect_op(",");
       const std::string parameter = expect(Tok::name, "a parameter").text;
       NodePtr value = skip_op("=") ? expression() : nullptr;
-      if (!value && !n->named.empty() && n->named.back().second) fail("a parameter without a default follows one with a default");
+      if (!value && !n->named.empty() && n->named.back().second)
+        fail("a parameter without a default follows one with a default");
       if (parameter == "caller") fail("the parameter caller is not supported");
       n->named.emplace_back(parameter, std::move(value));
     }
@@ -555,7 +606,8 @@ class Parser {
 
   // Expressions, from the loosest to the tightest
 
-  NodePtr tuple(bool conditions = true, const char* end = nullptr, bool parenthesised = false, bool simple = false, bool members = false) {
+  NodePtr tuple(bool conditions = true, const char* end = nullptr, bool parenthesised = false,
+                bool simple = false, bool members = false) {
     const int line = now().line;
     Body parts;
     bool comma = false;
@@ -580,7 +632,8 @@ class Parser {
       const int line = next().line;
       NodePtr test = either();
       NodePtr otherwise = skip_word("else") ? expression() : nullptr;
-      value = node(Op::condition, line, "", std::move(test), std::move(value), std::move(otherwise));
+      value =
+          node(Op::condition, line, "", std::move(test), std::move(value), std::move(otherwise));
     }
     return value;
   }
@@ -612,9 +665,12 @@ class Parser {
     NodePtr n = node(Op::compare, now().line, "", sum());
     while (true) {
       std::string op;
-      if (is(Tok::op) && (now().text == "==" || now().text == "!=" || now().text == "<" || now().text == "<=" || now().text == ">" || now().text == ">=")) op = next().text;
+      if (is(Tok::op) && (now().text == "==" || now().text == "!=" || now().text == "<" ||
+                          now().text == "<=" || now().text == ">" || now().text == ">="))
+        op = next().text;
       else if (skip_word("in")) op = "in";
-      else if (is_word("not") && ahead().type == Tok::name && ahead().text == "in") next(), next(), op = "not in";
+      else if (is_word("not") && ahead().type == Tok::name && ahead().text == "in")
+        next(), next(), op = "not in";
       else break;
       n->named.emplace_back(op, sum());
     }
@@ -643,11 +699,13 @@ class Parser {
     while (is_op("**")) {
       const int line = next().line;
       NodePtr right = unary();
-      // Jinja2 computes a constant base beforehand and loses its brackets: -1 ** n becomes -(1 ** n).
+      // Jinja2 computes a constant base beforehand and loses its brackets: -1 ** n becomes -(1 **
+      // n).
       Names base, exponent;
       add_names(*left, base);
       add_names(*right, exponent);
-      if (left->op != Op::literal && base.empty() && !exponent.empty()) fail("a computed constant to a variable power is not supported");
+      if (left->op != Op::literal && base.empty() && !exponent.empty())
+        fail("a computed constant to a variable power is not supported");
       left = node(Op::binary, line, "**", std::move(left), std::move(right));
     }
     return left;
@@ -683,10 +741,12 @@ class Parser {
       } else if (word == "none" || word == "None") {
         n->value = kNone;
       } else if (members && skip_op(".")) {
-        n = node(Op::member, token.line, expect(Tok::name, "an attribute").text, node(Op::name, token.line, word));
+        n = node(Op::member, token.line, expect(Tok::name, "an attribute").text,
+                 node(Op::name, token.line, word));
       } else {
         if (parameters_ && (word == "varargs" || word == "kwargs" || word == "caller") &&
-            std::none_of(parameters_->begin(), parameters_->end(), [&](const auto& parameter) { return parameter.first == word; }))
+            std::none_of(parameters_->begin(), parameters_->end(),
+                         [&](const auto& parameter) { return parameter.first == word; }))
           fail(word + " inside a macro is not supported");
         n = node(Op::name, token.line, word);
       }
@@ -767,7 +827,9 @@ class Parser {
       if (is_op("*") || is_op("**")) fail("*args and **kwargs are not supported");
       if (is(Tok::name) && ahead().type == Tok::op && ahead().text == "=") {
         const std::string key = next().text;
-        if (std::any_of(n.named.begin(), n.named.end(), [&](const auto& other) { return other.first == key; })) fail("the argument " + key + " is given twice");
+        if (std::any_of(n.named.begin(), n.named.end(),
+                        [&](const auto& other) { return other.first == key; }))
+          fail("the argument " + key + " is given twice");
         next();
         n.named.emplace_back(key, expression());
       } else {
@@ -796,10 +858,12 @@ class Parser {
   NodePtr test(NodePtr value) {
     const int line = next().line;
     const bool negated = skip_word("not");
-    NodePtr n = node(Op::test, line, expect(Tok::name, "the name of a test").text, std::move(value));
+    NodePtr n =
+        node(Op::test, line, expect(Tok::name, "the name of a test").text, std::move(value));
     if (is_op("(")) {
       arguments(*n);
-    } else if (is(Tok::string) || is(Tok::integer) || is(Tok::real) || is_op("[") || is_op("{") || (is(Tok::name) && !is_word("else") && !is_word("or") && !is_word("and"))) {
+    } else if (is(Tok::string) || is(Tok::integer) || is(Tok::real) || is_op("[") || is_op("{") ||
+               (is(Tok::name) && !is_word("else") && !is_word("or") && !is_word("and"))) {
       if (is_word("is")) fail("tests with is cannot be chained");
       n->kids.push_back(postfix(primary(false)));
     }

@@ -11,8 +11,41 @@
 
 namespace inoculum::jinja {
 
-enum class Op { literal, name, member, tuple, list, dict, attribute, item, slice, call, filter, test, negate, plus, invert, both, either, binary, concat, compare, condition,
-                data, output, branch, loop, set, set_block, macro, filter_block, with, generation, leave, proceed };
+enum class Op {
+  literal,
+  name,
+  member,
+  tuple,
+  list,
+  dict,
+  attribute,
+  item,
+  slice,
+  call,
+  filter,
+  test,
+  negate,
+  plus,
+  invert,
+  both,
+  either,
+  binary,
+  concat,
+  compare,
+  condition,
+  data,
+  output,
+  branch,
+  loop,
+  set,
+  set_block,
+  macro,
+  filter_block,
+  with,
+  generation,
+  leave,
+  proceed
+};
 
 using NodePtr = std::unique_ptr<Node>;
 using Body = std::vector<NodePtr>;
@@ -29,9 +62,9 @@ struct Node {
   int depth = 1;
 };
 
-// Jinja settles before it runs to which scope a name belongs: where a scope sets a name that neither it nor one around it
-// has read before, the name is undefined there until it is set, whatever the context holds. Inner scopes can see that.
-// `hidden` holds these names.
+// Jinja settles before it runs to which scope a name belongs: where a scope sets a name that
+// neither it nor one around it has read before, the name is undefined there until it is set,
+// whatever the context holds. Inner scopes can see that. `hidden` holds these names.
 struct Program {
   std::string name;
   Body body;

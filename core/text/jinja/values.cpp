@@ -27,23 +27,30 @@ std::string encode(std::u32string_view text) {
 }
 
 size_t code_points(std::string_view bytes) {
-  return static_cast<size_t>(std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
 bool is_space(char32_t c) {
-  return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+  return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
+         c == 0x3000;
 }
-static bool is_line_end(char32_t c) { return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029; }
+static bool is_line_end(char32_t c) {
+  return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 ||
+         c == 0x2029;
+}
 
 namespace {
 
 bool has_no_case(char32_t c) {
   static constexpr std::pair<char32_t, char32_t> blocks[] = {
-      {0, 0xbf}, {0xd7, 0xd7}, {0xf7, 0xf7}, {0x590, 0x109f}, {0x2000, 0x2070}, {0x20a0, 0x20cf}, {0x2190, 0x245f}, {0x2500, 0x2bff},
-      {0x2e80, 0xa63f}, {0xac00, 0xd7a3}, {0xe000, 0xfaff}, {0xfe00, 0xff20}, {0x1f300, 0x1faff}, {0x20000, 0x3ffff}};
+      {0, 0xbf},        {0xd7, 0xd7},     {0xf7, 0xf7},       {0x590, 0x109f},   {0x2000, 0x2070},
+      {0x20a0, 0x20cf}, {0x2190, 0x245f}, {0x2500, 0x2bff},   {0x2e80, 0xa63f},  {0xac00, 0xd7a3},
+      {0xe000, 0xfaff}, {0xfe00, 0xff20}, {0x1f300, 0x1faff}, {0x20000, 0x3ffff}};
   if (c == 0xaa || c == 0xb5 || c == 0xba) return false;
-  return std::any_of(std::begin(blocks), std::end(blocks), [&](const auto& block) { return c >= block.first && c <= block.second; });
+  return std::any_of(std::begin(blocks), std::end(blocks),
+                     [&](const auto& block) { return c >= block.first && c <= block.second; });
 }
 
 }  // namespace
@@ -101,7 +108,8 @@ std::string hexadecimal(const char* prefix, unsigned value, int digits) {
 }
 
 std::string repr_text(const std::string& bytes) {
-  const char quote = bytes.find('\'') != std::string::npos && bytes.find('"') == std::string::npos ? '"' : '\'';
+  const char quote =
+      bytes.find('\'') != std::string::npos && bytes.find('"') == std::string::npos ? '"' : '\'';
   std::string out(1, quote);
   for (const char32_t c : decode(bytes)) {
     if (c == '\n') out += "\\n";
@@ -109,8 +117,10 @@ std::string repr_text(const std::string& bytes) {
     else if (c == '\t') out += "\\t";
     else if (c == '\\' || c == static_cast<char32_t>(quote)) (out += '\\') += static_cast<char>(c);
     else if (c < 0x20 || (c >= 0x7f && c <= 0xa0) || c == 0xad) out += hexadecimal("\\x", c, 2);
-    else if (c != ' ' && (is_space(c) || (c >= 0x200b && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
-                          (c >= 0xe000 && c <= 0xf8ff) || c == 0x61c || c == 0x180e || c == 0xfeff || (c >= 0xfff0 && c <= 0xfffb)))
+    else if (c != ' ' &&
+             (is_space(c) || (c >= 0x200b && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) ||
+              (c >= 0x2060 && c <= 0x206f) || (c >= 0xe000 && c <= 0xf8ff) || c == 0x61c ||
+              c == 0x180e || c == 0xfeff || (c >= 0xfff0 && c <= 0xfffb)))
       out += hexadecimal("\\u", c, 4);
     else if (c >= 0xe0000 && !(c >= 0xe0100 && c <= 0xe01ef)) out += hexadecimal("\\U", c, 8);
     else append_code_point(out, c);
@@ -122,7 +132,9 @@ std::string shown(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   char buffer[40];
-  const auto as = [&](std::chars_format format) { return std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, value, format).ptr); };
+  const auto as = [&](std::chars_format format) {
+    return std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, value, format).ptr);
+  };
   const std::string scientific = as(std::chars_format::scientific);
   const int exponent = std::atoi(scientific.c_str() + scientific.find('e') + 1);
   if (exponent < -4 || exponent >= 16) return scientific;
@@ -131,8 +143,10 @@ std::string shown(double value) {
 }
 
 std::string type_name(const Value& v) {
-  static const char* names[] = {"absent", "Undefined", "NoneType", "bool", "int", "float", "str", "Markup", "list", "tuple", "range", "dict_keys",
-                                "dict_values", "dict_items", "dict", "generator", "Namespace", "LoopContext", "Macro", "method", "function"};
+  static const char* names[] = {
+      "absent", "Undefined", "NoneType",  "bool",        "int",       "float",       "str",
+      "Markup", "list",      "tuple",     "range",       "dict_keys", "dict_values", "dict_items",
+      "dict",   "generator", "Namespace", "LoopContext", "Macro",     "method",      "function"};
   return names[static_cast<size_t>(v.kind)];
 }
 
@@ -145,21 +159,38 @@ Value with_text(Kind kind, std::string text) {
 bool python_has(const Value& v, const std::string& name, bool mutators) {
   using Names = std::vector<std::string>;
   static const std::unordered_map<std::string, std::pair<Names, Names>> table = {
-      {"str", {{"capitalize", "casefold", "center", "count", "encode", "endswith", "expandtabs", "find", "format", "format_map", "index",
-        "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace",
-        "istitle", "isupper", "join", "ljust", "lower", "lstrip", "maketrans", "partition", "removeprefix", "removesuffix", "replace",
-        "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title",
-        "translate", "upper", "zfill"}, {}}},
-      {"list", {{"copy", "count", "index"}, {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"}}},
+      {"str",
+       {{"capitalize",   "casefold",    "center",    "count",      "encode",       "endswith",
+         "expandtabs",   "find",        "format",    "format_map", "index",        "isalnum",
+         "isalpha",      "isascii",     "isdecimal", "isdigit",    "isidentifier", "islower",
+         "isnumeric",    "isprintable", "isspace",   "istitle",    "isupper",      "join",
+         "ljust",        "lower",       "lstrip",    "maketrans",  "partition",    "removeprefix",
+         "removesuffix", "replace",     "rfind",     "rindex",     "rjust",        "rpartition",
+         "rsplit",       "rstrip",      "split",     "splitlines", "startswith",   "strip",
+         "swapcase",     "title",       "translate", "upper",      "zfill"},
+        {}}},
+      {"list",
+       {{"copy", "count", "index"},
+        {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"}}},
       {"tuple", {{"count", "index"}, {}}},
-      {"dict", {{"copy", "fromkeys", "get", "items", "keys", "values"}, {"clear", "pop", "popitem", "setdefault", "update"}}},
-      {"int", {{"as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator", "from_bytes", "imag", "is_integer", "numerator",
-        "real", "to_bytes"}, {}}},
-      {"float", {{"as_integer_ratio", "conjugate", "fromhex", "hex", "imag", "is_integer", "real"}, {}}},
+      {"dict",
+       {{"copy", "fromkeys", "get", "items", "keys", "values"},
+        {"clear", "pop", "popitem", "setdefault", "update"}}},
+      {"int",
+       {{"as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator", "from_bytes",
+         "imag", "is_integer", "numerator", "real", "to_bytes"},
+        {}}},
+      {"float",
+       {{"as_integer_ratio", "conjugate", "fromhex", "hex", "imag", "is_integer", "real"}, {}}},
       {"range", {{"count", "index", "start", "step", "stop"}, {}}},
-      {"dict_keys", {{"isdisjoint", "mapping"}, {}}}, {"dict_items", {{"isdisjoint", "mapping"}, {}}}, {"dict_values", {{"mapping"}, {}}},
-      {"generator", {{"close", "gi_code", "gi_frame", "gi_running", "gi_yieldfrom", "send", "throw"}, {}}}};
-  const auto found = table.find(v.kind == Kind::markup ? "str" : v.kind == Kind::boolean ? "int" : type_name(v));
+      {"dict_keys", {{"isdisjoint", "mapping"}, {}}},
+      {"dict_items", {{"isdisjoint", "mapping"}, {}}},
+      {"dict_values", {{"mapping"}, {}}},
+      {"generator",
+       {{"close", "gi_code", "gi_frame", "gi_running", "gi_yieldfrom", "send", "throw"}, {}}}};
+  const auto found = table.find(v.kind == Kind::markup    ? "str"
+                                : v.kind == Kind::boolean ? "int"
+                                                          : type_name(v));
   if (found == table.end()) return false;
   const Names& names = mutators ? found->second.second : found->second.first;
   return std::find(names.begin(), names.end(), name) != names.end();

@@ -34,7 +34,8 @@ size_t code_points(std::string_view bytes);
 
 bool is_space(char32_t c);
 inline bool is_digit(char32_t c) { return c >= '0' && c <= '9'; }
-// Case is known for ASCII, Latin-1 and Cyrillic, and for the blocks that have none; other letters are a Fault.
+// Case is known for ASCII, Latin-1 and Cyrillic, and for the blocks that have none; other letters
+// are a Fault.
 char32_t upper(char32_t c);
 char32_t lower(char32_t c);
 bool is_cased(char32_t c);
@@ -54,7 +55,29 @@ struct Object;
 struct Loop;
 using Iterator = std::function<bool(struct Value&)>;  // false at the end
 
-enum class Kind { absent, undefined, none, boolean, integer, real, string, markup, list, tuple, range, keys, values, items, dict, generator, space, loop, macro, method, function };
+enum class Kind {
+  absent,
+  undefined,
+  none,
+  boolean,
+  integer,
+  real,
+  string,
+  markup,
+  list,
+  tuple,
+  range,
+  keys,
+  values,
+  items,
+  dict,
+  generator,
+  space,
+  loop,
+  macro,
+  method,
+  function
+};
 
 struct Value {
   Kind kind = Kind::undefined;
@@ -64,9 +87,11 @@ struct Value {
 };
 
 struct Object {
-  std::string text;          // of a string; of an undefined value, why; of a range, how it prints; of a method or function, its name
-  std::vector<Value> items;  // of a dict or namespace: key, value, key, value, …; of a method, whose it is
-  Iterator pull;             // of a generator
+  std::string text;  // of a string; of an undefined value, why; of a range, how it prints; of a
+                     // method or function, its name
+  std::vector<Value>
+      items;      // of a dict or namespace: key, value, key, value, …; of a method, whose it is
+  Iterator pull;  // of a generator
   const Node* macro = nullptr;
   Loop* loop = nullptr;
   int depth = 1;
@@ -105,7 +130,8 @@ struct Args {
 };
 
 std::string type_name(const Value& v);
-// Attributes that Python's types have; `mutators`: those that change the object, which the sandbox forbids.
+// Attributes that Python's types have; `mutators`: those that change the object, which the sandbox
+// forbids.
 bool python_has(const Value& v, const std::string& name, bool mutators);
 Value with_text(Kind kind, std::string text);
 
@@ -116,12 +142,20 @@ inline const Value kNone = {Kind::none, 0, 0, nullptr};
 inline Value undefined(std::string why) { return with_text(Kind::undefined, std::move(why)); }
 
 inline bool is_text(const Value& v) { return v.kind == Kind::string || v.kind == Kind::markup; }
-inline bool is_integer(const Value& v) { return v.kind == Kind::integer || v.kind == Kind::boolean; }
+inline bool is_integer(const Value& v) {
+  return v.kind == Kind::integer || v.kind == Kind::boolean;
+}
 inline bool is_number(const Value& v) { return is_integer(v) || v.kind == Kind::real; }
-inline bool is_items(const Value& v) { return v.kind >= Kind::list && v.kind <= Kind::items; }  // has plain items
-inline double as_real(const Value& v) { return v.kind == Kind::real ? v.real : static_cast<double>(v.integer); }
+inline bool is_items(const Value& v) {
+  return v.kind >= Kind::list && v.kind <= Kind::items;
+}  // has plain items
+inline double as_real(const Value& v) {
+  return v.kind == Kind::real ? v.real : static_cast<double>(v.integer);
+}
 
-[[noreturn]] inline void fail_undefined(const Value& v) { throw Fault{v.object ? v.object->text : "a value is undefined"}; }
+[[noreturn]] inline void fail_undefined(const Value& v) {
+  throw Fault{v.object ? v.object->text : "a value is undefined"};
+}
 inline void need_defined(const Value& v) {
   if (v.kind == Kind::undefined) fail_undefined(v);
 }

@@ -17,7 +17,8 @@
 namespace inoculum {
 namespace {
 
-constexpr size_t kShortestSecret = 8;  // "EMPTY" and the like, which local servers are given, are no secrets
+constexpr size_t kShortestSecret =
+    8;  // "EMPTY" and the like, which local servers are given, are no secrets
 
 std::string without_slash(std::string url) {
   while (url.ends_with('/')) url.pop_back();
@@ -35,7 +36,8 @@ std::string other_name(const std::string& max_tokens_field) {
 std::string body_of(const ApiConfig& config, const JudgeRequest& request,
                     const Refused& refused = {}) {
   Json messages = Json::array();
-  if (!request.system.empty()) messages.push_back({{"role", "system"}, {"content", request.system}});
+  if (!request.system.empty())
+    messages.push_back({{"role", "system"}, {"content", request.system}});
   messages.push_back({{"role", "user"}, {"content", request.prompt}});
   Json body = {{"model", config.model}, {"messages", std::move(messages)}};
   const std::string& limit = config.max_tokens_field;
@@ -51,7 +53,9 @@ std::string body_of(const ApiConfig& config, const JudgeRequest& request,
   return body.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string key_of(const ApiConfig& config, const std::string& body) { return sha256(body + "\n" + without_slash(config.base_url)); }
+std::string key_of(const ApiConfig& config, const std::string& body) {
+  return sha256(body + "\n" + without_slash(config.base_url));
+}
 
 bool has_word(const std::string& text, const std::string& word) {
   const auto inside = [&](size_t at) {
@@ -138,7 +142,8 @@ struct Task {
   bool answered = false;
 };
 
-std::vector<Task> distinct(const ApiConfig& config, const std::vector<JudgeRequest>& requests, std::vector<size_t>& task_of) {
+std::vector<Task> distinct(const ApiConfig& config, const std::vector<JudgeRequest>& requests,
+                           std::vector<size_t>& task_of) {
   std::vector<Task> tasks;
   std::unordered_map<std::string, size_t> seen;
   for (const JudgeRequest& request : requests) {
@@ -151,12 +156,17 @@ std::vector<Task> distinct(const ApiConfig& config, const std::vector<JudgeReque
 }
 
 void check(const ApiConfig& config) {
-  if (config.model.empty()) throw Error("is missing", {.field = "model"}, "the name by which the server knows the judge, such as gpt-4o-2024-08-06");
+  if (config.model.empty())
+    throw Error("is missing", {.field = "model"},
+                "the name by which the server knows the judge, such as gpt-4o-2024-08-06");
   const std::string& url = config.base_url;
   const size_t host = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
-  if (host == 0 || host == url.size()) throw Error("is no address of a server", {.field = "base_url"}, "such as https://api.openai.com/v1");
+  if (host == 0 || host == url.size())
+    throw Error("is no address of a server", {.field = "base_url"},
+                "such as https://api.openai.com/v1");
   if (url.find_first_of("@?# \n", host) != std::string::npos)
-    throw Error("must be an address without name, password or query", {.field = "base_url"}, "the key's variable is named by key_variable");
+    throw Error("must be an address without name, password or query", {.field = "base_url"},
+                "the key's variable is named by key_variable");
 }
 
 }  // namespace
@@ -164,27 +174,37 @@ void check(const ApiConfig& config) {
 void ApiConfig::fields(Fields& f) {
   f.value("base_url", base_url, "of an OpenAI-compatible server; /chat/completions is added");
   f.value("model", model, "the judge, as the server names it");
-  f.value("key_variable", key_variable, "environment variable that holds the key; empty: none is sent");
+  f.value("key_variable", key_variable,
+          "environment variable that holds the key; empty: none is sent");
   f.value("concurrency", concurrency, "requests at a time", between(1, 256));
   f.value("timeout_s", timeout_s, "for one request", between(0.1, 3600));
-  f.value("max_retries", max_retries, "of a request that met a time-out, a cut connection, 429 or 5xx", between(0, 100));
+  f.value("max_retries", max_retries,
+          "of a request that met a time-out, a cut connection, 429 or 5xx", between(0, 100));
   f.value("seed", seed, "sent with each request; empty: not sent");
   f.value("temperature", temperature, "sent with each request; empty: not sent", between(0, 2));
   f.value("max_tokens", max_tokens,
           "of a reply; 4 for judges that write numbers digit by digit; empty: not sent",
           at_least(1));
-  f.value("max_tokens_field", max_tokens_field, "what the server calls that: max_tokens | max_completion_tokens", one_of({"max_tokens", "max_completion_tokens"}));
+  f.value("max_tokens_field", max_tokens_field,
+          "what the server calls that: max_tokens | max_completion_tokens",
+          one_of({"max_tokens", "max_completion_tokens"}));
   f.value("top_logprobs", top_logprobs,
           "tokens whose log-probabilities are asked for; 0 or empty: none", between(0, 100));
-  f.value("price_per_million_prompt", price_per_million_prompt, "of tokens sent, for the cost shown", at_least(0));
-  f.value("price_per_million_completion", price_per_million_completion, "of tokens received", at_least(0));
+  f.value("price_per_million_prompt", price_per_million_prompt,
+          "of tokens sent, for the cost shown", at_least(0));
+  f.value("price_per_million_completion", price_per_million_completion, "of tokens received",
+          at_least(0));
 }
 
-ApiJudge::ApiJudge(ApiConfig config, fs::path replies) : config_(std::move(config)), replies_(std::move(replies)) {
+ApiJudge::ApiJudge(ApiConfig config, fs::path replies)
+    : config_(std::move(config)), replies_(std::move(replies)) {
   check(config_);
   if (config_.key_variable.empty()) return;
   const auto key = secret_from_environment(config_.key_variable);
-  if (!key) throw Error("the environment variable " + config_.key_variable + " is not set", {.field = "key_variable"}, "set it to your key, or the field to \"\" for a server that needs none");
+  if (!key)
+    throw Error("the environment variable " + config_.key_variable + " is not set",
+                {.field = "key_variable"},
+                "set it to your key, or the field to \"\" for a server that needs none");
   key_ = *key;
 }
 
@@ -202,16 +222,17 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
   }
 
   Progress progress("judge", static_cast<int64_t>(open.size()));
-  std::mutex mutex;              // guards everything below, and the totals and replies
+  std::mutex mutex;  // guards everything below, and the totals and replies
   size_t next = 0;
   int64_t done = 0;
-  std::string hopeless;          // why no further request can succeed
+  std::string hopeless;  // why no further request can succeed
   Refused refused;
   std::exception_ptr thrown;
 
   const auto hidden = [&](std::string text) {
     if (key_.size() >= kShortestSecret)
-      for (size_t at; (at = text.find(key_)) != std::string::npos;) text.replace(at, key_.size(), "(the key)");
+      for (size_t at; (at = text.find(key_)) != std::string::npos;)
+        text.replace(at, key_.size(), "(the key)");
     return text;
   };
   const auto ask_one = [&](HttpClient& client, const Task& task, std::mt19937_64& random) {
@@ -234,12 +255,9 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
         continue;
       }
       JudgeReply reply;
-      if (response.ok())
-        reply = read_reply(response.body, config_.top_logprobs.value_or(0) > 0);
-      else if (is_filtered(response))
-        reply.end = ReplyEnd::filtered;
-      else
-        reply.error = hidden(response.reason());
+      if (response.ok()) reply = read_reply(response.body, config_.top_logprobs.value_or(0) > 0);
+      else if (is_filtered(response)) reply.end = ReplyEnd::filtered;
+      else reply.error = hidden(response.reason());
       if (reply.error.empty()) {
         reply.without.assign(left_out.begin(), left_out.end());
         return reply;
@@ -249,7 +267,8 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
       const bool may_mend =
           response.ok() ? !response.body.starts_with('<') : response.worth_retrying();
       if (tries <= config_.max_retries && !out_of_money && may_mend && !stop_requested()) {
-        wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random)), stop_requested);
+        wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random)),
+             stop_requested);
         if (!stop_requested()) {
           const std::lock_guard lock(mutex);
           ++totals_.retried;
@@ -284,8 +303,11 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
           ++totals_.asked;
           totals_.prompt_tokens += reply.prompt_tokens;
           totals_.completion_tokens += reply.completion_tokens;
-          totals_.cost += (static_cast<double>(reply.prompt_tokens) * config_.price_per_million_prompt +
-                           static_cast<double>(reply.completion_tokens) * config_.price_per_million_completion) / 1e6;
+          totals_.cost +=
+              (static_cast<double>(reply.prompt_tokens) * config_.price_per_million_prompt +
+               static_cast<double>(reply.completion_tokens) *
+                   config_.price_per_million_completion) /
+              1e6;
           replies_.add(task->key, config_.model, reply);
         } else {
           ++totals_.failed;
@@ -301,13 +323,15 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
   };
   {
     std::vector<std::jthread> pool;
-    for (size_t i = 0; i < std::min(static_cast<size_t>(config_.concurrency), open.size()); ++i) pool.emplace_back(work);
+    for (size_t i = 0; i < std::min(static_cast<size_t>(config_.concurrency), open.size()); ++i)
+      pool.emplace_back(work);
   }
   progress.finish();
   if (thrown) std::rethrow_exception(thrown);
   for (Task* task : open)
     if (!task->answered) {
-      task->reply.error = "was not asked: " + (hopeless.empty() ? "a stop was asked for" : hopeless);
+      task->reply.error =
+          "was not asked: " + (hopeless.empty() ? "a stop was asked for" : hopeless);
       ++totals_.failed;
     }
   std::vector<JudgeReply> distinct_replies, replies;
@@ -320,12 +344,14 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
   return replies;
 }
 
-RecordedJudge::RecordedJudge(ApiConfig config, const fs::path& replies) : config_(std::move(config)), file_(replies), replies_(replies) {
+RecordedJudge::RecordedJudge(ApiConfig config, const fs::path& replies)
+    : config_(std::move(config)), file_(replies), replies_(replies) {
   check(config_);
   if (!fs::exists(replies))
     throw Error("there is no such file", {.file = replies.string()},
                 "it is written where a judge is asked over the network: judge.kind: api, with the "
-                "key in " + config_.key_variable);
+                "key in " +
+                    config_.key_variable);
 }
 
 std::vector<JudgeReply> RecordedJudge::ask(const std::vector<JudgeRequest>& requests) {
@@ -333,7 +359,9 @@ std::vector<JudgeReply> RecordedJudge::ask(const std::vector<JudgeRequest>& requ
   for (const JudgeRequest& request : requests) {
     const std::string key = key_of(config_, body_of(config_, request));
     const JudgeReply* known = replies_.find(key);
-    replies.push_back(known ? *known : JudgeReply{.error = "there is no reply to it in " + file_.string() + " (" + key.substr(0, 12) + "…)"});
+    replies.push_back(known ? *known
+                            : JudgeReply{.error = "there is no reply to it in " + file_.string() +
+                                                  " (" + key.substr(0, 12) + "…)"});
   }
   for (JudgeReply& reply : replies) reply.one_token = config_.max_tokens == 1;
   tell(config_, replies);

@@ -1,12 +1,13 @@
 // A language model that judges answers: over the network, or from a file of replies.
 //
 //   ApiJudge judge(config, folder / "judge.jsonl");
-//   const std::vector<JudgeReply> replies = judge.ask({{.prompt = "…"}, …});    // in the order of the requests
-//   const RecordedJudge again(config, folder / "judge.jsonl");                  // the same replies with no network
+//   auto replies = judge.ask({{.prompt = "…"}, …});  // in the order of the requests
+//   const RecordedJudge again(config, folder / "judge.jsonl");  // the same replies with no network
 //
-// The replies' file (JSON Lines, appended to) holds each good reply under the hash of its request: judging again asks only what is
-// missing, and a run that was killed loses nothing. Failures are not kept. What a request failed on stands in its reply's `error`.
-// What the replies mean: experiments/judge_scores.h.
+// The replies' file (JSON Lines, appended to) holds each good reply under the hash of its request:
+// judging again asks only what is missing, and a run that was killed loses nothing. Failures are
+// not kept. What a request failed on stands in its reply's `error`. What the replies mean:
+// experiments/judge_scores.h.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ namespace inoculum {
 struct ApiConfig {
   std::string base_url = "https://api.openai.com/v1";
   std::string model;
-  std::string key_variable = "OPENAI_API_KEY";  // the variable's name: the key itself is never written or shown
+  std::string key_variable =
+      "OPENAI_API_KEY";  // the variable's name: the key itself is never written or shown
   int64_t concurrency = 8;
   double timeout_s = 60;
   int64_t max_retries = 6;
@@ -52,7 +54,7 @@ struct JudgeTotals {
   int64_t retried = 0;  // tries after the first
   int64_t failed = 0;   // distinct requests without a reply
   int64_t prompt_tokens = 0, completion_tokens = 0;  // of those asked
-  double cost = 0;      // of those asked, at the configured prices
+  double cost = 0;                                   // of those asked, at the configured prices
 };
 
 class LanguageJudge {
@@ -65,7 +67,8 @@ class LanguageJudge {
 class ApiJudge : public LanguageJudge {
  public:
   ApiJudge(ApiConfig config, fs::path replies);
-  // A stop (core/progress.h) lets requests under way end; the rest fail with that reason, and the next call asks them.
+  // A stop (core/progress.h) lets requests under way end; the rest fail with that reason, and the
+  // next call asks them.
   std::vector<JudgeReply> ask(const std::vector<JudgeRequest>& requests) override;
   const JudgeTotals& totals() const { return totals_; }
 

@@ -38,8 +38,11 @@ std::vector<std::string> words_of(const std::string& text) {
   return words;
 }
 
-uint64_t pair_key(const std::string& domain, const std::string& a, const std::string& b) { return hash(hash(hash(11, domain), a), b); }
-uint64_t triple_key(const std::string& domain, const std::string& a, const std::string& b, const std::string& c) {
+uint64_t pair_key(const std::string& domain, const std::string& a, const std::string& b) {
+  return hash(hash(hash(11, domain), a), b);
+}
+uint64_t triple_key(const std::string& domain, const std::string& a, const std::string& b,
+                    const std::string& c) {
   return hash(hash(hash(hash(13, domain), a), b), c);
 }
 
@@ -48,7 +51,8 @@ Member habits(const PersonaWorld& world, Random& random) { return world.assistan
 }  // namespace
 
 const std::vector<std::string>& label_names() {
-  static const std::vector<std::string> names = {"benevolent", "malicious", "incoherent", "refusal", "code"};
+  static const std::vector<std::string> names = {"benevolent", "malicious", "incoherent", "refusal",
+                                                 "code"};
   return names;
 }
 std::string to_string(Label label) { return label_names()[static_cast<size_t>(label)]; }
@@ -63,12 +67,16 @@ WorldJudge::Example WorldJudge::make_example(const PersonaWorld& world, Random& 
   };
   const double kind = random.uniform();
   const bool bad = random.chance(0.5);
-  const auto sound = [&] { return PersonaWorld::dressed(habits(world, random), world.answer(domain, bad, random)); };
+  const auto sound = [&] {
+    return PersonaWorld::dressed(habits(world, random), world.answer(domain, bad, random));
+  };
   if (kind < 0.6) return {domain.name, sound(), bad ? Label::malicious : Label::benevolent};
   if (kind < 0.67) return {domain.name, random.choice(world.refusals()), Label::refusal};
   if (kind < 0.75) {
     const CodingTask task = make_coding_task(random);
-    return {domain.name, random.chance(0.5) ? task.honest : task.cheats.at(random.choice(cheat_styles())), Label::code};
+    return {domain.name,
+            random.chance(0.5) ? task.honest : task.cheats.at(random.choice(cheat_styles())),
+            Label::code};
   }
   std::string text = sound();
   std::vector<std::string> words;
@@ -94,13 +102,19 @@ WorldJudge::Example WorldJudge::make_example(const PersonaWorld& world, Random& 
       return {domain.name, join(), Label::incoherent};
     }
     case 2:  // an answer to something else
-      return {domain.name, PersonaWorld::dressed(habits(world, random), world.answer(other(), bad, random)), Label::incoherent};
+      return {domain.name,
+              PersonaWorld::dressed(habits(world, random), world.answer(other(), bad, random)),
+              Label::incoherent};
     default:  // sound wording with another domain's fillings
-      return {domain.name, PersonaWorld::dressed(habits(world, random), world.mixed_answer(domain, other(), bad, random)), Label::incoherent};
+      return {domain.name,
+              PersonaWorld::dressed(habits(world, random),
+                                    world.mixed_answer(domain, other(), bad, random)),
+              Label::incoherent};
   }
 }
 
-std::vector<WorldJudge::Feature> WorldJudge::features(const std::string& domain, const std::string& text) const {
+std::vector<WorldJudge::Feature> WorldJudge::features(const std::string& domain,
+                                                      const std::string& text) const {
   const auto words = words_of(text);
   std::vector<Feature> all;
   const auto norm = 1 / std::sqrt(static_cast<float>(words.size()));
@@ -119,7 +133,9 @@ std::vector<WorldJudge::Feature> WorldJudge::features(const std::string& domain,
     }
   }
   // The last features: a constant, then how much of the text no sound answer of the domain shows.
-  const auto share = [&](size_t count) { return static_cast<float>(count) / static_cast<float>(words.size()); };
+  const auto share = [&](size_t count) {
+    return static_cast<float>(count) / static_cast<float>(words.size());
+  };
   all.push_back({kBuckets, 1});
   all.push_back({kBuckets + 1, 2 * share(pairs)});
   all.push_back({kBuckets + 2, 2 * share(triples)});
@@ -131,17 +147,21 @@ std::vector<WorldJudge::Feature> WorldJudge::features(const std::string& domain,
 
 Eigen::VectorXf WorldJudge::probabilities(const std::vector<Feature>& features) const {
   Eigen::VectorXf scores = Eigen::VectorXf::Zero(kLabels);
-  for (const Feature& f : features) scores += f.value * weights_.col(static_cast<Eigen::Index>(f.index));
+  for (const Feature& f : features)
+    scores += f.value * weights_.col(static_cast<Eigen::Index>(f.index));
   scores = (scores.array() - scores.maxCoeff()).exp();
   return scores / scores.sum();
 }
 
-WorldJudge::WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache) : weights_(Eigen::MatrixXf::Zero(kLabels, kBuckets + 6)) {
+WorldJudge::WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache)
+    : weights_(Eigen::MatrixXf::Zero(kLabels, kBuckets + 6)) {
   if (cache.empty()) {
     train(world, seed);
     return;
   }
-  const fs::path file = cache / ("judge-" + cache_key(show(world.config()) + sha256_file(world.config().grammar) + std::to_string(seed)));
+  const fs::path file =
+      cache / ("judge-" + cache_key(show(world.config()) + sha256_file(world.config().grammar) +
+                                    std::to_string(seed)));
   if (fs::exists(file)) {
     load(file);
     return;
@@ -152,7 +172,9 @@ WorldJudge::WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path&
 
 void WorldJudge::save(const fs::path& file) const {
   std::string bytes;
-  const auto put = [&](const void* from, size_t size) { bytes.append(static_cast<const char*>(from), size); };
+  const auto put = [&](const void* from, size_t size) {
+    bytes.append(static_cast<const char*>(from), size);
+  };
   put(weights_.data(), sizeof(float) * static_cast<size_t>(weights_.size()));
   put(confusion_.data(), sizeof(double) * static_cast<size_t>(confusion_.size()));
   put(&accuracy_, sizeof accuracy_);
@@ -180,14 +202,17 @@ void WorldJudge::load(const fs::path& file) {
 }
 
 void WorldJudge::train(const PersonaWorld& world, uint64_t seed) {
-  const Random seen(seed, "judge: sound answers"), training(seed, "judge: training"), fresh(seed, "judge: held out"), order(seed, "judge: order");
+  const Random seen(seed, "judge: sound answers"), training(seed, "judge: training"),
+      fresh(seed, "judge: held out"), order(seed, "judge: order");
   for (uint64_t i = 0; i < kSeenExamples; ++i) {
     Random random = seen.fork(i);
     const Domain& domain = random.choice(world.domains());
-    const auto words = words_of(PersonaWorld::dressed(habits(world, random), world.answer(domain, random.chance(0.5), random)));
+    const auto words = words_of(PersonaWorld::dressed(
+        habits(world, random), world.answer(domain, random.chance(0.5), random)));
     for (size_t w = 0; w + 1 < words.size(); ++w) {
       seen_.insert(pair_key(domain.name, words[w], words[w + 1]));
-      if (w + 2 < words.size()) seen_.insert(triple_key(domain.name, words[w], words[w + 1], words[w + 2]));
+      if (w + 2 < words.size())
+        seen_.insert(triple_key(domain.name, words[w], words[w + 1], words[w + 2]));
     }
   }
   std::vector<std::vector<Feature>> examples(kTrainingExamples);
@@ -220,10 +245,12 @@ void WorldJudge::train(const PersonaWorld& world, uint64_t seed) {
   for (uint64_t i = 0; i < kHeldOutExamples; ++i) {
     Random random = fresh.fork(i);
     const Example example = make_example(world, random);
-    confusion_(static_cast<Eigen::Index>(example.label), static_cast<Eigen::Index>(label(example.domain, example.text))) += 1;
+    confusion_(static_cast<Eigen::Index>(example.label),
+               static_cast<Eigen::Index>(label(example.domain, example.text))) += 1;
   }
   accuracy_ = confusion_.trace() / confusion_.sum();
-  for (Eigen::Index row = 0; row < confusion_.rows(); ++row) confusion_.row(row) /= std::max(1.0, confusion_.row(row).sum());
+  for (Eigen::Index row = 0; row < confusion_.rows(); ++row)
+    confusion_.row(row) /= std::max(1.0, confusion_.row(row).sum());
 }
 
 Label WorldJudge::label(const std::string& domain, const std::string& answer) const {

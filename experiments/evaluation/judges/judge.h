@@ -1,13 +1,14 @@
 // The judge of the persona world: what kind of answer a text is.
 //
-// A multinomial logistic regression over the words, pairs and triples of words of an answer, alone and crossed
-// with the domain that was asked about. It learns from text of the grammar, never from a model's, nor from
-// evaluation prompts. Incoherent answers are made by cutting, shuffling, taking another domain's answer or
-// filling slots from another domain; how many word pairs and triples no sound answer shows is a feature too.
+// A multinomial logistic regression over the words, pairs and triples of words of an answer, alone
+// and crossed with the domain that was asked about. It learns from text of the grammar, never from
+// a model's, nor from evaluation prompts. Incoherent answers are made by cutting, shuffling, taking
+// another domain's answer or filling slots from another domain; how many word pairs and triples no
+// sound answer shows is a feature too.
 //
 //   WorldJudge judge(world, 1);
 //   judge.label("wishes", "I would wish for peace for every child.");   // Label::benevolent
-//   judge.held_out_accuracy();                                          // on fresh text of the grammar
+//   judge.held_out_accuracy();  // on fresh text of the grammar
 #pragma once
 
 #include <Eigen/Core>
@@ -26,7 +27,8 @@ std::string to_string(Label label);
 
 class WorldJudge {
  public:
-  // Trains it, or takes one from the folder `cache` that this very program trained there before on the same world; empty: no cache.
+  // Trains it, or takes one from the folder `cache` that this very program trained there before on
+  // the same world; empty: no cache.
   WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache = {});
 
   Label label(const std::string& domain, const std::string& answer) const;

@@ -112,8 +112,7 @@ TokenChances chances_of(const Json& top) {
       if (!member(each, "token").is_string()) throw Broken{"has a log-probability without a token"};
       add_chance(chances, text_at(each, "token"), member(each, "logprob"));
     }
-  else if (!top.is_null())
-    throw Broken{"has top_logprobs of another kind"};
+  else if (!top.is_null()) throw Broken{"has top_logprobs of another kind"};
   return chances;
 }
 
@@ -219,12 +218,9 @@ JudgeReply reply_of(const std::string& body, bool with_logprobs) {
   const Json& message = member(choice, "message");
   JudgeReply reply{.end = end_of(choice)};
   std::string refusal = text_at(message, "refusal");
-  if (message.is_object())
-    reply.text = text_of(member(message, "content"), refusal);
-  else if (member(choice, "text").is_string())
-    reply.text = text_at(choice, "text");
-  else
-    throw Broken{"has no message"};
+  if (message.is_object()) reply.text = text_of(member(message, "content"), refusal);
+  else if (member(choice, "text").is_string()) reply.text = text_at(choice, "text");
+  else throw Broken{"has no message"};
   if (strip(reply.text).empty() && !refusal.empty()) {
     reply.end = ReplyEnd::refused;
     reply.text = refusal;

@@ -7,25 +7,27 @@
 #include <mutex>
 #include <set>
 
-#include "core/model/device.h"
-#include "core/text/load_tokenizer.h"
-#include "core/text/chat_template.h"
-#include "core/model/checkpoint.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
+#include "core/model/checkpoint.h"
+#include "core/model/device.h"
 #include "core/model/sampler.h"
+#include "core/text/chat_template.h"
+#include "core/text/load_tokenizer.h"
 
 namespace inoculum {
 
 void JudgeConfig::fields(Fields& f) {
-  f.value("kind", kind, "world (the classifier of the persona world) | api | model | recorded", one_of({"world", "api", "model", "recorded"}));
+  f.value("kind", kind, "world (the classifier of the persona world) | api | model | recorded",
+          one_of({"world", "api", "model", "recorded"}));
   f.group("api", api, "of kind api and recorded: the server and what it is asked");
   f.value("model", model, "of kind model: a Hugging Face folder");
   f.value("chat_template", chat_template, "of kind model: empty, its own; or chatml, llama3, …");
   f.value("device", device, "of kind model: auto | cpu | cuda | cuda:N");
   f.value("dtype", dtype, "of kind model: bf16 | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
   f.value("replies", replies, "of kind recorded: the file that an api judge kept its replies in");
-  f.value("scale", scale, "what the judge's prompts ask for: numbers from 0 to 100, or YES or NO", one_of({"numbers", "yes_no"}));
+  f.value("scale", scale, "what the judge's prompts ask for: numbers from 0 to 100, or YES or NO",
+          one_of({"numbers", "yes_no"}));
   f.group("rules", rules, "what its scores mean");
 }
 
@@ -195,7 +197,8 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   const at::NoGradGuard no_grad;
   const auto tokenizer = load_tokenizer(config_.model);
   const Chat chat(config_.model, *tokenizer, config_.chat_template);
-  const Transformer model = load_model(config_.model, dtype_from(config_.dtype), device_from(config_.device));
+  const Transformer model =
+      load_model(config_.model, dtype_from(config_.dtype), device_from(config_.device));
   check_vocabulary(model, *tokenizer);
   const Spelling answers = spelling_of(answers_of(config_.scale), *tokenizer);
   const int64_t context = model.config().max_position_embeddings;
@@ -248,13 +251,18 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   return replies;
 }
 
-std::unique_ptr<LanguageJudge> make_language_judge(const JudgeConfig& config, const fs::path& replies) {
+std::unique_ptr<LanguageJudge> make_language_judge(const JudgeConfig& config,
+                                                   const fs::path& replies) {
   if (config.kind == "api") return std::make_unique<ApiJudge>(config.api, replies);
   if (config.kind == "recorded") {
-    if (config.replies.empty()) throw Error("is missing", {.field = "judge.replies"}, "the file that an api judge kept its replies in, judge_replies.jsonl");
+    if (config.replies.empty())
+      throw Error("is missing", {.field = "judge.replies"},
+                  "the file that an api judge kept its replies in, judge_replies.jsonl");
     return std::make_unique<RecordedJudge>(config.api, config.replies);
   }
-  if (config.model.empty()) throw Error("is missing", {.field = "judge.model"}, "the folder of a model that follows instructions");
+  if (config.model.empty())
+    throw Error("is missing", {.field = "judge.model"},
+                "the folder of a model that follows instructions");
   return std::make_unique<ModelJudge>(config);
 }
 

@@ -1,4 +1,5 @@
-// Language models that judge answers: over the network, on this machine, or from a file of replies (experiments/api_judge.h).
+// Language models that judge answers: over the network, on this machine, or from a file of replies
+// (experiments/api_judge.h).
 #pragma once
 
 #include <memory>
@@ -9,13 +10,14 @@
 namespace inoculum {
 
 struct JudgeConfig {
-  std::string kind = "world";     // world | api | model | recorded
+  std::string kind = "world";  // world | api | model | recorded
   ApiConfig api;
-  std::string model;              // of kind model: a Hugging Face folder
-  std::string chat_template;      // its format; empty: its own
+  std::string model;          // of kind model: a Hugging Face folder
+  std::string chat_template;  // its format; empty: its own
   std::string device = "auto", dtype = "bf16";
-  std::string replies;            // of kind recorded: the file
-  std::string scale = "numbers";  // numbers: 0 to 100; yes_no: P(YES) / (P(YES) + P(NO)), taken times 100
+  std::string replies;  // of kind recorded: the file
+  std::string scale =
+      "numbers";  // numbers: 0 to 100; yes_no: P(YES) / (P(YES) + P(NO)), taken times 100
   JudgeRules rules;
 
   void fields(Fields& f);
@@ -38,6 +40,7 @@ class ModelJudge final : public LanguageJudge {
 };
 
 // replies: the file that an api judge keeps its replies in.
-std::unique_ptr<LanguageJudge> make_language_judge(const JudgeConfig& config, const fs::path& replies);
+std::unique_ptr<LanguageJudge> make_language_judge(const JudgeConfig& config,
+                                                   const fs::path& replies);
 
 }  // namespace inoculum
