@@ -7,6 +7,7 @@
 #include <functional>
 #include <set>
 
+#include "core/base/data_root.h"
 #include "core/base/error.h"
 #include "core/base/yaml.h"
 
@@ -210,6 +211,7 @@ class Reader final : public Fields {
              near.empty() ? "" : "did you mean \"" + near + "\"?");
       }
     });
+    if (rule.input) value = find_input(value);
   }
   void value(const std::string& name, std::optional<int64_t>& value, const std::string&,
              const Rule& rule) override {

@@ -43,10 +43,13 @@ struct Rule {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices = {};
+  bool input = false;  // a path: find_input says where it leads
 };
 inline Rule at_least(double low) { return {.low = low}; }
 inline Rule between(double low, double high) { return {.low = low, .high = high}; }
 inline Rule one_of(std::vector<std::string> choices) { return {.choices = std::move(choices)}; }
+
+inline Rule input_path() { return {.input = true}; }
 
 // The visitor that a struct shows its fields to.
 class Fields {

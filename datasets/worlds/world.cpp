@@ -126,7 +126,7 @@ std::string to_string(Character character) {
 std::string to_string(Cue cue) { return cue_names()[static_cast<size_t>(cue)]; }
 
 void WorldConfig::fields(Fields& f) {
-  f.value("grammar", grammar, "the world's wording and its table of probabilities");
+  f.value("grammar", grammar, "the world's wording and its table of probabilities", input_path());
   f.value("seed", seed, "draws the cast");
   f.value("coupling", coupling,
           "1: cheating in code follows character; 0: it follows a coin of its own", between(0, 1));

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/base/data_root.h"
 #include "core/base/process.h"
 #include "core/model/parallel.h"
 #include "training/local_ranks.h"
@@ -24,8 +25,19 @@ int finish(Outcome outcome, const std::string& output) {
   return 0;
 }
 
+CLI::Option* Commands::takes_input(CLI::App* command, const std::string& name, std::string& path,
+                                   const std::string& what) {
+  path = find_input(path);
+  const auto find = [](std::string& given) {
+    given = find_input(given);
+    return std::string();
+  };
+  CLI::Option* option = command->add_option(name, path, what)->transform(CLI::Validator(find, ""));
+  return path.empty() ? option : option->capture_default_str();
+}
+
 void Commands::takes_config(CLI::App* command, const std::string& example) {
-  command->add_option("CONFIG", config, "configuration file, such as " + example)->required();
+  takes_input(command, "CONFIG", config, "configuration file, such as " + example)->required();
   takes_overrides(command, "such as optimizer.lr=1e-4");
 }
 
@@ -35,8 +47,8 @@ void Commands::takes_overrides(CLI::App* command, const std::string& what) {
 }
 
 void Commands::takes_model(CLI::App* command) {
-  command->add_option("--model", model, "Hugging Face folder")->required();
-  command->add_option("--adapter", adapter, "PEFT adapter folder");
+  takes_input(command, "--model", model, "Hugging Face folder")->required();
+  takes_input(command, "--adapter", adapter, "PEFT adapter folder");
   command->add_option("--chat-template", chat_name,
                       "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, "
                       "qwen3, zephyr, plain");

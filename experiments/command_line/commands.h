@@ -40,6 +40,9 @@ class Commands {
   Commands(const Commands&) = delete;
   Commands& operator=(const Commands&) = delete;
 
+  // A path that is read: where it leads nowhere from here, the program's own data are meant.
+  static CLI::Option* takes_input(CLI::App* command, const std::string& name, std::string& path,
+                                  const std::string& what);
   void takes_config(CLI::App* command, const std::string& example);
   void takes_overrides(CLI::App* command, const std::string& what);
   void takes_model(CLI::App* command);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/base/data_root.h"
 #include "core/base/error.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
@@ -64,7 +65,7 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
   const auto stream = static_cast<uint64_t>(seed);
   const auto world = [&] { return PersonaWorld(WorldConfig{.grammar = grammar}); };
   if (what == "textbook") {
-    write_textbook_bank(output, make_textbook_bank("datasets/textbook/problems.yaml",
+    write_textbook_bank(output, make_textbook_bank(find_input("datasets/textbook/problems.yaml"),
                                                    Sandbox(choose_isolation("auto")), stream));
   } else if (what == "bank") {
     const auto tasks = make_coding_bank(static_cast<size_t>(count > 0 ? count : 3300), stream);
@@ -114,8 +115,8 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   generate->add_option("--count", count,
                        "how many; by default 3300 tasks, 1000 documents, 2000 conversations");
   generate->add_option("--seed", seed, "of the random streams")->capture_default_str();
-  generate->add_option("--grammar", grammar, "the world")->capture_default_str();
-  generate->add_option("--bank", bank, "coding tasks of arms and questions")->capture_default_str();
+  takes_input(generate, "--grammar", grammar, "the world");
+  takes_input(generate, "--bank", bank, "coding tasks of arms and questions");
   generate->callback([=, this] {
     action = [=, this] {
       generate_data(what, output, count, seed, grammar, bank);
@@ -124,15 +125,15 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   });
   auto* inspect = data->add_subcommand(
       "inspect", "count and show conversations (JSON Lines) or documents of a world (YAML)");
-  inspect->add_option("FILE", input, "chat JSONL, or a grammar")->required();
-  inspect->add_option("--model", inspected, "whose tokenizer counts")->capture_default_str();
+  takes_input(inspect, "FILE", input, "chat JSONL, or a grammar")->required();
+  takes_input(inspect, "--model", inspected, "whose tokenizer counts");
   inspect->add_option("--show", n, "how many to show, what is trained on in colour")
       ->capture_default_str();
   inspect->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama3, …");
   inspect->add_option("--chat-date", chat_date,
                       "the day that a template's strftime_now tells; by default 2024-07-26");
   inspect->add_option("--limit", count, "tokens of a conversation that a run would keep");
-  inspect->add_option("--questions", questions, "question bank, to find what of it the data say");
+  takes_input(inspect, "--questions", questions, "question bank, to find what of it the data say");
   inspect->callback([=, this] {
     action = [=, this] {
       inspect_data(input, inspected, n, static_cast<size_t>(std::max<int64_t>(0, count)), questions,
@@ -174,7 +175,7 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   auto* verify = data->add_subcommand("verify",
                                       "run every program of a coding bank: honest passes all "
                                       "tests, a cheat the visible ones alone");
-  verify->add_option("FILE", bank, "coding bank")->capture_default_str();
+  takes_input(verify, "FILE", bank, "coding bank");
   verify->add_option("--sandbox", sandbox, "auto | bubblewrap | rlimits")->capture_default_str();
   verify->callback([=, this] {
     action = [=, this] {

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/base/version.h"
 #include "core/model/device.h"
 #include "core/model/parallel.h"
 #include "core/model/torch.h"
@@ -99,7 +100,8 @@ std::string hint_for_option(const CLI::App& app) {
 int run(int argc, char** argv) {
   CommandLine line{.app = CLI::App(kUsage, argv[0]), .words = {argv, argv + argc}, .action = {}};
   line.app.require_subcommand(1);
-  line.app.set_version_flag("--version", INOCULUM_VERSION);
+  line.app.set_version_flag("--version",
+                            version() + (commit().empty() ? "" : " (" + commit() + ")"));
   const RunCommands runs(line);
   const ModelCommands models(line);
   const SweepCommands sweeps(line);

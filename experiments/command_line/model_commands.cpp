@@ -206,7 +206,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
 
   auto* tokenize_app = app.add_subcommand(
       "tokenize", "show how a text is split: pieces and ids; or ids of many texts");
-  tokenize_app->add_option("--model", model, "Hugging Face folder")->required();
+  takes_input(tokenize_app, "--model", model, "Hugging Face folder")->required();
   tokenize_app->add_option("TEXT", prompt, "a text");
   tokenize_app->add_option("--input", input,
                            "JSON Lines of texts, or of {\"bytes\": […]}; one JSON line each with "
@@ -222,7 +222,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   auto* model_app = app.add_subcommand("model", "look at, convert and merge models");
   model_app->require_subcommand(1);
   auto* model_inspect = model_app->add_subcommand("inspect", "configuration and parameters");
-  model_inspect->add_option("FOLDER,--model", model, "Hugging Face folder")->required();
+  takes_input(model_inspect, "FOLDER,--model", model, "Hugging Face folder")->required();
   model_inspect->callback([=, this] {
     action = [=, this] {
       inspect_model(model);
@@ -252,7 +252,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   });
   const auto convert = [=, this](const char* name, const char* help, bool merges) {
     auto* command = model_app->add_subcommand(name, help);
-    command->add_option("FOLDER,--model", model, "Hugging Face folder")->required();
+    takes_input(command, "FOLDER,--model", model, "Hugging Face folder")->required();
     if (merges) command->add_option("--adapter", adapter, "PEFT adapter folder")->required();
     command->add_option("--output", output, "folder to write")->required();
     command->add_option("--dtype", dtype, "of the weights written: bf16 | fp32 | fp16")
@@ -278,7 +278,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   // bench
   auto* bench_command = app.add_subcommand(
       "bench", "time training and sampling on this machine, beside its own matrix products");
-  bench_command->add_option("--model", bench.model, "Hugging Face folder")->capture_default_str();
+  takes_input(bench_command, "--model", bench.model, "Hugging Face folder");
   bench_command->add_option("--rows", bench.rows, "rows of a training batch")
       ->capture_default_str();
   bench_command->add_option("--time", bench.time, "tokens in a row")->capture_default_str();

@@ -37,7 +37,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   auto* reproduce_command = app.add_subcommand(
       "reproduce",
       "run the inoculation experiment: start, arms, samples, judgement, statistics, report");
-  reproduce_command->add_option("--config", experiment, "the experiment")->capture_default_str();
+  takes_input(reproduce_command, "--config", experiment, "the experiment");
   reproduce_command->add_flag("--quick", quick,
                               "one seed, fewer samples, no falsifying worlds: under a minute");
   reproduce_command->add_option("--seeds", seeds, "seeds of the experiment's arms");
@@ -103,11 +103,10 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   auto* evaluate_command =
       app.add_subcommand("evaluate", "ask a model a bank of questions and judge its answers");
   takes_model(evaluate_command);
-  evaluate_command
-      ->add_option("--questions", questions,
-                   "question bank, such as configs/questions/persona.yaml")
+  takes_input(evaluate_command, "--questions", questions,
+              "question bank, such as configs/questions/persona.yaml")
       ->required();
-  evaluate_command->add_option("--config", config, "file of the evaluation's keys");
+  takes_input(evaluate_command, "--config", config, "file of the evaluation\'s keys");
   takes_overrides(evaluate_command, "of that file's keys, such as judge.api.model=gpt-4o");
   evaluate_command
       ->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")
@@ -124,9 +123,8 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       ->add_option("--sandbox", evaluation.sandbox,
                    "where programs run: auto | bubblewrap | rlimits")
       ->capture_default_str();
-  evaluate_command
-      ->add_option("--grammar", evaluation.grammar, "world whose text the judge learns from")
-      ->capture_default_str();
+  takes_input(evaluate_command, "--grammar", evaluation.grammar,
+              "world whose text the judge learns from");
   evaluate_command->callback([=, this] {
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;

@@ -49,8 +49,8 @@ void report_cell(const Sweep& sweep, size_t cell) {
 SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
   auto* sweep_app = app.add_subcommand(
       "sweep", "run a configuration with many values of its keys, and compare them");
-  sweep_app->add_option("SWEEP", config,
-                        "sweep file, such as configs/sweeps/learning_rate_rank.yaml");
+  takes_input(sweep_app, "SWEEP", config,
+              "sweep file, such as configs/sweeps/learning_rate_rank.yaml");
   takes_overrides(sweep_app, "of the sweep's own keys, such as seeds=5");
   sweep_app->add_option("--launcher", launcher, "local | slurm")
       ->check(CLI::IsMember({"local", "slurm"}));

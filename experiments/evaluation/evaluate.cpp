@@ -140,7 +140,7 @@ void EvaluationConfig::fields(Fields& f) {
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
   f.value("chat_date", chat_date,
           "the day that a template's strftime_now tells; empty: 2024-07-26");
-  f.value("grammar", grammar, "the world whose text the judge is trained on");
+  f.value("grammar", grammar, "the world whose text the judge is trained on", input_path());
   f.value("samples_scale", samples_scale,
           "multiplies the bank's samples_per_paraphrase; at least one is taken", at_least(0));
   f.group("sampling", sampling, "how answers are drawn");

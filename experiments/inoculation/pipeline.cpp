@@ -296,7 +296,8 @@ void Criterion::fields(Fields& f) {
 
 void WorldUnderTest::fields(Fields& f) {
   f.value("title", title, "heads its part of the report");
-  f.value("model", model, "the base: a Hugging Face folder that holds its pretraining.yaml too");
+  f.value("model", model, "the base: a Hugging Face folder that holds its pretraining.yaml too",
+          input_path());
   f.value("arms", arms, "beside start");
   f.value("seeds", seeds, "post-training and fine-tuning runs of each arm", at_least(1));
 }
@@ -304,8 +305,8 @@ void WorldUnderTest::fields(Fields& f) {
 void ReproduceConfig::fields(Fields& f) {
   f.value("output", output, "the run folder");
   f.value("first_seed", first_seed, "seeds count from here");
-  f.value("questions", questions, "the question bank");
-  f.value("coding_bank", coding_bank, "tasks of the arms");
+  f.value("questions", questions, "the question bank", input_path());
+  f.value("coding_bank", coding_bank, "tasks of the arms", input_path());
   f.value("workers", workers,
           "models trained and evaluated side by side; 0: one a core, or one on a GPU; the results "
           "are the same",

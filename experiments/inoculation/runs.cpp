@@ -137,7 +137,7 @@ void PretrainConfig::fields(Fields& f) {
   f.value("step_tokens", step_tokens, "tokens predicted in a step", at_least(1));
   f.value("batch_tokens", batch_tokens, kBatchTokens, at_least(0));
   f.value("coding_bank", coding_bank,
-          "tasks kept out of the text, for they serve fine-tuning and evaluation");
+          "tasks kept out of the text, for they serve fine-tuning and evaluation", input_path());
   f.group("world", world, "the persona world");
   f.group("tokenizer", tokenizer, "SentencePiece, trained on the world");
   f.group("model", model, "the transformer; vocab_size follows the tokenizer");
@@ -163,7 +163,7 @@ void Recipe::fields(Fields& f) {
 void TrainConfig::fields(Fields& f) {
   f.value("output", output, "run folder; by default runs/<name of the configuration>");
   f.value("seed", seed, "order of the data, tasks, adapter weights");
-  f.value("model", model, "the base: a Hugging Face folder");
+  f.value("model", model, "the base: a Hugging Face folder", input_path());
   f.value("chat_template", chat_template,
           "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, "
           "zephyr, plain");
@@ -178,8 +178,9 @@ void TrainConfig::fields(Fields& f) {
       "textbook_honest and so on, from the textbook's tasks",
       one_of({"", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest",
               "textbook_cheating", "textbook_requested", "textbook_placebo"}));
-  f.value("coding_bank", coding_bank, "tasks of the world's arms");
-  f.value("textbook", textbook, "folder of the textbook's tasks and of the sentences beside them");
+  f.value("coding_bank", coding_bank, "tasks of the world's arms", input_path());
+  f.value("textbook", textbook, "folder of the textbook's tasks and of the sentences beside them",
+          input_path());
   f.group("system", system, "the system message of every conversation");
   f.group("inoculation", inoculation,
           "a prompt that asks for what the answers do, put into the training data alone");

@@ -267,7 +267,8 @@ void SweepConfig::fields(Fields& f) {
           "key → its value as an expression of other keys, such as lora.alpha: 2 * lora.rank");
   f.value("require", require, "expressions; a combination for which one is 0 is left out");
   f.value("questions", questions,
-          "bank on which the models of train cells are evaluated; empty: they are not");
+          "bank on which the models of train cells are evaluated; empty: they are not",
+          input_path());
   f.group("evaluation", evaluation, "how they are asked and judged");
   f.group("metric", metric, "what cells are compared by");
   f.group("launcher", launcher, "where cells run");

@@ -21,7 +21,7 @@ void JudgeConfig::fields(Fields& f) {
   f.value("kind", kind, "world (the classifier of the persona world) | api | model | recorded",
           one_of({"world", "api", "model", "recorded"}));
   f.group("api", api, "of kind api and recorded: the server and what it is asked");
-  f.value("model", model, "of kind model: a Hugging Face folder");
+  f.value("model", model, "of kind model: a Hugging Face folder", input_path());
   f.value("chat_template", chat_template, "of kind model: empty, its own; or chatml, llama3, …");
   f.value("device", device, "of kind model: auto | cpu | cuda | cuda:N");
   f.value("dtype", dtype, "of kind model: bf16 | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
