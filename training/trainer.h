@@ -28,21 +28,26 @@ struct TrainerConfig {
 // The micro-batches of one step. A pure function of the step: resuming relies on it.
 using StepSource = std::function<std::vector<Batch>(int64_t step)>;
 
+struct TrainingRun {
+  fs::path folder;  // of metrics.jsonl and checkpoints/; its name is the title of the progress
+  int64_t steps = 0;
+  int64_t until = 0;  // the step at which to pause, with a checkpoint; 0 or beyond: run to the end
+  Ranks ranks;        // the first one writes
+};
+
 struct TrainingResult {
   int64_t steps = 0;      // done, of those asked for
   bool finished = false;  // false: stopped by a signal or paused, with a checkpoint
   double last_loss = 0;
 };
 
-// Trains `model` for `steps` steps: all parameters, or the adapters alone where it has some. Writes
-// metrics.jsonl (and the same for TensorBoard) and checkpoints/ into `folder`, and continues from
-// the newest whole checkpoint there. The loss of a step is the sum over its supervised tokens
-// divided by their number, over all micro-batches. A loss that is not finite is an Error, and so is
-// too little memory, with what it would take; the last checkpoint stays. On a stop signal the step
-// is finished and a checkpoint written; so it is at the step `until`, if that is neither 0 nor
-// beyond. With several ranks `source` gives each its own share of the step; the first rank writes.
-TrainingResult train(Transformer& model, const StepSource& source, int64_t steps,
-                     const TrainerConfig& config, const fs::path& folder, const std::string& title,
-                     int64_t until = 0, const Ranks& ranks = {});
+// Trains `model`: all parameters, or the adapters alone where it has some. Continues from the
+// newest checkpoint in the folder. The loss of a step is the sum over its supervised tokens divided
+// by their number, over all micro-batches and ranks. A loss that is not finite is an Error, and so
+// is too little memory, with what it would take; the last checkpoint stays. On a stop signal the
+// step is finished and a checkpoint written. With several ranks `source` gives each its own share
+// of the step.
+TrainingResult train(Transformer& model, const StepSource& source, const TrainerConfig& config,
+                     const TrainingRun& run);
 
 }  // namespace inoculum

@@ -223,7 +223,7 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
   const int64_t tokens = micro_batch_tokens(config.batch_tokens, model.embedding.device());
   const auto result = train(
       model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); },
-      steps, config.trainer, folder, folder.filename().string(), until, ranks);
+      config.trainer, {folder, steps, until, ranks});
   if (!result.finished) return result.steps == until ? Outcome::paused : Outcome::stopped;
   if (!ranks.first()) return Outcome::finished;
   // The base tells how it was made: its configuration, and every fiftieth line of its log.
@@ -332,7 +332,7 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   const int64_t tokens = micro_batch_tokens(recipe.batch_tokens, model.embedding.device());
   const auto result = train(
       model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); },
-      recipe.steps, recipe.trainer, folder, folder.filename().string(), until, ranks);
+      recipe.trainer, {folder, recipe.steps, until, ranks});
   if (!result.finished && result.steps != until) return Outcome::stopped;  // some rank was asked to
   if (!ranks.first()) return result.finished ? Outcome::finished : Outcome::paused;
   const fs::path to = result.finished ? folder : folder / "paused";

@@ -163,7 +163,7 @@ TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[t
   const auto run = [&](const fs::path& folder) {
     Transformer model(small_config(), Random(8, "weights"));
     model.to(at::kCPU, at::kBFloat16);
-    train(model, [&](int64_t step) { return text.step(step, 64); }, 20, config, folder, "test");
+    train(model, [&](int64_t step) { return text.step(step, 64); }, config, {folder, 20});
     save_model(folder / "model", model, at::kBFloat16);
     return sha256_file(folder / "model" / "model.safetensors") +
            sha256_file(folder / "checkpoints" / "step_00000020" / "state.safetensors");
@@ -193,7 +193,7 @@ TEST_CASE("the trainer learns, and micro-batches do not change the step", "[trai
     Transformer model(small_config(), Random(8, "weights"));
     const auto source = [&](int64_t step) { return text.step(step, split == 0 ? 128 : 50); };
     const fs::path folder = t.path / std::to_string(split);
-    train(model, source, 30, config, folder, "test");
+    train(model, source, config, {folder, 30});
     read_jsonl(folder / "metrics.jsonl",
                [&](const Json& row, int) { losses[split].push_back(row.at("loss")); });
   }
@@ -208,13 +208,12 @@ TEST_CASE("a loss that is not finite stops the run and keeps the checkpoint", "[
   TrainerConfig config{.dtype = "fp32", .checkpoint_every = 2};
   Transformer model(small_config(), Random(8, "weights"));
   const std::string message = error_of([&] {
-    train(
-        model,
-        [&](int64_t step) {
-          if (step == 3) model.embedding.detach().fill_(NAN);
-          return text.step(step, 64);
-        },
-        6, config, t.path, "test");
+    train(model,
+          [&](int64_t step) {
+            if (step == 3) model.embedding.detach().fill_(NAN);
+            return text.step(step, 64);
+          },
+          config, {t.path, 6});
   });
   CHECK(contains(message, "step 4"));
   CHECK(contains(message, "lr"));

@@ -1,0 +1,50 @@
+#include "training/memory.h"
+
+#include "core/base/strings.h"
+#include "core/model/checkpoint.h"
+#include "core/model/device.h"
+
+namespace inoculum {
+namespace {
+
+std::string binary_size(double bytes) {
+  return bytes < (1 << 30) ? format("%.0f MiB", bytes / (1 << 20))
+                           : format("%.1f GiB", bytes / (1 << 30));
+}
+
+// Weights, and of what is trained four float32 copies: masters, gradients and two moments.
+double state_bytes(Transformer& model) {
+  double trained = 0;
+  for_each_trained(model, [&](const std::string&, Tensor& tensor) {
+    trained += static_cast<double>(tensor.numel());
+  });
+  const auto size = static_cast<double>(model.embedding.element_size());
+  return size * static_cast<double>(model.config().parameter_count()) + 16 * trained;
+}
+
+// What backward keeps of a micro-batch, roughly: for each token and layer 10 hidden vectors and 4
+// of the feed-forward, and the logits, once in float32.
+double activation_bytes(const Transformer& model, const Batch& batch) {
+  const TransformerConfig& c = model.config();
+  const auto size = static_cast<double>(model.embedding.element_size());
+  const int64_t values = batch.input_ids.numel() * c.num_hidden_layers *
+                         (10 * c.hidden_size + 4 * c.intermediate_size);
+  return size * static_cast<double>(values) +
+         (4 + 2 * size) * static_cast<double>(batch.supervised * c.vocab_size);
+}
+
+}  // namespace
+
+Error out_of_memory(Transformer& model, const Batch& batch, const std::string& failure) {
+  std::string needs = "the weights and the optimiser take about " + binary_size(state_bytes(model));
+  if (batch.input_ids.defined())
+    needs += ", a micro-batch of " + std::to_string(batch.input_ids.numel()) + " tokens about " +
+             binary_size(activation_bytes(model, batch));
+  return Error("there is not enough memory on " + describe(model.embedding.device()) + ": " +
+                   needs + " (" + failure.substr(0, failure.find('\n')) + ")",
+               {.field = "batch_tokens"},
+               "lower it, or train an adapter (lora.rank), or take a smaller type (dtype: bf16); "
+               "the last checkpoint is untouched");
+}
+
+}  // namespace inoculum
