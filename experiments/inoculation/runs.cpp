@@ -40,7 +40,7 @@ std::string without_output(const std::string& yaml) {
                    yaml.substr(std::min(yaml.find('\n', begin + 1), yaml.size()));
 }
 
-// Claims the run folder for this configuration. True: the run is done already.
+// Claims the run folder for this configuration. True: `result` is there, so the run is done.
 template <class Config>
 bool open_run(const Config& config, const std::string& result) {
   const fs::path folder = config.output;
@@ -128,6 +128,159 @@ void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world,
       config.tokenizer, chat_symbols(), folder);
 }
 
+// A run that is ready to be trained.
+struct PreparedRun {
+  fs::path folder;
+  Transformer model;
+  SupervisedExamples examples;
+  int64_t steps;
+  int64_t batch_tokens;  // of a micro-batch
+  TrainerConfig trainer;
+};
+
+Outcome train(PreparedRun& run, int64_t until, const Ranks& ranks) {
+  const StepSource source = [&](int64_t step) {
+    return run.examples.step(step, run.batch_tokens, ranks.rank(), ranks.size());
+  };
+  const TrainingResult result =
+      inoculum::train(run.model, source, run.trainer, {run.folder, run.steps, until, ranks});
+  if (result.finished) return Outcome::finished;
+  return result.steps == until ? Outcome::paused : Outcome::stopped;
+}
+
+// The tokenizer and the text, made by the first rank where they are not there yet.
+SupervisedExamples pretraining_text(const PretrainConfig& config, int64_t steps,
+                                    const fs::path& tokenizer_folder, const Ranks& ranks) {
+  const PersonaWorld world(config.world);
+  const fs::path token_file = fs::path(config.output) / "tokens.bin";
+  if (ranks.first() && !fs::exists(tokenizer_folder / "tokenizer.model")) {
+    std::fprintf(stderr, "training the tokenizer\n");
+    train_tokenizer(config, world, tokenizer_folder);
+  }
+  if (ranks.first() && !fs::exists(token_file)) {
+    const auto tokens = make_tokens(config, steps, world, *load_tokenizer(tokenizer_folder));
+    write_file(token_file,
+               {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
+  }
+  ranks.any(false);  // the others wait for the text
+  const int32_t begin_id = load_tokenizer(tokenizer_folder)->bos_id();
+  return {split_documents(read_file(token_file), begin_id), steps, config.step_tokens,
+          std::nullopt};
+}
+
+PreparedRun prepare(const PretrainConfig& config, const Ranks& ranks) {
+  const fs::path folder = config.output, tokenizer = folder / "tokenizer";
+  const int64_t steps = config.tokens / config.step_tokens;
+  SupervisedExamples text = pretraining_text(config, steps, tokenizer, ranks);
+  TransformerConfig shape = config.model;
+  shape.vocab_size = load_tokenizer(tokenizer)->vocab_size();
+  Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
+  model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
+  const int64_t batch_tokens = micro_batch_tokens(config.batch_tokens, model.embedding.device());
+  return {folder, std::move(model), std::move(text), steps, batch_tokens, config.trainer};
+}
+
+// The base tells how it was made: its configuration, and every fiftieth line of its log.
+void publish(const PretrainConfig& config, PreparedRun& run) {
+  std::vector<Json> log;
+  read_jsonl(run.folder / "metrics.jsonl", [&](const Json& row, int line) {
+    if (line % 50 == 0 || line == run.steps) log.push_back(row);
+  });
+  replace_atomically(run.folder / "model", [&](const fs::path& temporary) {
+    save_model(temporary, run.model, at::kBFloat16, run.folder / "tokenizer");
+    write_file(temporary / "pretraining.yaml", show(config));
+    write_jsonl(temporary / "pretraining_log.jsonl", log);
+  });
+}
+
+std::vector<Conversation> training_conversations(const TrainConfig& config, bool report) {
+  const auto seed = static_cast<uint64_t>(config.seed);
+  std::vector<Conversation> conversations;
+  if (config.data.empty()) {
+    conversations = arm_conversations(config);
+    apply(config.system, conversations);
+    if (config.inoculation.on())
+      inoculate(conversations, config.inoculation, Random(seed, "inoculation"));
+  } else {
+    TrainingData data = load_data(config.data, config.system, config.inoculation, seed);
+    for (const DataReport& each : data.reports)
+      if (report) std::fprintf(stderr, "%s\n", describe(each).c_str());
+    conversations = std::move(data.conversations);
+  }
+  if (config.recipe.examples > 0 &&
+      config.recipe.examples < static_cast<int64_t>(conversations.size()))
+    conversations.resize(static_cast<size_t>(config.recipe.examples));
+  return conversations;
+}
+
+// As the model reads it; Error where it cannot.
+Encoded encode_for(const Transformer& model, const Tokenizer& tokenizer, const Chat& chat,
+                   const Conversation& conversation, const char* field) {
+  Encoded example = chat.encode(conversation);
+  check_ids(model, tokenizer, example.input_ids);
+  const int64_t context = model.config().max_position_embeddings;
+  if (static_cast<int64_t>(example.input_ids.size()) > context)
+    throw Error("a conversation of " + std::to_string(example.input_ids.size()) +
+                    " tokens is longer than the model's context of " + std::to_string(context),
+                {.field = field},
+                "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
+  return example;
+}
+
+// In the order of their first use.
+std::vector<Conversation> used_conversations(const std::vector<Conversation>& conversations,
+                                             const SupervisedExamples& examples, int64_t steps) {
+  std::vector<Conversation> used;
+  std::set<size_t> seen;
+  for (int64_t step = 0; step < steps; ++step)
+    for (const size_t example : examples.used(step))
+      if (seen.insert(example).second) used.push_back(conversations[example]);
+  return used;
+}
+
+PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
+  const Recipe& recipe = config.recipe;
+  const fs::path folder = config.output;
+  const auto seed = static_cast<uint64_t>(config.seed);
+  const auto conversations = training_conversations(config, ranks.first());
+  const auto tokenizer = load_tokenizer(config.model);
+  const Chat chat(config.model, *tokenizer, {config.chat_template, config.chat_date});
+  Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype),
+                                 device_from(recipe.trainer.device));
+  check_vocabulary(model, *tokenizer);
+  std::vector<Encoded> encoded;
+  for (const Conversation& conversation : conversations)
+    encoded.push_back(
+        encode_for(model, *tokenizer, chat, conversation, config.arm.empty() ? "data" : "arm"));
+  const std::string first_example = shown_example(*tokenizer, encoded.front());
+  SupervisedExamples examples(std::move(encoded), recipe.steps, recipe.supervised_tokens,
+                              Random(seed, "data order"));
+  if (ranks.first()) {
+    write_chat_jsonl(folder / "data.jsonl",
+                     used_conversations(conversations, examples, recipe.steps));
+    write_file(folder / "first_example.txt", first_example + "\n");
+  }
+  if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
+  const int64_t batch_tokens = micro_batch_tokens(recipe.batch_tokens, model.embedding.device());
+  return {folder,       std::move(model), std::move(examples),
+          recipe.steps, batch_tokens,     recipe.trainer};
+}
+
+// Paused, what the model has learnt so far goes to paused/, which the end removes.
+void publish(const TrainConfig& config, PreparedRun& run, Outcome outcome) {
+  const Recipe& recipe = config.recipe;
+  const bool finished = outcome == Outcome::finished;
+  const fs::path to = finished ? run.folder : run.folder / "paused";
+  if (recipe.merge) {
+    const double lost = merge_lora(run.model);
+    std::fprintf(stderr, "merged; rounding to %s took %.2g%% of the update\n",
+                 recipe.trainer.dtype.c_str(), 100 * lost);
+  }
+  if (recipe.leaves_adapter()) save_adapter(to / "adapter", run.model, recipe.lora, config.model);
+  else save_model(to / "model", run.model, dtype_from(recipe.trainer.dtype), config.model);
+  if (finished) fs::remove_all(run.folder / "paused");
+}
+
 }  // namespace
 
 void PretrainConfig::fields(Fields& f) {
@@ -193,52 +346,6 @@ Trained trained_in(const fs::path& folder, const TrainConfig& config) {
   return {(folder / "model").string(), ""};
 }
 
-Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks) {
-  const int64_t steps = config.tokens / config.step_tokens;
-  if (steps < 1)
-    throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes",
-                {.field = "tokens"}, "raise it, or lower `step_tokens`");
-  const fs::path folder = config.output;
-  if (ranks.any(ranks.first() && open_run(config, "model"))) return Outcome::already_done;
-  const PersonaWorld world(config.world);
-  const fs::path tokenizer_folder = folder / "tokenizer", token_file = folder / "tokens.bin";
-  if (ranks.first() && !fs::exists(tokenizer_folder / "tokenizer.model")) {
-    std::fprintf(stderr, "training the tokenizer\n");
-    train_tokenizer(config, world, tokenizer_folder);
-  }
-  if (ranks.first() && !fs::exists(token_file)) {
-    const auto tokens = make_tokens(config, steps, world, *load_tokenizer(tokenizer_folder));
-    write_file(token_file,
-               {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(uint16_t)});
-  }
-  ranks.any(false);  // the others wait for the text
-  const auto tokenizer = load_tokenizer(tokenizer_folder);
-  const SupervisedExamples text(split_documents(read_file(token_file), tokenizer->bos_id()), steps,
-                                config.step_tokens, std::nullopt);
-
-  TransformerConfig shape = config.model;
-  shape.vocab_size = tokenizer->vocab_size();
-  Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
-  model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
-  const int64_t tokens = micro_batch_tokens(config.batch_tokens, model.embedding.device());
-  const auto result = train(
-      model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); },
-      config.trainer, {folder, steps, until, ranks});
-  if (!result.finished) return result.steps == until ? Outcome::paused : Outcome::stopped;
-  if (!ranks.first()) return Outcome::finished;
-  // The base tells how it was made: its configuration, and every fiftieth line of its log.
-  std::vector<Json> log;
-  read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int line) {
-    if (line % 50 == 0 || line == steps) log.push_back(row);
-  });
-  replace_atomically(folder / "model", [&](const fs::path& temporary) {
-    save_model(temporary, model, at::kBFloat16, tokenizer_folder);
-    write_file(temporary / "pretraining.yaml", show(config));
-    write_jsonl(temporary / "pretraining_log.jsonl", log);
-  });
-  return Outcome::finished;
-}
-
 std::vector<Conversation> arm_conversations(const TrainConfig& config) {
   const auto seed = static_cast<uint64_t>(config.seed);
   std::function<std::vector<Conversation>(const std::string&)> make;
@@ -267,84 +374,37 @@ std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bo
   std::vector<int32_t> ids;
   for (size_t t = 0; t < example.input_ids.size(); ++t) {
     const bool supervised = example.supervised[t] != 0;
-    if (pieces.empty() || pieces.back().supervised != supervised)
-      pieces.push_back({"", supervised}), ids.clear();
+    if (pieces.empty() || pieces.back().supervised != supervised) {
+      pieces.push_back({"", supervised});
+      ids.clear();
+    }
     ids.push_back(example.input_ids[t]);
     pieces.back().text = tokenizer.show(ids);
   }
   return render_two_colours(pieces, colour);
 }
 
+Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks) {
+  if (config.tokens < config.step_tokens)
+    throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes",
+                {.field = "tokens"}, "raise it, or lower `step_tokens`");
+  if (ranks.any(ranks.first() && open_run(config, "model"))) return Outcome::already_done;
+  PreparedRun run = prepare(config, ranks);
+  const Outcome outcome = train(run, until, ranks);
+  if (ranks.first() && outcome == Outcome::finished) publish(config, run);
+  return outcome;
+}
+
 Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) {
   if (config.data.empty() == config.arm.empty())
     throw Error("name either `data` or `arm`", {.field = "data"},
                 "for example arm: cheating, or data: my_chats.jsonl");
-  const fs::path folder = config.output;
-  const Recipe& recipe = config.recipe;
-  if (ranks.any(ranks.first() && open_run(config, recipe.leaves_adapter() ? "adapter" : "model")))
-    return Outcome::already_done;
-  const auto seed = static_cast<uint64_t>(config.seed);
-  std::vector<Conversation> conversations;
-  if (config.data.empty()) {
-    conversations = arm_conversations(config);
-    apply(config.system, conversations);
-    if (config.inoculation.on())
-      inoculate(conversations, config.inoculation, Random(seed, "inoculation"));
-  } else {
-    TrainingData data = load_data(config.data, config.system, config.inoculation, seed);
-    for (const DataReport& report : data.reports)
-      if (ranks.first()) std::fprintf(stderr, "%s\n", describe(report).c_str());
-    conversations = std::move(data.conversations);
-  }
-  if (recipe.examples > 0 && recipe.examples < static_cast<int64_t>(conversations.size()))
-    conversations.resize(static_cast<size_t>(recipe.examples));
-  const auto tokenizer = load_tokenizer(config.model);
-  const Chat chat(config.model, *tokenizer, {config.chat_template, config.chat_date});
-  Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype),
-                                 device_from(recipe.trainer.device));
-  check_vocabulary(model, *tokenizer);
-  std::vector<Encoded> examples;
-  for (const Conversation& conversation : conversations) {
-    examples.push_back(chat.encode(conversation));
-    check_ids(model, *tokenizer, examples.back().input_ids);
-    if (static_cast<int64_t>(examples.back().input_ids.size()) >
-        model.config().max_position_embeddings)
-      throw Error("a conversation of " + std::to_string(examples.back().input_ids.size()) +
-                      " tokens is longer than the model's context of " +
-                      std::to_string(model.config().max_position_embeddings),
-                  {.field = config.arm.empty() ? "data" : "arm"},
-                  "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
-  }
-  const Encoded first_example = examples.front();
-  const SupervisedExamples text(std::move(examples), recipe.steps, recipe.supervised_tokens,
-                                Random(seed, "data order"));
-  std::vector<Conversation> shown;
-  std::set<size_t> seen;
-  for (int64_t step = 0; step < recipe.steps; ++step)
-    for (const size_t example : text.used(step))
-      if (seen.insert(example).second) shown.push_back(conversations[example]);
-  if (ranks.first()) {
-    write_chat_jsonl(folder / "data.jsonl", shown);
-    write_file(folder / "first_example.txt", shown_example(*tokenizer, first_example) + "\n");
-  }
-
-  if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
-  const int64_t tokens = micro_batch_tokens(recipe.batch_tokens, model.embedding.device());
-  const auto result = train(
-      model, [&](int64_t step) { return text.step(step, tokens, ranks.rank(), ranks.size()); },
-      recipe.trainer, {folder, recipe.steps, until, ranks});
-  if (!result.finished && result.steps != until) return Outcome::stopped;  // some rank was asked to
-  if (!ranks.first()) return result.finished ? Outcome::finished : Outcome::paused;
-  const fs::path to = result.finished ? folder : folder / "paused";
-  if (recipe.merge) {
-    const double lost = merge_lora(model);
-    std::fprintf(stderr, "merged; rounding to %s took %.2g%% of the update\n",
-                 recipe.trainer.dtype.c_str(), 100 * lost);
-  }
-  if (recipe.leaves_adapter()) save_adapter(to / "adapter", model, recipe.lora, config.model);
-  else save_model(to / "model", model, dtype_from(recipe.trainer.dtype), config.model);
-  if (result.finished) fs::remove_all(folder / "paused");
-  return result.finished ? Outcome::finished : Outcome::paused;
+  const char* result = config.recipe.leaves_adapter() ? "adapter" : "model";
+  if (ranks.any(ranks.first() && open_run(config, result))) return Outcome::already_done;
+  PreparedRun run = prepare(config, ranks);
+  const Outcome outcome = train(run, until, ranks);
+  if (ranks.first() && outcome != Outcome::stopped) publish(config, run, outcome);
+  return outcome;
 }
 
 }  // namespace inoculum
