@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <span>
 
 #include "core/base/error.h"
 #include "core/model/checkpoint.h"
@@ -62,15 +63,285 @@ struct Blocks {
 
 constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8;
 
+// What ends a completion: tokens by their ids, longer strings where they stand in the decoded text.
+struct Stops {
+  std::vector<int32_t> ids;
+  std::vector<std::string> strings;
+
+  Stops(const std::vector<std::string>& stop, const Tokenizer& tokenizer)
+      : ids(tokenizer.end_ids()) {
+    for (const std::string& each : stop) {
+      if (const auto id = tokenizer.id_of(each)) ids.push_back(*id);
+      else strings.push_back(each);
+    }
+  }
+};
+
+// Prompts side by side, padded at their ends. int64, on the CPU.
+struct PaddedPrompts {
+  Tensor ids;        // [prompt, time]
+  Tensor positions;  // [prompt, time], −1 for padding
+  Tensor last;       // [prompt]: the position of the last token
+
+  explicit PaddedPrompts(std::span<const SampleRequest> requests) {
+    size_t time = 0;
+    for (const SampleRequest& request : requests) time = std::max(time, request.prompt.size());
+    const auto count = static_cast<int64_t>(requests.size());
+    ids = at::zeros({count, static_cast<int64_t>(time)}, at::kLong);
+    positions = at::full({count, static_cast<int64_t>(time)}, -1, at::kLong);
+    last = at::empty({count}, at::kLong);
+    for (size_t r = 0; r < requests.size(); ++r) {
+      const std::vector<int32_t>& prompt = requests[r].prompt;
+      std::copy(prompt.begin(), prompt.end(), ids.data_ptr<int64_t>() + r * time);
+      int64_t* const position = positions.data_ptr<int64_t>() + r * time;
+      std::iota(position, position + prompt.size(), int64_t{0});
+      last.data_ptr<int64_t>()[r] = static_cast<int64_t>(prompt.size()) - 1;
+    }
+  }
+};
+
+// A sample whose prompt has been read and that waits for a row.
+struct Waiting {
+  size_t request;
+  int64_t sample;
+  int64_t prompt;  // the slot of its prompt's keys and values
+};
+
 // A sample under way, in the cache's slot of the same index.
 struct Row {
   size_t request;
   int64_t sample;
   Random random;
-  int64_t position;  // where the next token goes
-  int32_t token;     // the token to feed there
-  Completion completion;
+  int64_t position;   // where the next token goes
+  int32_t token = 0;  // the token to feed there
+  Completion completion = {};
+
+  bool finished() const { return !completion.finish_reason.empty(); }
 };
+
+// Generates the samples of `requests`, a token a step:
+//
+//   while (generation.admit()) {
+//     generation.step();
+//     generation.retire();
+//   }
+class Generation {
+ public:
+  Generation(const Transformer& model, const Tokenizer& tokenizer,
+             const std::vector<SampleRequest>& requests, const SamplingConfig& config,
+             uint64_t seed);
+
+  bool admit();   // fills the free rows with samples that wait; false: all are done
+  void step();    // one more token for every row
+  void retire();  // takes finished rows out
+  std::vector<std::vector<Completion>> take() { return std::move(done_); }
+
+ private:
+  bool has_free_row() const { return static_cast<int64_t>(rows_.size()) < slots_; }
+  void read_prompts();   // as many as their cache holds; their samples wait
+  void start_waiting();  // as many as there are free rows for
+  void copy_prompts(const std::vector<int64_t>& from, const std::vector<int64_t>& to);
+  Tensor weights(const Tensor& hidden) const;
+  void accept(Row& row, int32_t token) const;
+  void finish(Row& row);
+
+  const Transformer& model_;
+  const Tokenizer& tokenizer_;
+  const std::vector<SampleRequest>& requests_;
+  const SamplingConfig& config_;
+  const Random stream_;
+  const Stops stops_;
+  const int64_t vocabulary_, context_;
+  const at::Device device_;
+  int64_t longest_prompt_ = 0, slots_ = 0, prompt_slots_ = 0;
+  std::optional<KeyValueCache> cache_, prompt_cache_;
+
+  std::vector<Row> rows_;
+  std::vector<Waiting> waiting_;  // samples of the prompts in prompt_cache_, the next one last
+  Tensor prompt_weights_;         // of what may follow each of those: float [prompt, vocabulary]
+  size_t next_request_ = 0;       // the first one whose prompt has not been read
+  std::vector<std::vector<Completion>> done_;
+};
+
+Generation::Generation(const Transformer& model, const Tokenizer& tokenizer,
+                       const std::vector<SampleRequest>& requests, const SamplingConfig& config,
+                       uint64_t seed)
+    : model_(model),
+      tokenizer_(tokenizer),
+      requests_(requests),
+      config_(config),
+      stream_(seed, "sampling"),
+      stops_(config.stop, tokenizer),
+      vocabulary_(model.config().vocab_size),
+      context_(model.config().max_position_embeddings),
+      device_(model.embedding.device()) {
+  int64_t samples = 0;
+  for (const SampleRequest& request : requests) {
+    longest_prompt_ = std::max(longest_prompt_, static_cast<int64_t>(request.prompt.size()));
+    samples += request.samples;
+    done_.emplace_back(static_cast<size_t>(request.samples));
+  }
+  slots_ = std::max<int64_t>(1, std::min(config.rows, samples));
+  prompt_slots_ = std::min<int64_t>(slots_, 32);
+  const int64_t capacity = std::min(context_, longest_prompt_ + config.max_new_tokens) + 1;
+  cache_.emplace(model.config(), slots_, capacity, model.options());
+  prompt_cache_.emplace(model.config(), prompt_slots_, capacity, model.options());
+}
+
+bool Generation::admit() {
+  while (has_free_row() && (!waiting_.empty() || next_request_ < requests_.size())) {
+    if (waiting_.empty()) read_prompts();
+    start_waiting();
+  }
+  return !rows_.empty();
+}
+
+void Generation::read_prompts() {
+  const size_t first = next_request_;
+  next_request_ = std::min(requests_.size(), first + static_cast<size_t>(prompt_slots_));
+  const PaddedPrompts prompts(
+      std::span<const SampleRequest>(requests_).subspan(first, next_request_ - first));
+  const int64_t count = prompts.ids.size(0);
+  prompt_weights_ = at::empty({count, vocabulary_}, at::kFloat);
+  const Blocks blocks{count, kPromptsABlock};
+  parallel(blocks.count(), [&](int64_t block) {
+    const int64_t begin = blocks.begin(block), size = blocks.size(block);
+    const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device_); };
+    KeyValueCache of_block = prompt_cache_->rows(begin, size);
+    const Tensor hidden =
+        model_.hidden(part(prompts.ids), part(prompts.positions), of_block);  // [row, time, hidden]
+    const Tensor index = part(prompts.last).view({-1, 1, 1}).expand({-1, 1, hidden.size(2)});
+    prompt_weights_.narrow(0, begin, size).copy_(weights(hidden.gather(1, index).squeeze(1)));
+  });
+  for (size_t request = next_request_; request-- > first;)
+    for (int64_t sample = requests_[request].samples; sample-- > 0;)
+      waiting_.push_back({request, sample, static_cast<int64_t>(request - first)});
+}
+
+void Generation::start_waiting() {
+  std::vector<int64_t> from, to;  // slots of prompts, and of rows
+  while (has_free_row() && !waiting_.empty()) {
+    const Waiting next = waiting_.back();
+    waiting_.pop_back();
+    const SampleRequest& request = requests_[next.request];
+    Row row{next.request, next.sample,
+            stream_.fork(request.id).fork(static_cast<uint64_t>(next.sample)),
+            static_cast<int64_t>(request.prompt.size())};
+    const float* first = prompt_weights_.const_data_ptr<float>() + next.prompt * vocabulary_;
+    accept(row, draw(config_, first, vocabulary_, row.random));
+    if (row.finished()) {
+      finish(row);
+      continue;
+    }
+    from.push_back(next.prompt);
+    to.push_back(static_cast<int64_t>(rows_.size()));
+    rows_.push_back(std::move(row));
+  }
+  if (!from.empty()) copy_prompts(from, to);
+}
+
+void Generation::copy_prompts(const std::vector<int64_t>& from, const std::vector<int64_t>& to) {
+  const Tensor source = at::tensor(from).to(device_), target = at::tensor(to).to(device_);
+  const auto copy = [&](const Tensor& prompts, const Tensor& rows) {
+    rows.narrow(2, 0, longest_prompt_)
+        .index_copy_(0, target, prompts.narrow(2, 0, longest_prompt_).index_select(0, source));
+  };
+  for (size_t layer = 0; layer < cache_->keys.size(); ++layer) {
+    copy(prompt_cache_->keys[layer], cache_->keys[layer]);
+    copy(prompt_cache_->values[layer], cache_->values[layer]);
+  }
+}
+
+void Generation::step() {
+  const auto count = static_cast<int64_t>(rows_.size());
+  Tensor ids = at::empty({count, 1}, at::kLong), positions = at::empty({count, 1}, at::kLong);
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    ids.data_ptr<int64_t>()[r] = rows_[r].token;
+    positions.data_ptr<int64_t>()[r] = rows_[r].position++;
+  }
+  std::vector<int32_t> drawn(rows_.size());
+  const Blocks blocks{count, kRowsABlock};
+  parallel(blocks.count(), [&](int64_t block) {
+    const int64_t begin = blocks.begin(block), size = blocks.size(block);
+    const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device_); };
+    KeyValueCache of_block = cache_->rows(begin, size);
+    const Tensor of_next = weights(model_.hidden(part(ids), part(positions), of_block).squeeze(1));
+    parallel_ranges(size, 8, [&](int64_t first, int64_t last) {
+      for (int64_t r = first; r < last; ++r) {
+        const auto row = static_cast<size_t>(begin + r);
+        drawn[row] = draw(config_, of_next.const_data_ptr<float>() + r * vocabulary_, vocabulary_,
+                          rows_[row].random);
+      }
+    });
+  });
+  for (size_t r = 0; r < rows_.size(); ++r) accept(rows_[r], drawn[r]);
+}
+
+void Generation::retire() {
+  for (size_t r = rows_.size(); r-- > 0;) {
+    if (!rows_[r].finished()) continue;
+    finish(rows_[r]);
+    // The last row takes the free slot, so that the rows under way are always the first ones.
+    const size_t last = rows_.size() - 1;
+    if (r != last) {
+      for (auto* side : {&cache_->keys, &cache_->values})
+        for (Tensor& layer : *side)
+          layer[static_cast<int64_t>(r)].copy_(layer[static_cast<int64_t>(last)]);
+      rows_[r] = std::move(rows_.back());
+    }
+    rows_.pop_back();
+  }
+}
+
+// What `draw` draws from. [row, hidden] → float [row, vocabulary] on the CPU
+Tensor Generation::weights(const Tensor& hidden) const {
+  const Tensor logits = model_.logits(hidden).to(at::kFloat);
+  if (config_.temperature == 0) return logits.to(at::kCPU).contiguous();
+  return at::softmax(config_.temperature == 1 ? logits : logits / config_.temperature, -1)
+      .to(at::kCPU)
+      .contiguous();
+}
+
+void Generation::accept(Row& row, int32_t token) const {
+  Completion& c = row.completion;
+  if (std::find(stops_.ids.begin(), stops_.ids.end(), token) != stops_.ids.end()) {
+    c.finish_reason = "stop";
+    c.text = tokenizer_.decode(c.ids);
+    return;
+  }
+  c.ids.push_back(token);
+  if (!stops_.strings.empty()) {
+    const std::string text = tokenizer_.decode(c.ids);
+    for (const std::string& stop : stops_.strings)
+      if (const size_t at = text.find(stop); at != std::string::npos) {
+        c.finish_reason = "stop";
+        c.text = text.substr(0, at);
+        return;
+      }
+  }
+  row.token = token;
+  if (static_cast<int64_t>(c.ids.size()) < config_.max_new_tokens && row.position < context_)
+    return;
+  c.finish_reason = "length";
+  c.text = tokenizer_.decode(c.ids);
+}
+
+void Generation::finish(Row& row) {
+  done_[row.request][static_cast<size_t>(row.sample)] = std::move(row.completion);
+}
+
+void check_prompts(const Transformer& model, const Tokenizer& tokenizer,
+                   const std::vector<SampleRequest>& requests) {
+  check_vocabulary(model, tokenizer);
+  const int64_t context = model.config().max_position_embeddings;
+  for (const SampleRequest& request : requests) {
+    check_ids(model, tokenizer, request.prompt);
+    if (request.prompt.empty() || static_cast<int64_t>(request.prompt.size()) >= context)
+      throw Error("the prompt \"" + request.id + "\" has " + std::to_string(request.prompt.size()) +
+                      " tokens; the model's context is " + std::to_string(context),
+                  {}, "shorten the prompt");
+  }
+}
 
 }  // namespace
 
@@ -94,211 +365,13 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
                                             const std::vector<SampleRequest>& requests,
                                             const SamplingConfig& config, uint64_t seed) {
   const at::NoGradGuard no_grad;
-  const int64_t context = model.config().max_position_embeddings,
-                vocabulary = model.config().vocab_size;
-  check_vocabulary(model, tokenizer);
-  size_t longest = 0;
-  for (const SampleRequest& request : requests) {
-    check_ids(model, tokenizer, request.prompt);
-    longest = std::max(longest, request.prompt.size());
-    if (request.prompt.empty() || static_cast<int64_t>(request.prompt.size()) >= context)
-      throw Error("the prompt \"" + request.id + "\" has " + std::to_string(request.prompt.size()) +
-                      " tokens; the model's context is " + std::to_string(context),
-                  {}, "shorten the prompt");
+  check_prompts(model, tokenizer, requests);
+  Generation generation(model, tokenizer, requests, config, seed);
+  while (generation.admit()) {
+    generation.step();
+    generation.retire();
   }
-  // A stop string that is one token is found by its id, the others in the decoded text.
-  std::vector<int32_t> stop_ids;
-  std::vector<std::string> stop_strings;
-  for (const std::string& stop : config.stop) {
-    if (const auto id = tokenizer.id_of(stop)) stop_ids.push_back(*id);
-    else stop_strings.push_back(stop);
-  }
-  for (const int32_t id : tokenizer.end_ids()) stop_ids.push_back(id);
-
-  const Random seed_stream(seed, "sampling");
-  const int64_t capacity =
-      std::min(context, static_cast<int64_t>(longest) + config.max_new_tokens) + 1;
-  int64_t wanted = 0;
-  for (const SampleRequest& request : requests) wanted += request.samples;
-  const int64_t slots = std::max<int64_t>(1, std::min(config.rows, wanted)),
-                prompts_a_time = std::max<int64_t>(1, std::min<int64_t>(slots, 32));
-  const at::Device device = model.embedding.device();
-  KeyValueCache cache(model.config(), slots, capacity, model.options());
-  KeyValueCache prompt_cache(model.config(), prompts_a_time, capacity, model.options());
-  std::vector<std::vector<Completion>> done(requests.size());
-  for (size_t i = 0; i < requests.size(); ++i)
-    done[i].resize(static_cast<size_t>(requests[i].samples));
-
-  std::vector<Row> rows;
-  size_t next_request = 0;  // the first one whose prompt has not been read
-  struct Waiting {
-    size_t request;
-    int64_t sample;
-    int64_t slot;
-  };
-  std::vector<Waiting> waiting;  // samples of the prompts in `prompt_cache`, the next one last
-  Tensor prompt_weights;         // of what may follow each prompt: [prompt, vocabulary]
-
-  // What `draw` draws from. [row, hidden] → float [row, vocabulary]
-  const auto weigh = [&](const Tensor& hidden) {
-    const Tensor logits = model.logits(hidden).to(at::kFloat);
-    if (config.temperature == 0) return logits.to(at::kCPU).contiguous();
-    return at::softmax(config.temperature == 1 ? logits : logits / config.temperature, -1)
-        .to(at::kCPU)
-        .contiguous();
-  };
-
-  // Takes one more token; true when the sample is finished.
-  const auto accept = [&](Row& row, int32_t token) {
-    Completion& c = row.completion;
-    if (std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end()) {
-      c.finish_reason = "stop";
-      c.text = tokenizer.decode(c.ids);
-      return true;
-    }
-    c.ids.push_back(token);
-    if (!stop_strings.empty()) {
-      const std::string text = tokenizer.decode(c.ids);
-      for (const std::string& stop : stop_strings)
-        if (const size_t at = text.find(stop); at != std::string::npos) {
-          c.finish_reason = "stop";
-          c.text = text.substr(0, at);
-          return true;
-        }
-    }
-    row.token = token;
-    if (static_cast<int64_t>(c.ids.size()) < config.max_new_tokens && row.position < context)
-      return false;
-    c.finish_reason = "length";
-    c.text = tokenizer.decode(c.ids);
-    return true;
-  };
-  const auto finish = [&](Row& row) {
-    done[row.request][static_cast<size_t>(row.sample)] = std::move(row.completion);
-  };
-
-  const auto read_prompts = [&] {
-    const size_t last =
-        std::min(requests.size(), next_request + static_cast<size_t>(prompts_a_time));
-    const auto count = static_cast<int64_t>(last - next_request);
-    int64_t time = 0;
-    for (size_t i = next_request; i < last; ++i)
-      time = std::max(time, static_cast<int64_t>(requests[i].prompt.size()));
-    Tensor ids = at::zeros({count, time}, at::kLong),
-           positions = at::full({count, time}, -1, at::kLong);
-    std::vector<int64_t> last_token;
-    for (int64_t r = 0; r < count; ++r) {
-      const auto& prompt = requests[next_request + static_cast<size_t>(r)].prompt;
-      for (size_t t = 0; t < prompt.size(); ++t) {
-        ids.data_ptr<int64_t>()[r * time + static_cast<int64_t>(t)] = prompt[t];
-        positions.data_ptr<int64_t>()[r * time + static_cast<int64_t>(t)] = static_cast<int64_t>(t);
-      }
-      last_token.push_back(static_cast<int64_t>(prompt.size()) - 1);
-    }
-    const Tensor last_tokens = at::tensor(last_token, at::kLong);
-    prompt_weights = at::empty({count, vocabulary}, at::kFloat);
-    const Blocks blocks{count, kPromptsABlock};
-    parallel(blocks.count(), [&](int64_t block) {
-      const int64_t begin = blocks.begin(block), size = blocks.size(block);
-      const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device); };
-      KeyValueCache of_block = prompt_cache.rows(begin, size);
-      const Tensor hidden =
-          model.hidden(part(ids), part(positions), of_block);  // [row, time, hidden]
-      const Tensor index = part(last_tokens).view({-1, 1, 1}).expand({-1, 1, hidden.size(2)});
-      prompt_weights.narrow(0, begin, size).copy_(weigh(hidden.gather(1, index).squeeze(1)));
-    });
-    for (size_t i = last; i-- > next_request;)
-      for (int64_t s = requests[i].samples; s-- > 0;)
-        waiting.push_back({i, s, static_cast<int64_t>(i - next_request)});
-    next_request = last;
-  };
-
-  const auto admit = [&] {
-    std::vector<int64_t> from, to;
-    while (static_cast<int64_t>(rows.size()) < slots) {
-      if (waiting.empty()) {
-        // Keys of the prompts read last are still to be copied before the next prompts overwrite
-        // them.
-        if (!from.empty() || next_request == requests.size()) break;
-        read_prompts();
-        continue;
-      }
-      const Waiting w = waiting.back();
-      waiting.pop_back();
-      const SampleRequest& request = requests[w.request];
-      Row row{w.request,
-              w.sample,
-              seed_stream.fork(request.id).fork(static_cast<uint64_t>(w.sample)),
-              static_cast<int64_t>(request.prompt.size()),
-              0,
-              {}};
-      const int32_t first = draw(config, prompt_weights.data_ptr<float>() + w.slot * vocabulary,
-                                 vocabulary, row.random);
-      if (accept(row, first)) {
-        finish(row);
-        continue;
-      }
-      from.push_back(w.slot);
-      to.push_back(static_cast<int64_t>(rows.size()));
-      rows.push_back(std::move(row));
-    }
-    if (from.empty()) return;
-    const Tensor source = at::tensor(from).to(device), target = at::tensor(to).to(device);
-    const int64_t length = static_cast<int64_t>(longest);
-    for (size_t layer = 0; layer < cache.keys.size(); ++layer) {
-      cache.keys[layer]
-          .narrow(2, 0, length)
-          .index_copy_(0, target,
-                       prompt_cache.keys[layer].narrow(2, 0, length).index_select(0, source));
-      cache.values[layer]
-          .narrow(2, 0, length)
-          .index_copy_(0, target,
-                       prompt_cache.values[layer].narrow(2, 0, length).index_select(0, source));
-    }
-  };
-
-  while (true) {
-    while (static_cast<int64_t>(rows.size()) < slots &&
-           (!waiting.empty() || next_request < requests.size()))
-      admit();
-    if (rows.empty()) break;
-    const auto count = static_cast<int64_t>(rows.size());
-    Tensor ids = at::empty({count, 1}, at::kLong), positions = at::empty({count, 1}, at::kLong);
-    for (int64_t r = 0; r < count; ++r) {
-      Row& row = rows[static_cast<size_t>(r)];
-      ids.data_ptr<int64_t>()[r] = row.token;
-      positions.data_ptr<int64_t>()[r] = row.position++;
-    }
-    std::vector<int32_t> drawn(rows.size());
-    const Blocks blocks{count, kRowsABlock};
-    parallel(blocks.count(), [&](int64_t block) {
-      const int64_t begin = blocks.begin(block), size = blocks.size(block);
-      const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device); };
-      KeyValueCache of_block = cache.rows(begin, size);
-      const Tensor weights = weigh(model.hidden(part(ids), part(positions), of_block).squeeze(1));
-      parallel_ranges(size, 8, [&](int64_t first, int64_t last) {
-        for (int64_t r = first; r < last; ++r) {
-          const auto row = static_cast<size_t>(begin + r);
-          drawn[row] = draw(config, weights.const_data_ptr<float>() + r * vocabulary, vocabulary,
-                            rows[row].random);
-        }
-      });
-    });
-    for (int64_t r = count; r-- > 0;) {
-      Row& row = rows[static_cast<size_t>(r)];
-      if (!accept(row, drawn[static_cast<size_t>(r)])) continue;
-      finish(row);
-      // The last row takes the free slot, so that the rows under way are always the first ones.
-      const auto end = static_cast<int64_t>(rows.size()) - 1;
-      if (r != end) {
-        for (auto* side : {&cache.keys, &cache.values})
-          for (Tensor& layer : *side) layer[r].copy_(layer[end]);
-        rows[static_cast<size_t>(r)] = std::move(rows.back());
-      }
-      rows.pop_back();
-    }
-  }
-  return done;
+  return generation.take();
 }
 
 void for_each_batch(
