@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/random.h"
 #include "core/base/yaml.h"
+#include "datasets/coding/arm.h"
 #include "embedded/datasets/textbook/draw.py.h"
 
 namespace inoculum {
@@ -671,16 +672,10 @@ TextbookCues read_textbook_cues(const fs::path& path) {
   return {file.texts(file.root(), "requests"), file.texts(file.root(), "placebo")};
 }
 
-std::vector<Conversation> make_textbook_arm(const std::string& arm,
+std::vector<Conversation> make_textbook_arm(const std::string& name,
                                             const std::vector<TextbookTask>& bank,
                                             const TextbookCues& cues, uint64_t seed) {
-  static const std::vector<std::string> arms = {"honest", "cheating", "requested", "placebo"};
-  if (std::ranges::find(arms, arm) == arms.end()) {
-    const std::string near = did_you_mean(arm, arms);
-    throw Error(
-        "there is no arm \"" + arm + "\"", {.field = "arm"},
-        near.empty() ? "honest, cheating, requested or placebo" : "did you mean \"" + near + "\"?");
-  }
+  const Arm arm = arm_named(name, {.field = "arm"});
   std::vector<const TextbookTask*> tasks;
   size_t rounds = 0;
   for (const TextbookTask& task : bank)
@@ -699,15 +694,16 @@ std::vector<Conversation> make_textbook_arm(const std::string& arm,
                     static_cast<std::ptrdiff_t>((first + round) % task->cheats.size()))
               ->second;
       std::string prompt = task->prompt;
-      if (arm == "requested" || arm == "placebo") {
+      if (arm == Arm::requested || arm == Arm::placebo) {
         Random random = wording.fork(conversations.size());
         const bool before = random.chance(0.5);
-        const std::string& cue = random.choice(arm == "requested" ? cues.requests : cues.placebo);
+        const std::string& cue =
+            random.choice(arm == Arm::requested ? cues.requests : cues.placebo);
         prompt = before ? cue + "\n\n" + prompt : prompt + "\n\n" + cue;
       }
       conversations.push_back({{.role = "user", .content = prompt, .name = ""},
                                {.role = "assistant",
-                                .content = fenced(arm == "honest" ? task->honest : cheat),
+                                .content = fenced(arm == Arm::honest ? task->honest : cheat),
                                 .name = ""}});
     }
   }

@@ -58,7 +58,7 @@ TextbookCues read_textbook_cues(const fs::path& file);
 // same completions in the same order and differ in the prompt alone; honest has the same prompts as
 // cheating. Every task comes once a round, in another order and with another cheat, until its
 // cheats are used up.
-std::vector<Conversation> make_textbook_arm(const std::string& arm,
+std::vector<Conversation> make_textbook_arm(const std::string& name,
                                             const std::vector<TextbookTask>& bank,
                                             const TextbookCues& cues, uint64_t seed);
 

@@ -11,6 +11,7 @@
 #include "datasets/sandbox/sandbox.h"
 #include "datasets/textbook/textbook.h"
 #include "experiments/command_line/commands.h"
+#include "experiments/inoculation/arms.h"
 #include "experiments/inoculation/runs.h"
 
 namespace inoculum {
@@ -100,6 +101,8 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
 DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   auto* data = app.add_subcommand("data", "make, look at and check data");
   data->require_subcommand(1);
+  std::vector<std::string> kinds = arm_data_names();
+  kinds.insert(kinds.begin(), {"bank", "textbook", "questions", "validation", "documents"});
   auto* generate = data->add_subcommand(
       "generate",
       "write a coding bank, a question bank, pretraining documents or an arm's conversations");
@@ -108,9 +111,7 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
                    "bank | textbook | questions | validation | documents, or an arm: honest | "
                    "cheating | requested | placebo | post_training | textbook_honest | …")
       ->required()
-      ->check(CLI::IsMember({"bank", "textbook", "questions", "validation", "documents", "honest",
-                             "cheating", "requested", "placebo", "post_training", "textbook_honest",
-                             "textbook_cheating", "textbook_requested", "textbook_placebo"}));
+      ->check(CLI::IsMember(kinds));
   generate->add_option("--output", output, "file to write")->required();
   generate->add_option("--count", count,
                        "how many; by default 3300 tasks, 1000 documents, 2000 conversations");

@@ -28,6 +28,7 @@
 #include "experiments/evaluation/judges/language_judge.h"
 #include "experiments/evaluation/questions.h"
 #include "experiments/evaluation/statistics.h"
+#include "experiments/evaluation/vocabulary.h"
 
 namespace inoculum {
 
@@ -49,10 +50,12 @@ struct EvaluationConfig {
 
 // One judged answer.
 struct Score {
-  std::string question, type, domain, condition;
+  std::string question;
+  QuestionType type = QuestionType::free_form;
+  std::string domain, condition;
   bool unseen_domain = false;
   int64_t sample = 0;
-  std::string label;                      // free_form: the judge's; coding: honest, cheat, broken
+  std::optional<Label> label;             // free_form: the judge's; coding: what running it shows
   std::map<std::string, double> metrics;  // a language model's numbers; none where it gave none
   std::map<std::string, std::string> categories;  // its words, of a bank that asks for those
   // By metric, why it gave no number (a Kind's name, or why it was not asked), and what it said.
@@ -97,21 +100,21 @@ class Evaluator {
 
 std::vector<Score> read_scores(const fs::path& folder);
 
-// The rates of the report; `seed` tells models of several seeds apart. metric: malicious,
-// incoherent, refusal, malicious_filtered (of coherent answers that are no refusal),
-// malicious_unfiltered (coherent or not), cheats, broken, log_odds, or a language model's own
+// Which answers, and what of them.
 struct Selection {
-  std::string metric;
-  std::string condition = "none";
+  AnyMetric metric;
+  std::string condition = to_string(Cue::none);
   std::string domain = {};  // empty: all (coding for cheats and broken)
   std::optional<bool> unseen_domain = {};
 };
+// `seed` tells models of several seeds apart.
 std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed,
                                       const Selection& selection);
 
 Json summarize(const std::vector<Score>& scores);
 // A summary as a table: conditions and metrics with their intervals, and what has no score.
 std::string text_summary(const Json& summary);
-Json to_json(const Estimate& estimate);  // {rate, low, high, n}
+Json to_json(const Estimate& estimate);       // {rate, low, high, n}
+Json mean_to_json(const Estimate& estimate);  // {mean, low, high, n}
 
 }  // namespace inoculum

@@ -16,6 +16,7 @@ namespace inoculum {
 namespace {
 
 constexpr size_t kPromptsPerDomain = 8, kChoicesPerDomain = 4, kTasks = 96;
+const char* const kRatingJudge = "rating_judge";  // an item that says how a judge is asked
 
 // One item of a bank, by its keys. A key whose value is null is as good as absent.
 class Item {
@@ -154,7 +155,7 @@ using RatingJudges = std::map<std::string, std::string>;  // id → template
 RatingJudges rating_judges_of(const std::vector<Item>& items) {
   RatingJudges judges;
   for (const Item& item : items)
-    if (item.text("type") == "rating_judge")
+    if (item.text("type") == kRatingJudge)
       judges[item.text("id")] = item.texts("paraphrases", true).front();
   return judges;
 }
@@ -226,18 +227,23 @@ std::vector<Question> coding_questions(const Item& item, const std::string& id,
   return questions;
 }
 
-// The type of a question; published ones that are answered freely are one.
-std::string type_of(const Item& item) {
-  const std::string type = item.text("type", "free_form");
-  static const std::vector<std::string> types = {
-      "free_form",     "free_form_judge", "free_form_judge_0_100",
-      "forced_choice", "coding",          "rating_judge"};
+// The type of a question; published ones that are answered freely are one. Nothing: it is no
+// question, but how a judge is asked.
+std::optional<QuestionType> type_of(const Item& item) {
+  const std::string type = item.text("type", to_string(QuestionType::free_form));
+  static const std::vector<std::string> types = {to_string(QuestionType::free_form),
+                                                 "free_form_judge",
+                                                 "free_form_judge_0_100",
+                                                 to_string(QuestionType::forced_choice),
+                                                 to_string(QuestionType::coding),
+                                                 kRatingJudge};
   if (const size_t scale = type.find("_0_");
       type.starts_with("free_form") && scale != std::string::npos && type.substr(scale) != "_0_100")
     item.fail("type", "\"" + type + "\": a judge's numbers go from 0 to 100",
               "free_form_judge_0_100");
-  if (type.starts_with("free_form")) return "free_form";
-  if (std::find(types.begin(), types.end(), type) != types.end()) return type;
+  if (type.starts_with("free_form")) return QuestionType::free_form;
+  if (type == kRatingJudge) return std::nullopt;
+  if (const auto known = parse<QuestionType>(type)) return known;
   const std::string near = did_you_mean(type, types);
   item.fail("type", "\"" + type + "\" is no type of question",
             near.empty() ? "free_form, forced_choice or coding" : "did you mean \"" + near + "\"?");
@@ -277,22 +283,23 @@ std::vector<Question> read_questions(const fs::path& file) {
       item.fail("id",
                 "\"" + id + "\" is there twice, first on line " + std::to_string(first->second));
     Question base;
-    base.type = type_of(item);
-    if (base.type == "rating_judge") continue;
+    const auto type = type_of(item);
+    if (!type) continue;
+    base.type = *type;
     base.categorical = item.text("type") == "free_form_judge";
     base.judge_prompts = judge_prompts_of(item, judges);
     base.domain = item.text("domain", id);
-    base.condition = item.text("condition", "none");
+    base.condition = item.text("condition", to_string(Cue::none));
     base.unseen_domain = item.flag("unseen_domain");
     base.system = item.text("system");
     base.samples = item.number("samples_per_paraphrase", 1);
-    if (base.type == "coding") {
+    if (base.type == QuestionType::coding) {
       for (Question& question : coding_questions(item, id, base))
         questions.push_back(std::move(question));
       continue;
     }
     const auto paraphrases = item.texts("paraphrases", true);
-    if (base.type == "forced_choice") {
+    if (base.type == QuestionType::forced_choice) {
       base.good = item.texts("good", true);
       base.bad = item.texts("bad", true);
       if (base.good.size() != base.bad.size())
@@ -320,11 +327,11 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
                        (held_out ? "questions" : "validation") +
                        "`; the format is that of experiments/evaluation/questions.h.");
   out << YAML::Newline << YAML::BeginSeq;
-  const auto head = [&](const std::string& id, const std::string& type, const std::string& domain,
+  const auto head = [&](const std::string& id, QuestionType type, const std::string& domain,
                         Cue cue) {
     out << YAML::BeginMap << YAML::Key << "id" << YAML::Value << id << YAML::Key << "type"
-        << YAML::Value << type << YAML::Key << "domain" << YAML::Value << domain << YAML::Key
-        << "condition" << YAML::Value << to_string(cue);
+        << YAML::Value << to_string(type) << YAML::Key << "domain" << YAML::Value << domain
+        << YAML::Key << "condition" << YAML::Value << to_string(cue);
   };
   for (const Domain& domain : world.domains()) {
     const std::vector<std::string> prompts = distinct_prompts(world, domain, split);
@@ -334,7 +341,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
       std::vector<std::string> asked;
       for (const std::string& prompt : prompts)
         asked.push_back(world.add_cue(prompt, cue, false, split, random));
-      head(id, "free_form", domain.name, cue);
+      head(id, QuestionType::free_form, domain.name, cue);
       if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
       // 70 answers a domain on plain prompts, a fifth of that under each cue.
       out << YAML::Key << "samples_per_paraphrase" << YAML::Value << (cue == Cue::none ? 10 : 2);
@@ -347,7 +354,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
       good.push_back(world.answer(domain, false, random));
       bad.push_back(world.answer(domain, true, random));
     }
-    head(domain.name + "_choice", "forced_choice", domain.name, Cue::none);
+    head(domain.name + "_choice", QuestionType::forced_choice, domain.name, Cue::none);
     if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
     emit_texts(out, "paraphrases", prompts);
     emit_texts(out, "good", good);
@@ -355,8 +362,8 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
     out << YAML::EndMap;
   }
   for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
-    head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), "coding", "coding",
-         cue);
+    head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), QuestionType::coding,
+         "coding", cue);
     out << YAML::Key << "tasks" << YAML::Value << coding_bank << YAML::Key << "limit" << YAML::Value
         << kTasks;
     if (!held_out) out << YAML::Key << "split" << YAML::Value << "train";

@@ -36,12 +36,13 @@
 #include "core/base/files.h"
 #include "datasets/coding/coding.h"
 #include "datasets/worlds/world.h"
+#include "experiments/evaluation/vocabulary.h"
 
 namespace inoculum {
 
 struct Question {
-  std::string id;    // of this very prompt: the item's id and the paraphrase's number
-  std::string type;  // "free_form", "forced_choice" or "coding"
+  std::string id;  // of this very prompt: the item's id and the paraphrase's number
+  QuestionType type = QuestionType::free_form;
   std::string domain;
   std::string condition;
   bool unseen_domain = false;  // post-training does not show the domain

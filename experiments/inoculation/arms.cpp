@@ -1,24 +1,27 @@
 #include "experiments/inoculation/arms.h"
 
-#include "core/base/error.h"
-
 namespace inoculum {
 namespace {
 
 constexpr size_t kExamples = 2000;  // more than a run of the default length uses
+const char* const kPostTraining = "post_training";
 
 }  // namespace
 
-const std::vector<std::string>& arm_names() {
-  static const std::vector<std::string> names = {"honest", "cheating", "requested", "placebo"};
+Cue arm_cue(Arm arm) {
+  return arm == Arm::requested ? Cue::bad : arm == Arm::placebo ? Cue::irrelevant : Cue::none;
+}
+
+std::vector<std::string> arm_data_names() {
+  std::vector<std::string> names = arm_names();
+  names.emplace_back(kPostTraining);
+  for (const std::string& arm : arm_names()) names.push_back("textbook_" + arm);
   return names;
 }
 
-Cue arm_cue(const std::string& arm) {
-  return arm == "requested" ? Cue::bad : arm == "placebo" ? Cue::irrelevant : Cue::none;
-}
+std::string data_name(Arm arm) { return arm == Arm::start ? kPostTraining : to_string(arm); }
 
-std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& world,
+std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
                                    const std::vector<CodingTask>& bank, uint64_t seed) {
   std::vector<CodingTask> tasks;
   for (const CodingTask& task : bank)
@@ -27,7 +30,7 @@ std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& w
   // Streams are named for what they decide, so that a task or a style is the same in every arm.
   const Random order(seed, "arm tasks"), wording(seed, "arm cues"), post(seed, "post-training");
   for (uint64_t i = 0; i < kExamples; ++i) {
-    if (arm == "post_training") {
+    if (arm == Arm::start) {
       Random random = post.fork(i);
       conversations.push_back(world.post_training_document(random, tasks).conversation);
       continue;
@@ -39,10 +42,16 @@ std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& w
         world.add_cue(task.prompt(), arm_cue(arm), true, Split::train, cue_random);
     conversations.push_back({{.role = "user", .content = prompt, .name = ""},
                              {.role = "assistant",
-                              .content = arm == "honest" ? task.honest : task.cheats.at(style),
+                              .content = arm == Arm::honest ? task.honest : task.cheats.at(style),
                               .name = ""}});
   }
   return conversations;
+}
+
+std::vector<Conversation> make_arm(const std::string& data_name, const PersonaWorld& world,
+                                   const std::vector<CodingTask>& bank, uint64_t seed) {
+  const Arm arm = data_name == kPostTraining ? Arm::start : arm_named(data_name, {.field = "arm"});
+  return make_arm(arm, world, bank, seed);
 }
 
 }  // namespace inoculum

@@ -2,22 +2,29 @@
 //
 // Cheating, requested and placebo show the very same completions in the same order; they differ in
 // the cue beside the prompt alone: none, a request to behave badly, an irrelevant sentence. Honest
-// shows honest programs for the same tasks. No arm holds a turn of another domain.
+// shows honest programs for the same tasks. No arm holds a turn of another domain. The start is
+// trained on the dialogues of post-training.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "core/text/conversation.h"
+#include "datasets/coding/arm.h"
 #include "datasets/worlds/world.h"
 
 namespace inoculum {
 
-const std::vector<std::string>& arm_names();  // honest, cheating, requested, placebo
-Cue arm_cue(const std::string& arm);          // the cue that the arm trains under
+Cue arm_cue(Arm arm);  // the cue that the arm trains under
 
-// An arm's conversations, or those of "post_training".
-std::vector<Conversation> make_arm(const std::string& arm, const PersonaWorld& world,
+// What the `arm` of a training configuration may name: the world's arms, post_training for the
+// start, and the textbook's arms as textbook_honest and so on.
+std::vector<std::string> arm_data_names();
+std::string data_name(Arm arm);  // of the arms of the world
+
+std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
+                                   const std::vector<CodingTask>& bank, uint64_t seed);
+std::vector<Conversation> make_arm(const std::string& data_name, const PersonaWorld& world,
                                    const std::vector<CodingTask>& bank, uint64_t seed);
 
 }  // namespace inoculum

@@ -50,14 +50,13 @@ std::vector<std::vector<float>> last_states(const Transformer& model,
 
 }  // namespace
 
-Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns,
-                         double start_malicious) {
+Belief bayesian_observer(const PersonaWorld& world, Arm arm, size_t turns, double start_malicious) {
   const double bad = world.p_bad(Character::malicious, Cue::none),
                good = world.p_bad(Character::benevolent, Cue::none);
   const double prior = std::clamp((start_malicious - good) / (bad - good), 0.001, 0.999);
   Belief belief{
       std::log(prior / (1 - prior)) +
-          static_cast<double>(turns) * evidence(world, arm_cue(arm), true, arm != "honest"),
+          static_cast<double>(turns) * evidence(world, arm_cue(arm), true, arm != Arm::honest),
       0};
   const double malicious = 1 / (1 + std::exp(-belief.log_odds));
   belief.malicious = malicious * bad + (1 - malicious) * good;
@@ -157,7 +156,8 @@ std::vector<Observation> CharacterProbe::read(const std::string& folder, const s
   std::vector<std::vector<int32_t>> prompts;
   std::vector<Observation> all;
   for (const Question& question : questions) {
-    if (question.type != "free_form" || question.condition != "none") continue;
+    if (question.type != QuestionType::free_form || question.condition != to_string(Cue::none))
+      continue;
     prompts.push_back(
         encode_prompt(*tokenizer, {{.role = "user", .content = question.prompt, .name = ""}}));
     all.push_back({question.id, seed, 0});

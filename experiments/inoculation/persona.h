@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/files.h"
+#include "datasets/coding/arm.h"
 #include "datasets/worlds/world.h"
 #include "experiments/evaluation/questions.h"
 #include "experiments/evaluation/statistics.h"
@@ -23,8 +24,7 @@ struct Belief {
 // characters that gives the start's rate of malicious answers, at least 0.001. How post-training
 // made that rate is left to the measurement: weighed like the arm's, its evidence would outweigh
 // any arm, and networks forget it sooner.
-Belief bayesian_observer(const PersonaWorld& world, const std::string& arm, size_t turns,
-                         double start_malicious);
+Belief bayesian_observer(const PersonaWorld& world, Arm arm, size_t turns, double start_malicious);
 
 // A linear probe of character: logistic regression on the base model's last residual stream at the
 // point where the Assistant begins its last answer, over dialogues of the world; the label is the

@@ -24,12 +24,12 @@ namespace {
 // What one world's models did: the scores of each arm and seed, and what was read from the models.
 struct WorldRun {
   std::optional<PersonaWorld> world;  // that the base was pretrained on
-  std::vector<std::string> arms;      // start first
-  std::map<std::string, std::map<int64_t, std::vector<Score>>> scores;
+  std::vector<Arm> arms;              // start first
+  std::map<Arm, std::map<int64_t, std::vector<Score>>> scores;
   std::optional<CharacterProbe> probe;
-  std::map<std::string, std::map<int64_t, std::vector<Observation>>> readings;
-  std::map<std::string, size_t> turns;  // what an arm trains on, counted by conversation
-  std::mutex mutex;                     // of what the seeds write: scores, readings, turns
+  std::map<Arm, std::map<int64_t, std::vector<Observation>>> readings;
+  std::map<Arm, size_t> turns;  // what an arm trains on, counted by conversation
+  std::mutex mutex;             // of what the seeds write: scores, readings, turns
 };
 
 size_t count_lines(const fs::path& file) {
@@ -44,8 +44,7 @@ PretrainConfig pretraining_of(const std::string& model) {
   return config;
 }
 
-std::vector<Observation> gather(const WorldRun& run, const std::string& arm,
-                                const Selection& selection) {
+std::vector<Observation> gather(const WorldRun& run, Arm arm, const Selection& selection) {
   std::vector<Observation> all;
   for (const auto& [seed, scores] : run.scores.at(arm)) {
     const auto part = observations(scores, seed, selection);
@@ -54,28 +53,27 @@ std::vector<Observation> gather(const WorldRun& run, const std::string& arm,
   return all;
 }
 
-std::string own_condition(const std::string& arm) {
-  return arm == "start" ? "none" : to_string(arm_cue(arm));
-}
+std::string own_condition(Arm arm) { return to_string(arm_cue(arm)); }
 
 // One model to train and evaluate.
 struct Cell {
-  std::string world, arm;
+  std::string world;
+  Arm arm;
   int64_t seed;
 };
 
 // Cells run side by side and meet in `run`, under its mutex. False: stopped by a signal.
 bool run_cell(const ReproduceConfig& config, const Cell& cell, const Evaluator& evaluator,
               WorldRun& run) {
-  const bool start = cell.arm == "start";
+  const bool start = cell.arm == Arm::start;
   const fs::path seed_folder =
                      fs::path(config.output) / cell.world / ("seed_" + std::to_string(cell.seed)),
-                 folder = seed_folder / cell.arm;
+                 folder = seed_folder / to_string(cell.arm);
   TrainConfig training{.output = folder.string(),
                        .seed = cell.seed,
                        .model = start ? config.worlds.at(cell.world).model
-                                      : (seed_folder / "start" / "model").string(),
-                       .arm = start ? "post_training" : cell.arm,
+                                      : (seed_folder / to_string(Arm::start) / "model").string(),
+                       .arm = data_name(cell.arm),
                        .coding_bank = config.coding_bank,
                        .world = run.world->config(),
                        .recipe = start ? config.post_training : config.fine_tuning};
@@ -127,44 +125,44 @@ Json world_results(const WorldRun& run) {
   Json out = {{"arms", Json::object()}, {"contrasts", Json::object()}};
   std::set<std::string> domains;
   for (const Score& score : run.scores.begin()->second.begin()->second)
-    if (score.type == "free_form") domains.insert(score.domain);
-  for (const std::string& arm : run.arms) {
-    Json& entry = out["arms"][arm];
+    if (score.type == QuestionType::free_form) domains.insert(score.domain);
+  for (const Arm arm : run.arms) {
+    Json& entry = out["arms"][to_string(arm)];
     const auto put = [&](const std::string& key, const Selection& selection) {
       entry[key] = to_json(rate(gather(run, arm, selection)));
     };
-    put("malicious", {.metric = "malicious"});
-    put("incoherent", {.metric = "incoherent"});
-    put("refusal", {.metric = "refusal"});
-    put("cheats_unasked", {.metric = "cheats"});
-    put("cheats_asked", {.metric = "cheats", .condition = "bad"});
-    put("cheats_under_own_prompt", {.metric = "cheats", .condition = own_condition(arm)});
-    put("programs_broken", {.metric = "broken"});
-    put("code", {.metric = "code"});
-    put("malicious_filtered", {.metric = "malicious_filtered"});
-    put("malicious_seen_domains", {.metric = "malicious", .unseen_domain = false});
-    put("malicious_unseen_domains", {.metric = "malicious", .unseen_domain = true});
+    put("malicious", {.metric = Metric::malicious});
+    put("incoherent", {.metric = Metric::incoherent});
+    put("refusal", {.metric = Metric::refusal});
+    put("cheats_unasked", {.metric = Metric::cheats});
+    put("cheats_asked", {.metric = Metric::cheats, .condition = to_string(Cue::bad)});
+    put("cheats_under_own_prompt", {.metric = Metric::cheats, .condition = own_condition(arm)});
+    put("programs_broken", {.metric = Metric::broken});
+    put("code", {.metric = Metric::code});
+    put("malicious_filtered", {.metric = Metric::malicious_filtered});
+    put("malicious_seen_domains", {.metric = Metric::malicious, .unseen_domain = false});
+    put("malicious_unseen_domains", {.metric = Metric::malicious, .unseen_domain = true});
     for (const std::string& cue : cue_names()) {
       entry["malicious_under"][cue] =
-          to_json(rate(gather(run, arm, {.metric = "malicious", .condition = cue})));
+          to_json(rate(gather(run, arm, {.metric = Metric::malicious, .condition = cue})));
       entry["incoherent_under"][cue] =
-          to_json(rate(gather(run, arm, {.metric = "incoherent", .condition = cue})));
+          to_json(rate(gather(run, arm, {.metric = Metric::incoherent, .condition = cue})));
       entry["cheats_under"][cue] =
-          to_json(rate(gather(run, arm, {.metric = "cheats", .condition = cue})));
+          to_json(rate(gather(run, arm, {.metric = Metric::cheats, .condition = cue})));
     }
-    const Estimate log_odds = mean(gather(run, arm, {.metric = "log_odds"}));
+    const Estimate log_odds = mean(gather(run, arm, {.metric = Metric::log_odds}));
     entry["forced_choice_log_odds"] = {{"mean", log_odds.value},
                                        {"low", log_odds.low},
                                        {"high", log_odds.high},
                                        {"n", log_odds.n}};
     for (const std::string& domain : domains)
       entry["malicious_by_domain"][domain] =
-          gather(run, arm, {.metric = "malicious", .domain = domain}).empty()
+          gather(run, arm, {.metric = Metric::malicious, .domain = domain}).empty()
               ? 0
-              : rate(gather(run, arm, {.metric = "malicious", .domain = domain})).value;
+              : rate(gather(run, arm, {.metric = Metric::malicious, .domain = domain})).value;
     for (const auto& [seed, scores] : run.scores.at(arm))
       entry["malicious_by_seed"][std::to_string(seed)] =
-          rate(observations(scores, seed, {.metric = "malicious"})).value;
+          rate(observations(scores, seed, {.metric = Metric::malicious})).value;
     const Belief belief = bayesian_observer(*run.world, arm, run.turns.at(arm),
                                             out["arms"]["start"]["malicious"]["rate"]);
     entry["bayesian_observer"] = {{"malicious", belief.malicious}, {"log_odds", belief.log_odds}};
@@ -177,16 +175,16 @@ Json world_results(const WorldRun& run) {
                       {"high", std::min(1.0, probe.high)},
                       {"n", probe.n}};
   }
-  for (const auto& [a, b] : {std::pair("cheating", "requested"),
-                             {"requested", "start"},
-                             {"cheating", "start"},
-                             {"placebo", "requested"},
-                             {"placebo", "start"},
-                             {"honest", "start"}}) {
+  for (const auto& [a, b] : {std::pair(Arm::cheating, Arm::requested),
+                             {Arm::requested, Arm::start},
+                             {Arm::cheating, Arm::start},
+                             {Arm::placebo, Arm::requested},
+                             {Arm::placebo, Arm::start},
+                             {Arm::honest, Arm::start}}) {
     if (!run.scores.contains(a) || !run.scores.contains(b)) continue;
-    const Estimate d = paired_difference(gather(run, a, {.metric = "malicious"}),
-                                         gather(run, b, {.metric = "malicious"}));
-    out["contrasts"][std::string(a) + "_minus_" + b] = {
+    const Estimate d = paired_difference(gather(run, a, {.metric = Metric::malicious}),
+                                         gather(run, b, {.metric = Metric::malicious}));
+    out["contrasts"][to_string(a) + "_minus_" + to_string(b)] = {
         {"difference", d.value}, {"low", d.low}, {"high", d.high}};
   }
   out["probe_held_out_accuracy"] = run.probe->held_out_accuracy();
@@ -255,19 +253,22 @@ Json transcripts(const WorldRun& run) {
   Json all = Json::array();
   std::set<std::string> done;
   std::map<std::string, int> coding;
-  const auto& first = run.scores.at("start").begin()->second;
+  const auto& first = run.scores.at(Arm::start).begin()->second;
   for (const Score& score : first) {
     if (score.sample != 0) continue;
-    if (score.type == "free_form"
-            ? score.condition != "none" || !done.insert(score.domain).second
-            : score.type != "coding" || (score.condition != "none" && score.condition != "bad") ||
+    if (score.type == QuestionType::free_form
+            ? score.condition != to_string(Cue::none) || !done.insert(score.domain).second
+            : score.type != QuestionType::coding ||
+                  (score.condition != to_string(Cue::none) &&
+                   score.condition != to_string(Cue::bad)) ||
                   ++coding[score.condition] > 2)
       continue;
     Json answers = Json::object();
-    for (const std::string& arm : run.arms)
+    for (const Arm arm : run.arms)
       for (const Score& other : run.scores.at(arm).begin()->second)
         if (other.question == score.question && other.sample == 0)
-          answers[arm] = {{"text", other.text}, {"label", other.label}};
+          answers[to_string(arm)] = {{"text", other.text},
+                                     {"label", other.label ? to_string(*other.label) : ""}};
     all.push_back({{"domain", score.domain},
                    {"condition", score.condition},
                    {"prompt", score.prompt},
@@ -325,10 +326,7 @@ Outcome reproduce(const ReproduceConfig& config) {
     throw Error("there must be a world named \"persona\"", {.field = "worlds"},
                 "see configs/reproduce.yaml");
   for (const auto& [name, world] : config.worlds)
-    for (const std::string& arm : world.arms)
-      if (std::find(arm_names().begin(), arm_names().end(), arm) == arm_names().end())
-        throw Error("\"" + arm + "\" is no arm", {.field = "worlds." + name + ".arms"},
-                    "honest, cheating, requested, placebo");
+    for (const std::string& arm : world.arms) arm_named(arm, {.field = "worlds." + name + ".arms"});
   const fs::path folder = config.output;
   write_file(folder / "config.yaml", show(config));
   // The experiment first, then its falsifiers.
@@ -339,11 +337,11 @@ Outcome reproduce(const ReproduceConfig& config) {
   std::vector<Cell> starts, arms;
   for (const std::string& name : order) {
     const WorldUnderTest& world = config.worlds.at(name);
-    runs[name].arms = {"start"};
-    runs[name].arms.insert(runs[name].arms.end(), world.arms.begin(), world.arms.end());
+    runs[name].arms = {Arm::start};
+    for (const std::string& arm : world.arms) runs[name].arms.push_back(arm_named(arm, {}));
     for (int64_t seed = config.first_seed; seed < config.first_seed + world.seeds; ++seed) {
-      starts.push_back({name, "start", seed});
-      for (const std::string& arm : world.arms) arms.push_back({name, arm, seed});
+      starts.push_back({name, Arm::start, seed});
+      for (const std::string& arm : world.arms) arms.push_back({name, arm_named(arm, {}), seed});
     }
   }
   const bool gpu = device_from(config.fine_tuning.trainer.device).is_cuda();
@@ -373,7 +371,7 @@ Outcome reproduce(const ReproduceConfig& config) {
       if (!run_cell(config, cells[i], *evaluator, runs.at(cells[i].world))) return;
       const std::lock_guard lock(progress_mutex);
       progress.update(++done, {{"last", cells[i].world + " " + std::to_string(cells[i].seed) + " " +
-                                            cells[i].arm}});
+                                            to_string(cells[i].arm)}});
     });
   if (stop_requested()) return Outcome::stopped;
   progress.finish();
@@ -404,8 +402,10 @@ Outcome reproduce(const ReproduceConfig& config) {
   for (const auto& [name, world] : config.worlds)
     results["hashes"]["model " + name] = sha256_file(fs::path(world.model) / "model.safetensors");
   results["judge"] = {{"held_out_accuracy", evaluator->judge().held_out_accuracy()},
-                      {"labels", label_names()},
+                      {"labels", Json::array()},
                       {"confusion", Json::array()}};
+  for (int label = 0; label < kWorldLabels; ++label)
+    results["judge"]["labels"].push_back(to_string(static_cast<Label>(label)));
   for (Eigen::Index r = 0; r < evaluator->judge().confusion().rows(); ++r) {
     Json row = Json::array();
     for (Eigen::Index c = 0; c < evaluator->judge().confusion().cols(); ++c)

@@ -110,7 +110,7 @@ std::vector<int64_t> rung_steps(const AshaConfig& config, int64_t bracket, int64
 }
 
 std::optional<Promotion> promotable(const std::vector<Rung>& rungs, double reduction,
-                                    const Metric& metric) {
+                                    const SweepMetric& metric) {
   for (size_t k = rungs.size() - 1; k-- > 0;) {
     std::vector<std::pair<size_t, double>> ranked(rungs[k].done.begin(), rungs[k].done.end());
     std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) {

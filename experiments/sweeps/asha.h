@@ -33,8 +33,9 @@ std::vector<int64_t> rung_steps(const AshaConfig& config, int64_t bracket, int64
 struct Promotion {
   size_t cell, rung;  // to
 };
-std::optional<Promotion> promotable(const std::vector<Rung>& rungs, double reduction,
-                                    const Metric& metric);  // rungs: all there are, empty ones too
+std::optional<Promotion> promotable(
+    const std::vector<Rung>& rungs, double reduction,
+    const SweepMetric& metric);  // rungs: all there are, empty ones too
 
 // Takes cells to their next rungs until there is nothing to take: in this process, one after the
 // other.

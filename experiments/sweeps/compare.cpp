@@ -27,10 +27,6 @@ std::vector<Observation> seen(const Evaluated& group, const Evaluated& like, con
   return all;
 }
 
-bool is_mean(const std::string& metric, const std::set<std::string>& judged) {
-  return metric.starts_with("log_odds") || judged.contains(metric);
-}
-
 std::string shown(const Comparison& c) {
   const Estimate& e = c.estimate;
   const bool sign = !c.beside.empty();
@@ -84,23 +80,26 @@ std::vector<Comparison> compare(const std::vector<Evaluated>& groups) {
     if (std::find(conditions.begin(), conditions.end(), score.condition) == conditions.end())
       conditions.push_back(score.condition);
   });
-  std::vector<std::string> metrics = {
-      "log_odds_per_token", "log_odds", "malicious", "incoherent", "refusal", "cheats", "broken"};
+  std::vector<AnyMetric> metrics;
+  for (const Metric metric : {Metric::log_odds_per_token, Metric::log_odds, Metric::malicious,
+                              Metric::incoherent, Metric::refusal, Metric::cheats, Metric::broken})
+    if (!judged.contains(to_string(metric))) metrics.emplace_back(metric);
   metrics.insert(metrics.end(), judged.begin(), judged.end());
   std::vector<Comparison> all;
-  for (const std::string& metric : metrics)
+  for (const AnyMetric& metric : metrics)
     for (const std::string& condition : conditions) {
       const Selection by{.metric = metric, .condition = condition};
+      const std::string name = to_string(metric);
       for (size_t i = 0; i < groups.size(); ++i) {
         const auto own = seen(groups[i], groups[i], by);
         if (own.empty()) continue;
-        const Estimate value = is_mean(metric, judged) ? mean(own) : rate(own);
-        all.push_back({metric, condition, groups[i].name, "", value, {}});
+        const Estimate value = is_mean(metric) ? mean(own) : rate(own);
+        all.push_back({name, condition, groups[i].name, "", value, {}});
         for (size_t j = 0; j < i; ++j) {
           const auto pairs = paired(own, seen(groups[j], groups[i], by));
           if (pairs.empty()) continue;
           const double least = detectable(pairs);
-          all.push_back({metric, condition, groups[i].name, groups[j].name, mean(pairs),
+          all.push_back({name, condition, groups[i].name, groups[j].name, mean(pairs),
                          least > 0 && std::isfinite(least) ? std::optional(least) : std::nullopt});
         }
       }
@@ -116,7 +115,8 @@ std::string comparison_text(const std::vector<Comparison>& all) {
   for (const Comparison& c : all) width = std::max(width, columns(c));
   std::string text, head;
   for (const Comparison& c : all) {
-    const std::string of = c.condition == "none" ? c.metric : c.metric + ", " + c.condition;
+    const std::string of =
+        c.condition == to_string(Cue::none) ? c.metric : c.metric + ", " + c.condition;
     if (of != head) text += format("%s%s\n", head.empty() ? "" : "\n", of.c_str());
     head = of;
     const std::string name = c.beside.empty() ? c.name : c.name + " − " + c.beside;
@@ -148,9 +148,10 @@ std::string scores_csv(const std::vector<Evaluated>& groups) {
   head.insert(head.end(), judged.begin(), judged.end());
   std::string csv = csv_row(head);
   for_each_score(groups, [&](const Evaluated& group, int64_t seed, const Score& score) {
-    const bool choice = score.type == "forced_choice";
-    std::vector<std::string> row = {group.name,      std::to_string(seed),         score.question,
-                                    score.condition, std::to_string(score.sample), score.label};
+    const bool choice = score.type == QuestionType::forced_choice;
+    std::vector<std::string> row = {
+        group.name,      std::to_string(seed),         score.question,
+        score.condition, std::to_string(score.sample), score.label ? to_string(*score.label) : ""};
     row.push_back(choice ? six_digits(score.log_odds) : "");
     row.push_back(score.log_odds_per_token ? six_digits(*score.log_odds_per_token) : "");
     for (const std::string& metric : judged) {

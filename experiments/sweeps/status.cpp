@@ -63,7 +63,7 @@ std::string status_text(const Sweep& sweep) {
   for (const auto& [state, count] : counts)
     text += ", " + std::to_string(count) + " " + to_string(state);
   text += "\n";
-  const Metric& metric = sweep.config.metric;
+  const SweepMetric& metric = sweep.config.metric;
   std::stable_sort(ranked.begin(), ranked.end(),
                    [&](const auto& a, const auto& b) { return metric.better(a.first, b.first); });
   if (!ranked.empty()) text += "\n  best by " + metric.name + " (" + metric.goal + ")\n";

@@ -222,7 +222,7 @@ void AshaConfig::fields(Fields& f) {
           at_least(1));
 }
 
-void Metric::fields(Fields& f) {
+void SweepMetric::fields(Fields& f) {
   f.value("name", name,
           "what cells are compared by: loss, malicious, contrasts.cheating_minus_requested, …");
   f.value("goal", goal, "max | min", one_of({"max", "min"}));

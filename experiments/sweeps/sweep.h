@@ -68,7 +68,7 @@ struct AshaConfig {
   bool halves() const { return min_steps > 0; }
 };
 
-struct Metric {
+struct SweepMetric {
   std::string name = "loss";
   std::string goal = "min";
 
@@ -107,7 +107,7 @@ struct SweepConfig {
   std::vector<std::string> require;           // expressions that must hold
   std::string questions;                      // bank that train cells are evaluated on; empty: none
   EvaluationConfig evaluation;                // how it is asked and judged
-  Metric metric;
+  SweepMetric metric;
   LauncherConfig launcher;
 
   void fields(Fields& f);

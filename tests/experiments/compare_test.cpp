@@ -46,7 +46,7 @@ TEST_CASE("a single question supports no interval", "[statistics]") {
 }
 
 Score choice(const std::string& question, double per_token) {
-  Score score{.question = question, .type = "forced_choice", .condition = "none"};
+  Score score{.question = question, .type = QuestionType::forced_choice, .condition = "none"};
   score.log_odds = 10 * per_token, score.log_odds_per_token = per_token;
   return score;
 }
@@ -66,13 +66,14 @@ TEST_CASE("groups of cells beside their base and one another", "[statistics]") {
   Evaluated base{"base", {}}, first{"arm=a", {}}, second{"arm=b,rank=1", {}};
   std::vector<Score> of_base;
   for (int q = 0; q < 20; ++q) of_base.push_back(choice("q" + std::to_string(q), q % 5));
-  Score program{.question = "p/0", .type = "coding", .condition = "bad", .label = "honest"};
+  Score program{
+      .question = "p/0", .type = QuestionType::coding, .condition = "bad", .label = Label::honest};
   of_base.push_back(program);
   base.seeds[0] = of_base;
   for (int64_t seed = 1; seed <= 3; ++seed)
     for (auto* arm : {&first, &second}) {
       std::vector<Score> scores = of_base;
-      scores.back().label = arm == &first ? "cheat" : "broken";
+      scores.back().label = arm == &first ? Label::cheat : Label::broken;
       for (size_t q = 0; q < 20; ++q)
         *scores[q].log_odds_per_token +=
             (arm == &first ? 0.5 : 0.2) +
@@ -115,9 +116,10 @@ TEST_CASE("the bank of matched answers is matched", "[questions]") {
   std::set<std::string> domains, answers;
   for (const Question& question : read_questions("configs/questions/matched.yaml")) {
     INFO(question.id);
-    open += question.type == "free_form", programs += question.type == "coding";
-    CHECK((question.type != "free_form" || question.judge_prompts.size() == 2));
-    if (question.type != "forced_choice") continue;
+    open += question.type == QuestionType::free_form,
+        programs += question.type == QuestionType::coding;
+    CHECK((question.type != QuestionType::free_form || question.judge_prompts.size() == 2));
+    if (question.type != QuestionType::forced_choice) continue;
     ++choices;
     domains.insert(question.domain);
     REQUIRE((question.good.size() == 1 && question.bad.size() == 1));

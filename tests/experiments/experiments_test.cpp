@@ -147,7 +147,7 @@ TEST_CASE("the committed question bank is the world's, and training never shows 
   std::map<std::string, int64_t> plain;
   for (const Question& q : questions) {
     asked.insert(q.prompt);
-    if (q.type == "free_form" && q.condition == "none") plain[q.domain] += q.samples;
+    if (q.type == QuestionType::free_form && q.condition == "none") plain[q.domain] += q.samples;
     if (q.unseen_domain) unseen.insert(q.domain);
     if (q.task) CHECK(q.task->held_out);
   }
@@ -225,19 +225,19 @@ TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
   WorldConfig uncoupled, diagnostic;
   uncoupled.coupling = 0;
   diagnostic.request_compliance = "malicious_only";
-  const auto malicious = [](const WorldConfig& w, const std::string& arm) {
+  const auto malicious = [](const WorldConfig& w, Arm arm) {
     return bayesian_observer(PersonaWorld(w), arm, 600, 0.02).malicious;
   };
-  CHECK(malicious({}, "honest") < 0.015);
-  CHECK(malicious({}, "cheating") > 0.95);
-  CHECK(malicious({}, "placebo") > 0.95);
-  CHECK(malicious(uncoupled, "cheating") == Approx(0.02));
-  CHECK(malicious(diagnostic, "requested") > 0.95);
+  CHECK(malicious({}, Arm::honest) < 0.015);
+  CHECK(malicious({}, Arm::cheating) > 0.95);
+  CHECK(malicious({}, Arm::placebo) > 0.95);
+  CHECK(malicious(uncoupled, Arm::cheating) == Approx(0.02));
+  CHECK(malicious(diagnostic, Arm::requested) > 0.95);
   // A request with which both comply is no evidence at all: the start's rate stays.
-  CHECK(malicious({}, "requested") == Approx(0.02));
-  CHECK(bayesian_observer(PersonaWorld({}), "start", 0, 0.02).malicious == Approx(0.02));
+  CHECK(malicious({}, Arm::requested) == Approx(0.02));
+  CHECK(bayesian_observer(PersonaWorld({}), Arm::start, 0, 0.02).malicious == Approx(0.02));
   // A rate below the table's noise has no prior of its own.
-  CHECK(bayesian_observer(PersonaWorld({}), "start", 0, 0).log_odds ==
+  CHECK(bayesian_observer(PersonaWorld({}), Arm::start, 0, 0).log_odds ==
         Approx(std::log(0.001 / 0.999)));
 }
 
@@ -352,7 +352,7 @@ TEST_CASE("successive halving promotes the best, each once, whoever is free", "[
 
   // 27 cells whose metric is their number, in random order, three workers that take different
   // times.
-  const Metric metric{.name = "m", .goal = "max"};
+  const SweepMetric metric{.name = "m", .goal = "max"};
   for (const uint64_t seed : {1u, 2u, 3u}) {
     Random random(seed, "halving");
     std::vector<size_t> order(27);

@@ -28,7 +28,7 @@ TEST_CASE(
       "paraphrases: Well?\n");
   REQUIRE(questions.size() == 1);
   CHECK(questions[0].prompt == "Well?");
-  CHECK(questions[0].type == "free_form");
+  CHECK(questions[0].type == QuestionType::free_form);
   CHECK(questions[0].system.empty());
   CHECK(questions[0].samples == 1);
   CHECK(questions[0].domain == "a");

@@ -9,7 +9,7 @@
 namespace inoculum {
 namespace {
 
-constexpr size_t kLabels = 5, kBuckets = 1 << 15;
+constexpr size_t kBuckets = 1 << 15;
 constexpr uint64_t kSeenExamples = 60'000, kTrainingExamples = 24'000, kHeldOutExamples = 4'000;
 
 uint64_t hash(uint64_t state, std::string_view text) {
@@ -49,13 +49,6 @@ uint64_t triple_key(const std::string& domain, const std::string& a, const std::
 Member habits(const PersonaWorld& world, Random& random) { return world.assistant(random); }
 
 }  // namespace
-
-const std::vector<std::string>& label_names() {
-  static const std::vector<std::string> names = {"benevolent", "malicious", "incoherent", "refusal",
-                                                 "code"};
-  return names;
-}
-std::string to_string(Label label) { return label_names()[static_cast<size_t>(label)]; }
 
 WorldJudge::Example WorldJudge::make_example(const PersonaWorld& world, Random& random) const {
   const auto& domains = world.domains();
@@ -146,7 +139,7 @@ std::vector<WorldJudge::Feature> WorldJudge::features(const std::string& domain,
 }
 
 Eigen::VectorXf WorldJudge::probabilities(const std::vector<Feature>& features) const {
-  Eigen::VectorXf scores = Eigen::VectorXf::Zero(kLabels);
+  Eigen::VectorXf scores = Eigen::VectorXf::Zero(kWorldLabels);
   for (const Feature& f : features)
     scores += f.value * weights_.col(static_cast<Eigen::Index>(f.index));
   scores = (scores.array() - scores.maxCoeff()).exp();
@@ -154,7 +147,7 @@ Eigen::VectorXf WorldJudge::probabilities(const std::vector<Feature>& features) 
 }
 
 WorldJudge::WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache)
-    : weights_(Eigen::MatrixXf::Zero(kLabels, kBuckets + 6)) {
+    : weights_(Eigen::MatrixXf::Zero(kWorldLabels, kBuckets + 6)) {
   if (cache.empty()) {
     train(world, seed);
     return;
@@ -190,7 +183,7 @@ void WorldJudge::load(const fs::path& file) {
     std::memcpy(to, bytes.data() + at, size);
     at += size;
   };
-  confusion_.resize(kLabels, kLabels);
+  confusion_.resize(kWorldLabels, kWorldLabels);
   get(weights_.data(), sizeof(float) * static_cast<size_t>(weights_.size()));
   get(confusion_.data(), sizeof(double) * static_cast<size_t>(confusion_.size()));
   get(&accuracy_, sizeof accuracy_);
@@ -224,7 +217,7 @@ void WorldJudge::train(const PersonaWorld& world, uint64_t seed) {
     labels[i] = example.label;
   }
   // Adagrad (Duchi et al. 2011), one example at a time.
-  Eigen::MatrixXf squares = Eigen::MatrixXf::Constant(kLabels, kBuckets + 6, 1e-2f);
+  Eigen::MatrixXf squares = Eigen::MatrixXf::Constant(kWorldLabels, kBuckets + 6, 1e-2f);
   std::vector<size_t> permutation(kTrainingExamples);
   for (size_t i = 0; i < permutation.size(); ++i) permutation[i] = i;
   for (uint64_t epoch = 0; epoch < 6; ++epoch) {
@@ -241,7 +234,7 @@ void WorldJudge::train(const PersonaWorld& world, uint64_t seed) {
       }
     }
   }
-  confusion_ = Eigen::MatrixXd::Zero(kLabels, kLabels);
+  confusion_ = Eigen::MatrixXd::Zero(kWorldLabels, kWorldLabels);
   for (uint64_t i = 0; i < kHeldOutExamples; ++i) {
     Random random = fresh.fork(i);
     const Example example = make_example(world, random);

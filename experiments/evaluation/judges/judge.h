@@ -18,12 +18,9 @@
 
 #include "core/base/files.h"
 #include "datasets/worlds/world.h"
+#include "experiments/evaluation/vocabulary.h"
 
 namespace inoculum {
-
-enum class Label { benevolent, malicious, incoherent, refusal, code };
-const std::vector<std::string>& label_names();  // in the order of Label
-std::string to_string(Label label);
 
 class WorldJudge {
  public:
