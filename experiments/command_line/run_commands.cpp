@@ -5,7 +5,7 @@
 #include "core/base/error.h"
 #include "core/model/device.h"
 #include "experiments/command_line/commands.h"
-#include "experiments/inoculation/pipeline.h"
+#include "experiments/inoculation/experiment.h"
 #include "experiments/reports/report.h"
 
 namespace inoculum {

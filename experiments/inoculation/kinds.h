@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-#include "experiments/inoculation/pipeline.h"
+#include "experiments/inoculation/experiment.h"
 #include "experiments/inoculation/runs.h"
 
 namespace inoculum {

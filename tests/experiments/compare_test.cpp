@@ -65,7 +65,8 @@ TEST_CASE("groups of cells beside their base and one another", "[statistics]") {
   // three.
   Evaluated base{"base", {}}, first{"arm=a", {}}, second{"arm=b,rank=1", {}};
   std::vector<Score> of_base;
-  for (int q = 0; q < 20; ++q) of_base.push_back(choice("q" + std::to_string(q), q % 5));
+  for (int q = 0; q < 20; ++q)
+    of_base.push_back(choice(std::string("q").append(std::to_string(q)), q % 5));
   Score program{
       .question = "p/0", .type = QuestionType::coding, .condition = "bad", .label = Label::honest};
   of_base.push_back(program);
