@@ -1,7 +1,5 @@
 #include "experiments/inoculation/experiment.h"
 
-#include <torch/version.h>
-
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -16,6 +14,7 @@
 #include "core/base/signals.h"
 #include "core/model/device.h"
 #include "core/model/parallel.h"
+#include "core/model/versions.h"
 #include "experiments/inoculation/arms.h"
 #include "experiments/inoculation/persona.h"
 
@@ -298,8 +297,7 @@ JudgeQuality quality(const WorldJudge& judge) {
 Results summarise(const ReproduceConfig& config, const ExperimentRun& run) {
   const WorldRun& experiment = run.worlds.at(kExperimentWorld);
   Results results{.experiment = summarise(experiment),
-                  .inoculum_version = INOCULUM_VERSION,
-                  .libtorch_version = TORCH_VERSION,
+                  .versions = versions(),
                   .hashes = hashes(config),
                   .judge = quality(run.evaluator->judge()),
                   .transcripts = transcripts(experiment),

@@ -159,8 +159,7 @@ Results read(const Json& json) {
   for (const Json& line : json.at("criterion")) results.criterion.push_back(read_line(line));
   results.untested = json.at("untested").get<std::vector<std::string>>();
   results.seeds = json.at("seeds").get<std::vector<int64_t>>();
-  results.inoculum_version = json.at("versions").at("inoculum");
-  results.libtorch_version = json.at("versions").at("libtorch");
+  results.versions = json.at("versions").get<std::map<std::string, std::string>>();
   for (const auto& [name, hash] : json.at("hashes").items())
     results.hashes.emplace_back(name, hash.get<std::string>());
   results.judge = {number(json.at("judge").at("held_out_accuracy")),
@@ -192,8 +191,7 @@ Json to_json(const Results& results) {
   json["verdict"] = results.replicated() ? "replicated" : "not replicated";
   json["untested"] = results.untested;
   json["seeds"] = results.seeds;
-  json["versions"] = {{"inoculum", results.inoculum_version},
-                      {"libtorch", results.libtorch_version}};
+  json["versions"] = results.versions;
   for (const auto& [name, hash] : results.hashes) json["hashes"][name] = hash;
   json["judge"] = to_json(results.judge);
   json["transcripts"] = list(results.transcripts);

@@ -80,7 +80,7 @@ struct Results {
   std::vector<CriterionLine> criterion;
   std::vector<std::string> untested;  // falsifying worlds that were left out
   std::vector<int64_t> seeds;
-  std::string inoculum_version, libtorch_version;
+  std::map<std::string, std::string> versions;  // of the program, its libraries, the processor
   std::vector<std::pair<std::string, std::string>> hashes;  // of what → SHA-256
   JudgeQuality judge;
   std::vector<Transcript> transcripts;

@@ -10,6 +10,7 @@
 #include "core/base/signals.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
+#include "core/model/versions.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
 #include "core/text/sentencepiece.h"
@@ -51,7 +52,9 @@ bool open_run(const Config& config, const std::string& result) {
     throw Error("the folder holds a run of another configuration", {.file = file.string()},
                 "name another `output`, or remove " + folder.string());
   if (before != text) write_file(file, text);
-  return fs::exists(folder / result);
+  const bool done = fs::exists(folder / result);
+  if (!done) write_json(folder / "versions.json", versions());
+  return done;
 }
 
 // Documents of the world, end to end, each beginning with the token of the beginning: at least as

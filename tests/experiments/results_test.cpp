@@ -36,8 +36,7 @@ Results some_results() {
       .worlds = {{kCoupling0, world(0.01, 0.02, 0.01)}, {kDiagnostic, world(0.01, 0.91, 0.31)}},
       .untested = {"another"},
       .seeds = {1, 12},
-      .inoculum_version = "1",
-      .libtorch_version = "2",
+      .versions = {{"inoculum", "1"}, {"libtorch", "2"}},
       .hashes = {{"questions", "ab"}, {"model persona", "cd"}},
       .judge = {0.99, {{1, 0}, {0.5, 0.5}}},
       .config = "seed: 1\n"};
