@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Whether the documents agree with what is there: links, paths, commands, lengths.
+
+    python3 tests/documents.py [build/inoculum]      # without the program, commands are not checked
+
+A link leads to a file, and its fragment to a heading. A path in backticks exists. A command shown
+as `build/inoculum SUB …` names subcommands and options that the program's --help knows, and files
+of the repository that exist.
+"""
+import functools
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = sys.argv[1] if len(sys.argv) > 1 else None
+README_LINES, COLUMNS = 140, 120
+FOLDERS = ("core", "datasets", "training", "experiments", "configs", "tests", "cmake", "docs")
+# The files that docs/extending.md has its reader make.
+MADE = {"configs/mine.yaml", "configs/pretrain/mine.yaml", "configs/questions/mine.yaml",
+        "configs/questions/mine_world.yaml", "configs/train/forbidden.yaml",
+        "datasets/worlds/mine.yaml", "experiments/evaluation/judges/word_judge.cpp",
+        "experiments/evaluation/judges/word_judge.h", "tests/experiments/word_judge_test.cpp"}
+# What was tried stands in the log under the names of its day.
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/models/*/*.md")})
+
+faults = []
+
+
+def slug(heading):
+    """A heading's fragment, as GitHub makes it."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
+
+
+@functools.cache
+def fragments(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    return {slug(heading) for heading in re.findall(r"^#+ +(.+)$", text, re.M)}
+
+
+def check_link(page, line, link):
+    if re.match(r"[a-z]+:", link):
+        return
+    name, _, fragment = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    if not target.exists():
+        faults.append(f"{line}: the link {link} leads nowhere")
+    elif fragment and fragment not in fragments(target):
+        faults.append(f"{line}: {name or 'this page'} has no heading #{fragment}")
+
+
+def check_path(line, text):
+    """One that is a path of the repository, if the text is one."""
+    if not re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./*-]*", text) or text in MADE or "NAME" in text:
+        return
+    if not any(ROOT.glob(text.rstrip("/"))):
+        faults.append(f"{line}: there is no {text}")
+
+
+@functools.cache
+def help_of(subcommands):
+    """The text of --help, or None where there is no such subcommand."""
+    done = subprocess.run([PROGRAM, *subcommands, "--help"], capture_output=True, text=True, cwd=ROOT)
+    return done.stdout if done.returncode == 0 else None
+
+
+def subcommands_in(text):
+    names = re.search(r"^Subcommands:\n((?:  .*\n?)+)", text, re.M)
+    return set(re.findall(r"^  (\w[\w, ]*?)(?:  |$)", names[1], re.M)) if names else set()
+
+
+def check_command(line, words):
+    """words: those behind the program's name."""
+    path, text = (), help_of(())
+    while words and text is not None:
+        names = {name for group in subcommands_in(text) for name in group.split(", ")}
+        if words[0] not in names:
+            if names and re.fullmatch(r"[a-z_]+", words[0]):
+                faults.append(f"{line}: there is no command {' '.join((*path, words[0]))}")
+            break
+        path, words = (*path, words[0]), words[1:]
+        text = help_of(path)
+    if text is None:
+        faults.append(f"{line}: --help of {' '.join(path)} fails")
+        return
+    for word in words:
+        option = word.split("=")[0]
+        if option.startswith("-") and not re.search(rf"(^|[ ,]){re.escape(option)}(?![\w-])", text, re.M):
+            faults.append(f"{line}: {' '.join(path) or 'inoculum'} has no option {option}")
+        check_path(line, word.split("=")[-1])
+
+
+def commands(code):
+    """(the first line's number, the words behind the program) of each command in lines of code."""
+    at = 0
+    while at < len(code):
+        number, text = code[at]
+        while text.endswith("\\") and at + 1 < len(code):
+            at += 1
+            text = text[:-1] + " " + code[at][1].strip()
+        at += 1
+        found = re.search(r"(?:^|[\s=])(?:build/)?inoculum(?= |$)(.*)", text.lstrip("$ "))
+        if found and "build/inoculum" in text:
+            yield number, shlex.split(found[1], comments=True)
+
+
+for page in PAGES:
+    name = page.relative_to(ROOT)
+    lines = page.read_text().splitlines()
+    if page.name == "README.md" and page.parent == ROOT and len(lines) > README_LINES:
+        faults.append(f"{name}: {len(lines)} lines, more than {README_LINES}")
+    code, prose, fenced = [], [], False
+    for number, text in enumerate(lines, 1):
+        if len(text) > COLUMNS:
+            faults.append(f"{name}:{number}: {len(text)} columns, more than {COLUMNS}")
+        if text.startswith("```"):
+            fenced = not fenced
+        elif fenced or re.match(r"    +\S", text) and not re.match(r"\s+([-*]|\d+\.) ", text):
+            code.append((number, text))
+        else:
+            prose.append((number, text))
+    for number, text in prose:
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            check_link(page, f"{name}:{number}", link)
+        for inline in re.findall(r"`([^`]+)`", text):
+            check_path(f"{name}:{number}", inline)
+            if PROGRAM and re.match(r"(build/)?inoculum \w", inline):
+                check_command(f"{name}:{number}", shlex.split(inline)[1:])
+    if PROGRAM:
+        for number, words in commands(code):
+            check_command(f"{name}:{number}", words)
+
+print("\n".join(faults) or "as it should be")
+sys.exit(bool(faults))
