@@ -13,6 +13,7 @@
 #include "datasets/conversations/mixing.h"
 #include "experiments/benchmarks/bench.h"
 #include "experiments/evaluation/evaluate.h"
+#include "experiments/inoculation/task.h"
 #include "experiments/sweeps/sweep.h"
 
 namespace inoculum {
@@ -23,8 +24,7 @@ int finish(Outcome outcome,
 
 template <class Config>
 std::string defaults(Style style) {  // of a configuration's keys
-  const Config config;
-  return show(config, style);
+  return show_file(Config(), style);
 }
 
 struct CommandLine {

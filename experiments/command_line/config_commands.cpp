@@ -82,12 +82,12 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
       if (is_sweep(config)) {
         const Source source = load_config_alone(config, overrides);
         read_and_use<SweepConfig>(source, [](const SweepConfig& c, const Source& from) {
-          std::cout << show(c, Style::origins, &from);
+          std::cout << show_file(c, Style::origins, &from);
         });
         return 0;
       }
       with_config(load_config(config, overrides), [&](const auto& c, const Source& source) {
-        std::cout << show(c, Style::origins, &source);
+        std::cout << show_file(c, Style::origins, &source);
       });
       return 0;
     };

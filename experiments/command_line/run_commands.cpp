@@ -6,6 +6,7 @@
 #include "core/model/device.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/experiment.h"
+#include "experiments/inoculation/task.h"
 #include "experiments/reports/report.h"
 
 namespace inoculum {
@@ -15,7 +16,7 @@ namespace {
 template <class Config>
 Config configured(const std::string& file, const std::vector<std::string>& overrides) {
   Config config;
-  read(load_config(file, overrides), config);
+  read_file(load_config(file, overrides), config);
   if (config.output.empty()) config.output = "runs/" + fs::path(file).stem().string();
   return config;
 }

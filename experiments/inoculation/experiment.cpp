@@ -17,6 +17,7 @@
 #include "core/model/versions.h"
 #include "experiments/inoculation/arms.h"
 #include "experiments/inoculation/persona.h"
+#include "experiments/inoculation/task.h"
 
 namespace inoculum {
 namespace {
@@ -87,7 +88,7 @@ size_t count_lines(const fs::path& file) {
 
 PretrainConfig pretraining_of(const std::string& model) {
   PretrainConfig config;
-  read(load_config(fs::path(model) / "pretraining.yaml"), config);
+  read_file(load_config(fs::path(model) / "pretraining.yaml"), config);
   return config;
 }
 
@@ -365,7 +366,7 @@ Plan plan(const ReproduceConfig& config) {
 Outcome reproduce(const ReproduceConfig& config) {
   const Plan planned = plan(config);
   const fs::path folder = config.output;
-  write_file(folder / "config.yaml", show(config));
+  write_file(folder / "config.yaml", show_file(config));
   const auto seen = run(config, planned);
   if (!seen) return Outcome::stopped;
   Results results = summarise(config, *seen);

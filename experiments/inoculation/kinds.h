@@ -1,27 +1,33 @@
-// The kinds of configuration: which one a file is, is told from its keys.
+// The struct of each task's configuration.
 #pragma once
 
 #include <type_traits>
 
+#include "core/base/error.h"
 #include "experiments/inoculation/experiment.h"
 #include "experiments/inoculation/runs.h"
+#include "experiments/inoculation/task.h"
 
 namespace inoculum {
 
 template <class Config, class Use>
 void read_and_use(const Source& source, Use use) {
   Config config;
-  read(source, config);
+  read_file(source, config);
   use(config, source);
 }
 
-// Reads a configuration into the struct of its kind and calls `use(config, source)`.
+// Reads the configuration of one run into the struct of its task and calls `use(config, source)`.
 template <class Use>
 void with_config(const Source& source, Use use) {
-  if (source.has("worlds")) read_and_use<ReproduceConfig>(source, use);
-  else if (source.has("tokens") || source.has("tokenizer"))
-    read_and_use<PretrainConfig>(source, use);
-  else read_and_use<TrainConfig>(source, use);
+  switch (task_of(source)) {
+    case Task::train: return read_and_use<TrainConfig>(source, use);
+    case Task::pretrain: return read_and_use<PretrainConfig>(source, use);
+    case Task::reproduce: return read_and_use<ReproduceConfig>(source, use);
+    case Task::sweep: break;
+  }
+  throw Error("is a sweep, where one run's configuration is wanted",
+              {.file = source.where("task").file}, "one of train, pretrain or reproduce");
 }
 
 template <class Config>

@@ -284,11 +284,6 @@ std::optional<double> number(const std::string& text) {
   return std::nullopt;
 }
 
-bool is_sweep(const fs::path& file) {
-  const Source source = load_config_alone(file);
-  return source.has("grid") || source.has("random") || source.has("asha") || source.has("launcher");
-}
-
 double cell_count(const SweepConfig& config) {
   double count = static_cast<double>(config.seeds) *
                  static_cast<double>(std::max<int64_t>(1, config.random.samples));
@@ -366,7 +361,7 @@ std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, con
             {std::string(seed_key<Config>()) + "=" + std::to_string(seed), file.where("seeds")});
         const auto resolve = [&] {
           Config c;
-          read(base.with(overrides), c);
+          read_file(base.with(overrides), c);
           c.output = "";
           cell.tokens = tokens_of(c);
           resolved = show(c);
@@ -405,7 +400,7 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
                  bool however_many) {
   Sweep sweep;
   const Source source = load_config_alone(file, overrides);
-  read(source, sweep.config);
+  read_file(source, sweep.config);
   if (sweep.config.base.empty())
     throw Error("is missing", {.file = file.string(), .field = "base"},
                 "base: ../train/cheating.yaml");
@@ -461,7 +456,7 @@ std::string plan_text(const Sweep& sweep) {
 void write_sweep(const Sweep& sweep) {
   std::string base;
   with_config(load_config(sweep.config.base),
-              [&](const auto& config, const Source&) { base = show(config); });
+              [&](const auto& config, const Source&) { base = show_file(config); });
   std::vector<Json> rows;
   for (const SweepCell& cell : sweep.cells)
     rows.push_back({{"name", cell.name},
@@ -471,7 +466,7 @@ void write_sweep(const Sweep& sweep) {
                     {"overrides", cell.overrides}});
   write_file(sweep.folder / "base.yaml", base);
   write_jsonl(sweep.folder / "cells.jsonl", rows);
-  write_file(sweep.folder / "sweep.yaml", show(sweep.config));
+  write_file(sweep.folder / "sweep.yaml", show_file(sweep.config));
 }
 
 Sweep open_sweep(const fs::path& folder) {
@@ -479,7 +474,7 @@ Sweep open_sweep(const fs::path& folder) {
     throw Error("holds no sweep", {.file = folder.string()},
                 "name the folder that `inoculum sweep FILE.yaml` wrote, its `output`");
   Sweep sweep{.folder = whole_path(folder)};
-  read(load_config_alone(folder / "sweep.yaml"), sweep.config);
+  read_file(load_config_alone(folder / "sweep.yaml"), sweep.config);
   read_jsonl(folder / "cells.jsonl", [&](const Json& row, int) {
     sweep.cells.push_back({row.at("name"), row.at("hash"), row.at("parameters"), row.at("seed"),
                            row.at("overrides")});

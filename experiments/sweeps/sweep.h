@@ -1,6 +1,7 @@
 // Sweeps: one file names a configuration and the values to try; each combination is a cell, a run
 // of its own.
 //
+//   task: sweep
 //   base: ../train/cheating.yaml   # a train, pretrain or reproduce configuration: what a cell is,
 //   seeds: 3                       # but for the parameters
 //   grid:
@@ -34,6 +35,7 @@
 #include "core/base/config.h"
 #include "core/base/signals.h"
 #include "experiments/evaluation/evaluate.h"
+#include "experiments/inoculation/task.h"
 #include "training/distributed.h"
 
 namespace inoculum {
@@ -123,7 +125,6 @@ struct SweepCell {
 };
 
 std::optional<double> number(const std::string& text);  // a parameter's value, if it is one
-bool is_sweep(const fs::path& file);                    // told from its keys
 
 // The combinations × seeds, before any is left out.
 double cell_count(const SweepConfig& config);

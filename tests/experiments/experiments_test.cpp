@@ -275,7 +275,7 @@ TEST_CASE("a sweep is every combination that is neither excluded nor refused", "
     hashes.insert(cell.hash);
     folders.insert(cell.folder());
     TrainConfig config;
-    read(load_config("configs/train/cheating.yaml", cell.overrides), config);
+    read_file(load_config("configs/train/cheating.yaml", cell.overrides), config);
     CHECK(config.seed == cell.seed);
     CHECK(config.recipe.steps == 7);
     CHECK(config.recipe.lora.alpha == 8 * static_cast<double>(config.recipe.lora.rank));
@@ -318,6 +318,37 @@ TEST_CASE("random search draws from its distributions, the same each time", "[sw
   CHECK(std::abs(eps / 300 - 1) < 5 * 0.577 / std::sqrt(300.0));
   const auto again = cells_of(text);
   for (size_t i = 0; i < cells.size(); ++i) CHECK(again[i].hash == cells[i].hash);
+}
+
+TEST_CASE("a configuration says its task", "[sweep]") {
+  const TemporaryFolder t;
+  const auto task = [&](const std::string& text) {
+    write_file(t.path / "c.yaml", text);
+    return to_string(task_of(load_config_alone(t.path / "c.yaml")));
+  };
+  CHECK(task("task: pretrain\n") == "pretrain");
+  // One that names none is told from its keys.
+  CHECK(task("worlds: {}\n") == "reproduce");
+  CHECK(task("tokens: 100\n") == "pretrain");
+  CHECK(task("arm: cheating\n") == "train");
+  CHECK(task("base: a.yaml\ngrid: {seed: [1, 2]}\n") == "sweep");
+  const auto fault = [&](const std::string& text) {
+    write_file(t.path / "c.yaml", text);
+    return error_of([&] {
+      TrainConfig config;
+      read_file(load_config(t.path / "c.yaml"), config);
+    });
+  };
+  CHECK(fault("task: train\nseed: 2\n").empty());
+  CHECK(contains(fault("seed: 2\ntask: pretrain\n"), "c.yaml:2: task: is pretrain"));
+  CHECK(contains(fault("task: pretrain\n"), "inoculum pretrain"));
+  CHECK(contains(fault("task: trian\n"), "did you mean \"train\"?"));
+  CHECK(contains(fault("task: train\nworlds: {}\n"), "c.yaml:2: worlds: is a key of reproduce"));
+  TrainConfig config;
+  config.seed = 7;
+  write_file(t.path / "c.yaml", show_file(config));
+  CHECK(show_file(config).starts_with("task: train\n"));
+  CHECK(fault(show_file(config)).empty());
 }
 
 TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {
