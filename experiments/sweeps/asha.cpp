@@ -47,9 +47,9 @@ std::vector<std::vector<Rung>> read_rungs(const Sweep& sweep, int64_t steps) {
         if (found == cells.end()) continue;
         if (entry.path().extension() == ".claim") rung.claimed.insert(found->second);
         if (entry.path().extension() != ".json") continue;
-        const Json metrics = read_json(entry.path());
-        if (metrics.contains(sweep.config.metric.name))
-          rung.done[found->second] = metrics.at(sweep.config.metric.name);
+        const CellMetrics metrics = read_metrics(read_json(entry.path()));
+        if (const auto value = metrics.find(sweep.config.metric.name))
+          rung.done[found->second] = *value;
       }
     }
   }
@@ -134,7 +134,7 @@ Outcome run_asha(const Sweep& sweep) {
           train_cell(sweep, job->cell,
                      rung_steps(sweep.config.asha, bracket_of(sweep, job->cell), steps)[job->rung]);
       if (!metrics) return Outcome::stopped;
-      write_json(place(sweep, job->cell, job->rung, ".json"), *metrics);
+      write_json(place(sweep, job->cell, job->rung, ".json"), to_json(*metrics));
     } catch (const Error& error) {
       std::fprintf(stderr, "inoculum: %s\n",
                    error.what());  // it is noted in the cell's folder; the others go on
@@ -143,10 +143,10 @@ Outcome run_asha(const Sweep& sweep) {
   return Outcome::stopped;
 }
 
-Json asha_metrics(const Sweep& sweep, size_t cell) {
-  Json metrics;
+CellMetrics asha_metrics(const Sweep& sweep, size_t cell) {
+  CellMetrics metrics;
   for (size_t k = 0; fs::exists(place(sweep, cell, k, ".json")); ++k)
-    metrics = read_json(place(sweep, cell, k, ".json"));
+    metrics = read_metrics(read_json(place(sweep, cell, k, ".json")));
   return metrics;
 }
 

@@ -42,6 +42,6 @@ std::optional<Promotion> promotable(
 Outcome run_asha(const Sweep& sweep);
 
 // The metrics of the highest rung that a cell has reached; empty: none.
-Json asha_metrics(const Sweep& sweep, size_t cell);
+CellMetrics asha_metrics(const Sweep& sweep, size_t cell);
 
 }  // namespace inoculum

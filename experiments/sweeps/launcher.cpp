@@ -375,12 +375,17 @@ class Slurm final : public Launcher {
     return text;
   }
 
-  // The lines of sbatch: ours, but where the user's own say the same.
-  std::string options(const Sweep& sweep, size_t tasks, const std::string& after) const {
-    const fs::path& folder = sweep.folder;
-    if (folder.string().find('\\') != std::string::npos)
-      throw Error("the path has a backslash, with which Slurm finds no log",
-                  {.file = folder.string(), .field = "output"}, "name another folder");
+  // The user's own options of sbatch, by their long names or single letters.
+  std::map<std::string, std::string> users_options() const {
+    static const std::map<std::string, std::string> ours = {
+        {"array", "array_parallelism says how many cells run at a time"},
+        {"nodes", "a cell runs on one node"},
+        {"N", "a cell runs on one node"},
+        {"requeue", "max_requeues says how often"},
+        {"no-requeue", "max_requeues: 0"},
+        {"a", "array_parallelism says how many cells run at a time"},
+        {"wrap", "setup takes lines of shell"},
+        {"test-only", "--dry-run shows what would be submitted"}};
     std::map<std::string, std::string> given;
     for (const auto& [key, value] : config_.additional_parameters) {
       const Where where{.field = "launcher.additional_parameters." + key};
@@ -390,15 +395,6 @@ class Slurm final : public Launcher {
                                        [](unsigned char c) { return std::isalnum(c) || c == '-'; }))
         throw Error("is no name of an option of sbatch", where,
                     "as in {exclusive: true, nice: 100}");
-      static const std::map<std::string, std::string> ours = {
-          {"array", "array_parallelism says how many cells run at a time"},
-          {"nodes", "a cell runs on one node"},
-          {"N", "a cell runs on one node"},
-          {"requeue", "max_requeues says how often"},
-          {"no-requeue", "max_requeues: 0"},
-          {"a", "array_parallelism says how many cells run at a time"},
-          {"wrap", "setup takes lines of shell"},
-          {"test-only", "--dry-run shows what would be submitted"}};
       if (const auto found = ours.find(name); found != ours.end())
         throw Error("is decided by the sweep", where, found->second);
       if (name == "signal" && !value.starts_with("B:USR1"))
@@ -407,44 +403,62 @@ class Slurm final : public Launcher {
       if (value == "false") continue;
       given[name] = value == "true" || value == "~" || value == "null" ? "" : value;
     }
+    return given;
+  }
+
+  // An option of ours, and the user's options that say the same.
+  struct Option {
+    std::string name, value;
+    std::vector<std::string> also = {};
+  };
+  std::vector<Option> our_options(const fs::path& folder, size_t tasks) const {
+    const LauncherConfig& c = config_;
+    const std::string at_once =
+        c.array_parallelism > 0 ? "%" + std::to_string(c.array_parallelism) : "";
+    std::vector<Option> all = {
+        {"job-name", folder.filename().string(), {"J"}},
+        {"array", "0-" + std::to_string(tasks - 1) + at_once},
+        {"nodes", "1"},
+        {"ntasks-per-node", std::to_string(c.tasks_per_node), {"ntasks", "n"}},
+        {"cpus-per-task", std::to_string(c.cpus_per_task), {"c"}},
+        {"mem",
+         std::to_string(static_cast<int64_t>(c.mem_gb * 1024)) + "M",
+         {"mem-per-cpu", "mem-per-gpu"}},
+        {"time", std::to_string(c.timeout_min), {"t"}}};
+    if (c.gpus_per_node > 0)
+      all.push_back({"gpus-per-node",
+                     std::to_string(c.gpus_per_node),
+                     {"gres", "gpus", "G", "gpus-per-task"}});
+    for (const Option& known : {Option{"partition", c.partition, {"p"}},
+                                {"qos", c.qos, {"q"}},
+                                {"account", c.account, {"A"}},
+                                {"constraint", c.constraint, {"C"}}})
+      if (!known.value.empty()) all.push_back(known);
+    const int64_t seconds = std::min<int64_t>(90, c.timeout_min * 30);  // for saving
+    all.push_back({"signal", "B:USR1@" + std::to_string(seconds)});
+    all.push_back({"requeue", ""});
+    all.push_back({"open-mode", "append"});
+    all.push_back({"output", without_patterns(folder.string()) + "/logs/slurm-%A_%a.log", {"o"}});
+    return all;
+  }
+
+  // The lines of sbatch: ours, but where the user's own say the same.
+  std::string options(const Sweep& sweep, size_t tasks, const std::string& after) const {
+    const fs::path& folder = sweep.folder;
+    if (folder.string().find('\\') != std::string::npos)
+      throw Error("the path has a backslash, with which Slurm finds no log",
+                  {.file = folder.string(), .field = "output"}, "name another folder");
+    auto given = users_options();
     if (!after.empty())
       given["dependency"] =
           given.contains("dependency") ? given["dependency"] + "," + after : after;
     std::string text;
-    const auto option = [&](const std::string& name, const std::string& value,
-                            std::initializer_list<const char*> also = {}) {
-      if (given.contains(name) || std::any_of(also.begin(), also.end(), [&](const char* other) {
-            return given.contains(other);
-          }))
-        return;
-      text += sbatch_line(name, value);
-    };
-    const auto known = [&](const std::string& name, const std::string& value,
-                           std::initializer_list<const char*> also) {
-      if (!value.empty()) option(name, value, also);
-    };
-    option("job-name", folder.filename().string(), {"J"});
-    const std::string at_once =
-        config_.array_parallelism > 0 ? "%" + std::to_string(config_.array_parallelism) : "";
-    option("array", "0-" + std::to_string(tasks - 1) + at_once);
-    option("nodes", "1");
-    option("ntasks-per-node", std::to_string(config_.tasks_per_node), {"ntasks", "n"});
-    option("cpus-per-task", std::to_string(config_.cpus_per_task), {"c"});
-    option("mem", std::to_string(static_cast<int64_t>(config_.mem_gb * 1024)) + "M",
-           {"mem-per-cpu", "mem-per-gpu"});
-    option("time", std::to_string(config_.timeout_min), {"t"});
-    if (config_.gpus_per_node > 0)
-      option("gpus-per-node", std::to_string(config_.gpus_per_node),
-             {"gres", "gpus", "G", "gpus-per-task"});
-    known("partition", config_.partition, {"p"});
-    known("qos", config_.qos, {"q"});
-    known("account", config_.account, {"A"});
-    known("constraint", config_.constraint, {"C"});
-    const int64_t seconds = std::min<int64_t>(90, config_.timeout_min * 30);  // for saving
-    option("signal", "B:USR1@" + std::to_string(seconds));
-    option("requeue", "");
-    option("open-mode", "append");
-    option("output", without_patterns(folder.string()) + "/logs/slurm-%A_%a.log", {"o"});
+    for (const Option& option : our_options(folder, tasks)) {
+      const auto is_given = [&](const std::string& name) { return given.contains(name); };
+      if (is_given(option.name) || std::any_of(option.also.begin(), option.also.end(), is_given))
+        continue;
+      text += sbatch_line(option.name, option.value);
+    }
     for (const auto& [name, value] : given) text += sbatch_line(name, value);
     return text;
   }

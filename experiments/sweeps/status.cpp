@@ -28,6 +28,10 @@ std::string to_string(CellState state) {
   return names[static_cast<size_t>(state)];
 }
 
+std::optional<double> CellStatus::find(const SweepMetric& metric) const {
+  return read_metrics(metrics).find(metric.name);
+}
+
 CellStatus status(const Sweep& sweep, size_t index) {
   const fs::path folder = sweep.cell_folder(index);
   CellStatus found;
@@ -39,7 +43,7 @@ CellStatus status(const Sweep& sweep, size_t index) {
   if (fs::exists(folder / "failed.json"))
     return {.state = CellState::failed, .error = read_json(folder / "failed.json").at("error")};
   if (sweep.config.asha.halves()) {
-    found.metrics = asha_metrics(sweep, index);
+    found.metrics = to_json(asha_metrics(sweep, index));
     if (!found.metrics.empty()) found.state = CellState::stopped_early;
   }
   return found;
@@ -52,8 +56,7 @@ std::string status_text(const Sweep& sweep) {
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const CellStatus found = status(sweep, i);
     ++counts[found.state];
-    if (found.metrics.contains(sweep.config.metric.name))
-      ranked.emplace_back(found.metrics.at(sweep.config.metric.name).get<double>(), i);
+    if (const auto value = found.find(sweep.config.metric)) ranked.emplace_back(*value, i);
     if (found.state != CellState::failed) continue;
     failures += "\n  " + sweep.cells[i].name + ": " + found.error + "\n";
     for (const std::string& line : last_lines(sweep.log(i), 3)) failures += "    | " + line + "\n";

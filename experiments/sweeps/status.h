@@ -1,6 +1,7 @@
 // What has become of a sweep's cells.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "experiments/sweeps/sweep.h"
@@ -12,9 +13,11 @@ std::string to_string(CellState state);
 
 struct CellStatus {
   CellState state = CellState::pending;
-  Json metrics = Json::object();
+  Json metrics = Json::object();  // as result.json has them
   double seconds = 0;
   std::string error;  // of a failed one
+
+  std::optional<double> find(const SweepMetric& metric) const;
 };
 CellStatus status(const Sweep& sweep, size_t cell);
 

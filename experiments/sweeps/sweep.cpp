@@ -90,28 +90,14 @@ std::string as_file_name(const std::string& text) {
   return out;
 }
 
-// Numbers of a result by their dotted place: a rate's own number stands for it.
-void collect(const Json& value, const std::string& path, Json& into) {
-  if (value.is_number()) {
-    into[path] = value;
-    return;
-  }
-  if (!value.is_object()) return;
-  for (const char* own : {"rate", "difference", "mean"})
-    if (value.contains(own)) into[path] = value.at(own);
-  if (into.contains(path)) return;
-  for (const auto& [key, each] : value.items())
-    collect(each, path.empty() ? key : path + "." + key, into);
-}
-
 // A path from the root, its last part the folder's name.
 fs::path whole_path(const fs::path& path) {
   const fs::path whole = fs::absolute(path).lexically_normal();
   return whole.has_filename() ? whole : whole.parent_path();
 }
 
-Json loss_of(const fs::path& folder) {
-  // The mean of the last tenth of the steps.
+// The mean of the last tenth of the steps.
+double loss_of(const fs::path& folder) {
   std::vector<double> losses;
   read_jsonl(folder / "metrics.jsonl",
              [&](const Json& row, int) { losses.push_back(row.at("loss")); });
@@ -133,11 +119,126 @@ int64_t tokens_of(const ReproduceConfig& config) {
   return tokens;
 }
 
+using Parameters = std::map<std::string, std::string>;
+
+std::set<std::string> parameter_names(const SweepConfig& config) {
+  std::set<std::string> names;
+  for (const auto& [key, values] : config.grid) names.insert(key);
+  for (const auto& [key, distribution] : config.random.parameters) names.insert(key);
+  return names;
+}
+
+void check_parameters(const SweepConfig& config, const Source& file) {
+  for (const auto& [key, distribution] : config.random.parameters) {
+    const Where where = file.where("random.parameters." + key);
+    check(distribution, where);
+    if (config.grid.contains(key))
+      throw Error("stands in the grid too", where, "remove one of them");
+  }
+  if (config.random.samples == 0 && !config.random.parameters.empty())
+    throw Error("names parameters but no samples", file.where("random"), "samples: 16");
+  const std::set<std::string> names = parameter_names(config);
+  for (const Parameters& rule : config.exclude)
+    for (const auto& [key, value] : rule)
+      if (!names.contains(key))
+        throw Error("\"" + key + "\" is none of the sweep's parameters", file.where("exclude"),
+                    did_you_mean(key, {names.begin(), names.end()}));
+}
+
+// Every combination of the grid beside every draw.
+std::vector<Parameters> combinations(const SweepConfig& config) {
+  std::vector<Parameters> all = {{}};
+  for (const auto& [key, values] : config.grid) {
+    std::vector<Parameters> longer;
+    for (const Parameters& each : all)
+      for (const std::string& value : values) {
+        longer.push_back(each);
+        longer.back()[key] = value;
+      }
+    all = std::move(longer);
+  }
+  if (config.random.samples == 0) return all;
+  std::vector<Parameters> drawn;
+  for (const Parameters& each : all)
+    for (int64_t i = 0; i < config.random.samples; ++i) {
+      drawn.push_back(each);
+      for (const auto& [key, distribution] : config.random.parameters) {
+        Random random =
+            Random(static_cast<uint64_t>(config.random.seed), key).fork(static_cast<uint64_t>(i));
+        drawn.back()[key] = draw(distribution, random);
+      }
+    }
+  return drawn;
+}
+
+bool is_excluded(const SweepConfig& config, const Parameters& parameters) {
+  return std::any_of(config.exclude.begin(), config.exclude.end(), [&](const Parameters& rule) {
+    return std::all_of(rule.begin(), rule.end(), [&](const auto& entry) {
+      return same_value(parameters.at(entry.first), entry.second);
+    });
+  });
+}
+
+// What all cells share tells nothing and is left out.
+std::string cell_name(const SweepConfig& config, const Parameters& parameters, int64_t seed) {
+  const std::set<std::string> names = parameter_names(config);
+  std::string name;
+  for (const auto& [key, value] : parameters)
+    if (const auto found = config.grid.find(key);
+        found == config.grid.end() || found->second.size() > 1)
+      name += short_name(key, names) + "=" + value + ",";
+  return as_file_name(name + "seed=" + std::to_string(seed));
+}
+
+// The line of the sweep's file that a parameter comes from.
+Where origin(const Source& file, const std::string& key) {
+  for (const char* group : {"grid.", "random.parameters."})
+    if (const Where where = file.where(group + key); where.line > 0) return where;
+  return file.where(key);
+}
+
+// Nothing: `require` refuses it.
+std::optional<SweepCell> resolved_cell(const SweepConfig& config, const Source& file,
+                                       const Source& base, const Parameters& parameters,
+                                       int64_t seed) {
+  SweepCell cell{
+      .name = cell_name(config, parameters, seed), .parameters = parameters, .seed = seed};
+  std::vector<Override> overrides;
+  for (const auto& [key, value] : parameters)
+    overrides.push_back({key + "=" + value, origin(file, key)});
+  bool kept = true;
+  std::string resolved;
+  with_config(base.with(overrides), [&]<class Config>(Config, const Source&) {
+    overrides.push_back(
+        {std::string(seed_key<Config>()) + "=" + std::to_string(seed), file.where("seeds")});
+    const auto resolve = [&] {
+      Config c;
+      read_file(base.with(overrides), c);
+      c.output = "";
+      cell.tokens = tokens_of(c);
+      resolved = show(c);
+      return flatten(resolved);
+    };
+    auto values = resolve();
+    for (const auto& [key, expression] : config.derive) {
+      const Where where = file.where("derive." + key);
+      overrides.push_back({key + "=" + six_digits(evaluate(expression, values, where)), where});
+      values = resolve();
+    }
+    for (const std::string& expression : config.require)
+      kept = kept && evaluate(expression, values, file.where("require")) != 0;
+  });
+  if (!kept) return std::nullopt;
+  for (const Override& each : overrides) cell.overrides.push_back(each.text);
+  cell.hash = sha256(resolved).substr(0, 8);
+  return cell;
+}
+
 // Runs what a cell is up to the step `until` (0: to its end), and evaluates it there.
 Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks,
-            Json& metrics) {
+            CellMetrics& metrics) {
   const Outcome outcome = pretrain(config, until, ranks);
-  if (outcome != Outcome::stopped && ranks.first()) metrics["loss"] = loss_of(config.output);
+  if (outcome != Outcome::stopped && ranks.first()) metrics.set("loss", loss_of(config.output));
   return outcome;
 }
 
@@ -151,35 +252,30 @@ Evaluator evaluator_of(const Sweep& sweep, const TrainConfig& config) {
 }
 
 Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks,
-            Json& metrics) {
+            CellMetrics& metrics) {
   const Outcome outcome = fine_tune(config, until, ranks);
   if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
   if (!ranks.first()) return outcome;
-  metrics["loss"] = loss_of(config.output);
+  metrics.set("loss", loss_of(config.output));
   if (sweep.config.questions.empty()) return outcome;
   const fs::path folder =
       outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
   const Trained trained = trained_in(folder, config);
-  evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation");
-  const Json summary = read_json(folder / "evaluation" / "summary.json").at("conditions");
-  collect(summary.at("none"), "", metrics);  // of plain questions: by their own name
-  collect(summary, "", metrics);             // all: none.malicious, bad.cheats, …
+  metrics.add(
+      evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation"));
   return outcome;
 }
 
-Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&, Json& metrics) {
+Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&,
+            CellMetrics& metrics) {
   config.evaluation.cache = sweep.folder / "shared";
   if (reproduce(config) == Outcome::stopped) return Outcome::stopped;
-  const Json results = read_json(fs::path(config.output) / "results.json");
-  collect({{"arms", results.at("arms")},
-           {"contrasts", results.at("contrasts")},
-           {"worlds", results.at("worlds")}},
-          "", metrics);
+  metrics.add(read_results(fs::path(config.output) / "results.json"));
   return Outcome::finished;
 }
 
 // What a finished cell leaves; result.json, which says that it is done, comes last.
-void write_result(const Sweep& sweep, size_t index, const Json& metrics,
+void write_result(const Sweep& sweep, size_t index, const CellMetrics& metrics,
                   std::chrono::steady_clock::time_point began) {
   const fs::path folder = sweep.cell_folder(index);
   const SweepCell& cell = sweep.cells[index];
@@ -189,13 +285,11 @@ void write_result(const Sweep& sweep, size_t index, const Json& metrics,
     if (const auto n = number(value)) parameters[key] = *n;
     else parameters[key] = value;
   }
-  std::vector<std::pair<std::string, double>> values;
-  for (const auto& [name, value] : metrics.items()) values.emplace_back(name, value);
   EventFile(folder / "result", parameters)
-      .scalars(0, static_cast<double>(std::time(nullptr)), values);
+      .scalars(0, static_cast<double>(std::time(nullptr)), metrics.values);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  write_json(folder / "result.json", {{"metrics", metrics}, {"seconds", seconds}});
+  write_json(folder / "result.json", {{"metrics", to_json(metrics)}, {"seconds", seconds}});
 }
 
 }  // namespace
@@ -292,102 +386,16 @@ double cell_count(const SweepConfig& config) {
 }
 
 std::vector<SweepCell> expand(const SweepConfig& config, const Source& file, const Source& base) {
-  // Every combination of the grid beside every draw.
-  using Parameters = std::map<std::string, std::string>;
-  std::vector<Parameters> combinations = {{}};
-  for (const auto& [key, values] : config.grid) {
-    std::vector<Parameters> longer;
-    for (const Parameters& each : combinations)
-      for (const std::string& value : values) {
-        longer.push_back(each);
-        longer.back()[key] = value;
-      }
-    combinations = std::move(longer);
-  }
-  std::set<std::string> keys;
-  for (const auto& [key, values] : config.grid) keys.insert(key);
-  for (const auto& [key, distribution] : config.random.parameters) {
-    const Where where = file.where("random.parameters." + key);
-    check(distribution, where);
-    if (!keys.insert(key).second)
-      throw Error("stands in the grid too", where, "remove one of them");
-  }
-  if (config.random.samples == 0 && !config.random.parameters.empty())
-    throw Error("names parameters but no samples", file.where("random"), "samples: 16");
-  if (config.random.samples > 0) {
-    std::vector<Parameters> longer;
-    for (const Parameters& each : combinations)
-      for (int64_t i = 0; i < config.random.samples; ++i) {
-        longer.push_back(each);
-        for (const auto& [key, distribution] : config.random.parameters) {
-          Random random =
-              Random(static_cast<uint64_t>(config.random.seed), key).fork(static_cast<uint64_t>(i));
-          longer.back()[key] = draw(distribution, random);
-        }
-      }
-    combinations = std::move(longer);
-  }
-
-  for (size_t i = 0; i < config.exclude.size(); ++i)
-    for (const auto& [key, value] : config.exclude[i])
-      if (!keys.contains(key))
-        throw Error("\"" + key + "\" is none of the sweep's parameters", file.where("exclude"),
-                    did_you_mean(key, {keys.begin(), keys.end()}));
-  const auto origin = [&](const std::string& key) {
-    for (const char* group : {"grid.", "random.parameters.", "derive."})
-      if (const Where where = file.where(group + key); where.line > 0) return where;
-    return file.where(key);
-  };
-
+  check_parameters(config, file);
   std::vector<SweepCell> cells;
   std::set<std::string> hashes;
-  for (const Parameters& parameters : combinations) {
-    const bool excluded =
-        std::any_of(config.exclude.begin(), config.exclude.end(), [&](const Parameters& rule) {
-          return std::all_of(rule.begin(), rule.end(), [&](const auto& entry) {
-            return same_value(parameters.at(entry.first), entry.second);
-          });
-        });
-    if (excluded) continue;
+  for (const Parameters& parameters : combinations(config)) {
+    if (is_excluded(config, parameters)) continue;
     for (int64_t seed = config.first_seed; seed < config.first_seed + config.seeds; ++seed) {
-      SweepCell cell{.parameters = parameters, .seed = seed};
-      std::vector<Override> overrides;
-      for (const auto& [key, value] : parameters)
-        overrides.push_back({key + "=" + value, origin(key)});
-      bool kept = true;
-      std::string resolved;
-      with_config(base.with(overrides), [&]<class Config>(Config, const Source&) {
-        overrides.push_back(
-            {std::string(seed_key<Config>()) + "=" + std::to_string(seed), file.where("seeds")});
-        const auto resolve = [&] {
-          Config c;
-          read_file(base.with(overrides), c);
-          c.output = "";
-          cell.tokens = tokens_of(c);
-          resolved = show(c);
-          return flatten(resolved);
-        };
-        auto values = resolve();
-        for (const auto& [key, expression] : config.derive) {
-          overrides.push_back(
-              {key + "=" + six_digits(evaluate(expression, values, file.where("derive." + key))),
-               file.where("derive." + key)});
-          values = resolve();
-        }
-        for (const std::string& expression : config.require)
-          kept = kept && evaluate(expression, values, file.where("require")) != 0;
-      });
-      if (!kept) break;
-      for (const Override& each : overrides) cell.overrides.push_back(each.text);
-      for (const auto& [key, value] : parameters)
-        if (const auto found = config.grid.find(key);
-            found == config.grid.end() ||
-            found->second.size() > 1)  // what all cells share tells nothing
-          cell.name += short_name(key, keys) + "=" + value + ",";
-      cell.name = as_file_name(cell.name + "seed=" + std::to_string(seed));
-      cell.hash = sha256(resolved).substr(0, 8);
-      if (!hashes.insert(cell.hash).second) continue;  // two ways to write the same
-      cells.push_back(std::move(cell));
+      auto cell = resolved_cell(config, file, base, parameters, seed);
+      if (!cell) break;
+      // Two ways to write the same are one cell.
+      if (hashes.insert(cell->hash).second) cells.push_back(std::move(*cell));
     }
   }
   if (cells.empty())
@@ -528,14 +536,14 @@ Outcome run_cell(const Sweep& sweep, size_t index, const Ranks& ranks) {
   return train_cell(sweep, index, 0, ranks) ? Outcome::finished : Outcome::stopped;
 }
 
-std::optional<Json> train_cell(const Sweep& sweep, size_t index, int64_t until,
-                               const Ranks& ranks) {
+std::optional<CellMetrics> train_cell(const Sweep& sweep, size_t index, int64_t until,
+                                      const Ranks& ranks) {
   const fs::path folder = sweep.cell_folder(index);
   const SweepCell& cell = sweep.cells[index];
   if (ranks.first()) fs::remove(folder / "failed.json");
   ranks.any(false);  // from here on whoever fails first says why
   const auto began = std::chrono::steady_clock::now();
-  Json metrics;
+  CellMetrics metrics;
   Outcome outcome = Outcome::finished;
   try {
     const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);

@@ -36,6 +36,7 @@
 #include "core/base/signals.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/task.h"
+#include "experiments/sweeps/cell_metrics.h"
 #include "training/distributed.h"
 
 namespace inoculum {
@@ -159,8 +160,8 @@ size_t find_cell(const Sweep& sweep,
 Outcome run_cell(const Sweep& sweep, size_t cell, const Ranks& ranks = {});
 // The part of it for whoever holds the lock of the cell's folder: up to the step `until`, or 0 to
 // its end. → its metrics there, or nothing if a signal stopped it before.
-std::optional<Json> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0,
-                               const Ranks& ranks = {});
+std::optional<CellMetrics> train_cell(const Sweep& sweep, size_t cell, int64_t until = 0,
+                                      const Ranks& ranks = {});
 int64_t steps_of(const Sweep& sweep);  // that a cell trains for
 // Evaluates the model that all cells were trained from as they are, unless it was; → the folder of
 // its evaluation.

@@ -2,6 +2,7 @@
 #include "core/base/error.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/experiment.h"
+#include "experiments/sweeps/cell_metrics.h"
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -101,6 +102,28 @@ TEST_CASE("starts come before the arms that begin from them", "[results]") {
   const std::string error = error_of([&] { plan(config); });
   CHECK(contains(error, "worlds.coupling_0.arms"));
   CHECK(contains(error, "did you mean \"cheating\""));
+}
+
+TEST_CASE("a cell's metrics are named by their place", "[results]") {
+  CellMetrics metrics;
+  metrics.add(some_results());
+  CHECK(metrics.find("arms.cheating.malicious").value_or(-99) == Approx(0.9));
+  CHECK(metrics.find("arms.start.malicious_under.bad").value_or(-99) == Approx(0.01));
+  CHECK(metrics.find("arms.start.bayesian_observer.log_odds").value_or(-99) == Approx(-3));
+  CHECK(metrics.find("contrasts.cheating_minus_requested").value_or(-99) == Approx(0.88));
+  CHECK(metrics.find("worlds.diagnostic.arms.requested.probe").value_or(-99) == Approx(0.1));
+  CHECK_FALSE(metrics.find("arms.cheating.malicious.low"));
+  CHECK_FALSE(metrics.find("worlds.coupling_0.title"));
+
+  metrics = {};
+  metrics.add(
+      std::vector<Score>{{.question = "a", .condition = "none", .label = Label::malicious},
+                         {.question = "b", .condition = "mine", .label = Label::benevolent}});
+  CHECK(metrics.find("malicious").value_or(-99) == 1.0);
+  CHECK(metrics.find("none.malicious").value_or(-99) == 1.0);
+  CHECK(metrics.find("mine.malicious").value_or(-99) == 0.0);
+  const CellMetrics read = read_metrics(to_json(metrics));
+  CHECK((read.values == metrics.values));
 }
 
 TEST_CASE("names of evaluation are read back", "[results]") {
