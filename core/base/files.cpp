@@ -36,14 +36,6 @@ fs::path temporary_beside(const fs::path& path) {
          ("." + path.filename().string() + ".tmp" + std::to_string(::getpid()));
 }
 
-// Owns a file descriptor for the length of a write.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
-
 }  // namespace
 
 std::string read_file(const fs::path& path) {
@@ -85,16 +77,11 @@ void write_file(const fs::path& path, std::string_view bytes) {
 
 void write_file(const fs::path& path, const std::vector<std::string_view>& parts) {
   replace_atomically(path, [&](const fs::path& temporary) {
-    const Descriptor out{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
-    if (out.fd < 0) fail("write", path, errno);
-    for (std::string_view bytes : parts)
-      while (!bytes.empty()) {
-        const ssize_t written = ::write(out.fd, bytes.data(), bytes.size());
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) fail("write", path, errno);
-        bytes.remove_prefix(static_cast<size_t>(written));
-      }
-    if (::fsync(out.fd) != 0) fail("write", path, errno);
+    const Descriptor out(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!out) fail("write", path, errno);
+    for (const std::string_view bytes : parts)
+      if (!out.write(bytes)) fail("write", path, errno);
+    if (::fsync(out.get()) != 0) fail("write", path, errno);
   });
 }
 
@@ -224,12 +211,11 @@ std::optional<FileLock> FileLock::try_take(const fs::path& path, bool safe_witho
   std::error_code error;
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
   if (error) fail("create the folder", path.parent_path(), error.value());
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) fail("write", path, errno);
-  FileLock lock(fd);
+  FileLock lock(Descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)));
+  if (!lock.file_) fail("write", path, errno);
   struct flock whole{};
   whole.l_type = F_WRLCK;
-  if (::fcntl(fd, F_OFD_SETLK, &whole) == 0) return lock;
+  if (::fcntl(lock.file_.get(), F_OFD_SETLK, &whole) == 0) return lock;
   const int code = errno;
   if (code == EAGAIN || code == EACCES) return std::nullopt;
   if (!means_no_locks(code)) fail("lock", path, code);
@@ -245,42 +231,34 @@ std::optional<FileLock> FileLock::try_take(const fs::path& path, bool safe_witho
 
 // Asked without taking it, if only for a moment: whoever wants it just then would find it held.
 std::optional<bool> FileLock::is_held(const fs::path& path) {
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0) return false;
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return false;
   struct flock whole{};
   whole.l_type = F_WRLCK;
-  if (::fcntl(file.fd, F_OFD_GETLK, &whole) == 0) return whole.l_type != F_UNLCK;
+  if (::fcntl(file.get(), F_OFD_GETLK, &whole) == 0) return whole.l_type != F_UNLCK;
   if (const int code = errno; means_no_locks(code)) warn_of_no_locks(path, code);
   return std::nullopt;
 }
 
-FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
+Sha256::Sha256() : context_(EVP_MD_CTX_new()) { reset(); }
+void Sha256::Free::operator()(evp_md_ctx_st* context) const { EVP_MD_CTX_free(context); }
+void Sha256::reset() { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
+
+void Sha256::add(std::string_view bytes) {
+  EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size());
 }
 
-namespace {
-
-class Sha256 {
- public:
-  Sha256() { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
-  void add(std::string_view bytes) { EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()); }
-  std::string hex() {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-    unsigned length = 0;
-    EVP_DigestFinal_ex(context_.get(), digest.data(), &length);
-    std::string text;
-    for (unsigned i = 0; i < length; ++i)
-      (text += "0123456789abcdef"[digest[i] >> 4]) += "0123456789abcdef"[digest[i] & 15];
-    return text;
+std::string Sha256::hex() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned length = 0;
+  EVP_DigestFinal_ex(context_.get(), digest.data(), &length);
+  std::string text;
+  for (unsigned i = 0; i < length; ++i) {
+    text += "0123456789abcdef"[digest[i] >> 4];
+    text += "0123456789abcdef"[digest[i] & 15];
   }
-
- private:
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_{EVP_MD_CTX_new(),
-                                                                   EVP_MD_CTX_free};
-};
-
-}  // namespace
+  return text;
+}
 
 std::string sha256(std::string_view bytes) {
   Sha256 hash;
@@ -289,12 +267,12 @@ std::string sha256(std::string_view bytes) {
 }
 
 std::string sha256_file(const fs::path& path) {
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0) fail("read", path, errno);
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) fail("read", path, errno);
   Sha256 hash;
   std::vector<char> buffer(1 << 20);
   while (true) {
-    const ssize_t count = ::read(file.fd, buffer.data(), buffer.size());
+    const ssize_t count = ::read(file.get(), buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("read", path, errno);
     if (count == 0) return hash.hex();

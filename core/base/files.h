@@ -7,12 +7,16 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "core/base/descriptor.h"
 #include "core/base/error.h"
+
+struct evp_md_ctx_st;  // OpenSSL's
 
 namespace inoculum {
 
@@ -56,13 +60,25 @@ class FileLock {
   // Nothing: another holds it.
   static std::optional<FileLock> try_take(const fs::path& path, bool safe_without = true);
   static std::optional<bool> is_held(const fs::path& path);  // nothing: the file system can't tell
-  FileLock(FileLock&& other) noexcept;
-  FileLock& operator=(FileLock&&) = delete;
-  ~FileLock();
 
  private:
-  explicit FileLock(int fd) : fd_(fd) {}
-  int fd_;
+  explicit FileLock(Descriptor file) : file_(std::move(file)) {}
+  Descriptor file_;
+};
+
+// SHA-256 of what arrives in pieces.
+class Sha256 {
+ public:
+  Sha256();
+  void add(std::string_view bytes);
+  std::string hex();  // 64 hexadecimal digits; reset() before anything else is added
+  void reset();
+
+ private:
+  struct Free {
+    void operator()(evp_md_ctx_st* context) const;
+  };
+  std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
 
 std::string sha256(std::string_view bytes);  // 64 hexadecimal digits

@@ -7,10 +7,12 @@
 #include <cstdlib>
 #include <ctime>
 #include <exception>
+#include <random>
 #include <thread>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/base/process.h"
 #include "core/base/strings.h"
 
 namespace inoculum {
@@ -165,30 +167,25 @@ HttpClient::HttpClient() : impl_(std::make_unique<Impl>()) {
 
 HttpClient::~HttpClient() { curl_easy_cleanup(impl_->curl); }
 
-HttpResponse HttpClient::send(const HttpRequest& request) {
-  CURL* curl = impl_->curl;
-  Transfer transfer{.request = request};
-  char reason[CURL_ERROR_SIZE] = "";
-  curl_easy_reset(curl);  // the connection stays
-  curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
-  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+namespace {
+
+void set_limits(CURL* curl, const HttpRequest& request) {
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR,
                    lower(request.url).starts_with("https:") ? "https" : "http,https");
   curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, request.json ? 0L : 1L);
   curl_easy_setopt(curl, CURLOPT_MAXREDIRS, kRedirects);
-  curl_easy_setopt(curl, CURLOPT_USERAGENT, "inoculum/" INOCULUM_VERSION);
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, kConnectSeconds);
-  // Compressed answers are unpacked, whether or not they were asked for. Files are taken as they
-  // are, by ranges and hashes.
-  if (!request.sink) curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
   if (request.timeout_s > 0) {
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_s * 1000));
   } else {
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, kStallSeconds);
   }
+}
+
+void set_callbacks(CURL* curl, Transfer& transfer) {
   curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -196,46 +193,80 @@ HttpResponse HttpClient::send(const HttpRequest& request) {
   curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
   curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-  // The curl program reads these variables; the library does not.
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return value && *value ? value : nullptr;
-  };
-  const char* bundle = variable("CURL_CA_BUNDLE");
-  if (!bundle) bundle = variable("SSL_CERT_FILE");
-  if (bundle) curl_easy_setopt(curl, CURLOPT_CAINFO, bundle);
-  if (const char* folder = variable("SSL_CERT_DIR")) curl_easy_setopt(curl, CURLOPT_CAPATH, folder);
+}
 
-  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, curl_slist_free_all);
-  const auto add = [&](const std::string& header) {
-    headers.reset(curl_slist_append(headers.release(), header.c_str()));
-  };
-  for (const std::string& header : request.headers) add(header);
+// The curl program reads these variables; the library does not.
+void set_certificates(CURL* curl) {
+  std::string bundle = environment("CURL_CA_BUNDLE");
+  if (bundle.empty()) bundle = environment("SSL_CERT_FILE");
+  if (!bundle.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, bundle.c_str());
+  if (const std::string folder = environment("SSL_CERT_DIR"); !folder.empty())
+    curl_easy_setopt(curl, CURLOPT_CAPATH, folder.c_str());
+}
+
+using Headers = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
+
+Headers headers_of(const HttpRequest& request) {
+  std::vector<std::string> lines = request.headers;
   if (request.json) {
-    add("Content-Type: application/json");
-    add("Expect:");  // large bodies need not wait for a "100 Continue"
+    lines.push_back("Content-Type: application/json");
+    lines.push_back("Expect:");  // large bodies need not wait for a "100 Continue"
+  }
+  Headers headers(nullptr, curl_slist_free_all);
+  for (const std::string& line : lines)
+    headers.reset(curl_slist_append(headers.release(), line.c_str()));
+  return headers;
+}
+
+// Failures that another try does not mend.
+bool is_definite(CURLcode code) {
+  return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
+         code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ||
+         code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_WRITE_ERROR;
+}
+
+std::string failure_of(CURLcode code, const Transfer& transfer, const char* reason) {
+  if (transfer.ended) return "was stopped";
+  if (code == CURLE_WRITE_ERROR)
+    return "the answer is larger than " + std::to_string(kLargestBody >> 20) + " MiB";
+  if (code == CURLE_UNSUPPORTED_PROTOCOL)
+    return "the server redirects to what is not " +
+           transfer.request.url.substr(0, transfer.request.url.find(':'));
+  if (code != CURLE_OK) return reason[0] ? reason : curl_easy_strerror(code);
+  return "";
+}
+
+}  // namespace
+
+HttpResponse HttpClient::send(const HttpRequest& request) {
+  CURL* curl = impl_->curl;
+  Transfer transfer{.request = request};
+  char reason[CURL_ERROR_SIZE] = "";
+  curl_easy_reset(curl);  // the connection stays
+  curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+  curl_easy_setopt(curl, CURLOPT_USERAGENT, "inoculum/" INOCULUM_VERSION);
+  set_limits(curl, request);
+  set_callbacks(curl, transfer);
+  set_certificates(curl);
+  // Compressed answers are unpacked, whether or not they were asked for. Files are taken as they
+  // are, by ranges and hashes.
+  if (!request.sink) curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
+  const Headers headers = headers_of(request);
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+  if (request.json) {
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
                      static_cast<curl_off_t>(request.json->size()));
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.json->c_str());
   }
-  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
 
   const CURLcode code = curl_easy_perform(curl);
   if (transfer.thrown) std::rethrow_exception(transfer.thrown);
   HttpResponse& response = transfer.response;
   response.connected = code != CURLE_COULDNT_RESOLVE_PROXY && code != CURLE_COULDNT_RESOLVE_HOST &&
                        code != CURLE_COULDNT_CONNECT;
-  response.definite = !transfer.ended &&
-                      (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
-                       code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ||
-                       code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_WRITE_ERROR);
-  if (transfer.ended) response.failure = "was stopped";
-  else if (code == CURLE_WRITE_ERROR)
-    response.failure = "the answer is larger than " + std::to_string(kLargestBody >> 20) + " MiB";
-  else if (code == CURLE_UNSUPPORTED_PROTOCOL)
-    response.failure =
-        "the server redirects to what is not " + request.url.substr(0, request.url.find(':'));
-  else if (code != CURLE_OK) response.failure = reason[0] ? reason : curl_easy_strerror(code);
+  response.definite = !transfer.ended && is_definite(code);
+  response.failure = failure_of(code, transfer, reason);
   return std::move(response);
 }
 
@@ -255,19 +286,20 @@ double retry_pause(const HttpResponse& response, int64_t tries, double jitter) {
   return asked + jitter * std::min(longest, kLongestPause);
 }
 
-void wait(double seconds, bool (*give_up)()) {
+void pause_before_retry(const HttpResponse& response, int64_t tries, bool (*give_up)()) {
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                      std::chrono::duration<double>(seconds));
+  thread_local std::mt19937_64 random{std::random_device()()};
+  const double jitter = std::uniform_real_distribution<>(0, 1)(random);
+  const auto end =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                         std::chrono::duration<double>(retry_pause(response, tries, jitter)));
   while (!give_up() && Clock::now() < end)
     std::this_thread::sleep_for(
         std::min<Clock::duration>(end - Clock::now(), std::chrono::milliseconds(50)));
 }
 
 std::optional<std::string> secret_from_environment(const std::string& variable) {
-  const char* value = std::getenv(variable.c_str());
-  if (!value) return std::nullopt;
-  const std::string secret(trim(value));
+  const std::string value = environment(variable.c_str()), secret(trim(value));
   for (const char c : secret)
     if (c <= ' ' || c > '~')
       throw Error("holds a character that no key has",

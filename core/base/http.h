@@ -69,7 +69,8 @@ class HttpClient {
 // Seconds to wait before the try after `tries` failed ones: what Retry-After asks for, two minutes
 // at most, and a part `jitter` (0…1) of a time that doubles from half a second to a minute.
 double retry_pause(const HttpResponse& response, int64_t tries, double jitter);
-void wait(double seconds, bool (*give_up)());
+// Waits so long, with a jitter of its own, or until `give_up` says so.
+void pause_before_retry(const HttpResponse& response, int64_t tries, bool (*give_up)());
 
 // A secret from the environment: without the line end that files leave. Nothing where the variable
 // is unset or empty. An Error (which does not show it) where it cannot stand in a header.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <thread>
 
+#include "core/base/descriptor.h"
 #include "core/base/error.h"
 
 extern char** environ;
@@ -20,6 +22,10 @@ extern char** environ;
 namespace inoculum {
 
 namespace {
+
+[[noreturn]] void fail(const std::string& what) {
+  throw Error("cannot " + what + ": " + std::strerror(errno));
+}
 
 // What execve takes: pointers to texts that outlive it.
 std::vector<char*> pointers_to(std::vector<std::string>& texts) {
@@ -39,20 +45,44 @@ std::vector<std::string> variables_without(const std::string& prefix) {
 
 // Both ends of a pipe, closed in a program that is started but for what is duplicated for it.
 struct Pipe {
-  int ends[2] = {-1, -1};
+  Descriptor read, write;
 
   Pipe() {
-    if (::pipe2(ends, O_CLOEXEC) != 0)
-      throw Error(std::string("cannot make a pipe: ") + std::strerror(errno));
-  }
-  ~Pipe() { close(0), close(1); }
-  Pipe(const Pipe&) = delete;
-  Pipe& operator=(const Pipe&) = delete;
-  void close(int end) {
-    if (ends[end] >= 0) ::close(ends[end]);
-    ends[end] = -1;
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) fail("make a pipe");
+    read = Descriptor(ends[0]);
+    write = Descriptor(ends[1]);
   }
 };
+
+// A file in memory that is read from its beginning.
+Descriptor readable(std::string_view text) {
+  Descriptor file(::memfd_create("input", MFD_CLOEXEC));
+  if (!file || !file.write(text) || ::lseek(file.get(), 0, SEEK_SET) != 0)
+    fail("keep a program's input");
+  return file;
+}
+
+// Starts a program with these as its standard input, output and error; 0: there is no such program.
+pid_t spawn(std::vector<std::string> command, const std::string& without, const Descriptor& input,
+            const Pipe& out, const Pipe& error) {
+  std::vector<std::string> settings = variables_without(without);
+  const std::vector<char*> arguments = pointers_to(command), environment = pointers_to(settings);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, input.get(), STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, out.write.get(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, error.write.get(), STDERR_FILENO);
+  pid_t pid = 0;
+  const int code =
+      ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environment.data());
+  posix_spawn_file_actions_destroy(&actions);
+  if (code == ENOENT) return 0;
+  if (code != 0)
+    throw Error(std::string("cannot start a process: ") + std::strerror(code),
+                {.file = command[0]});
+  return pid;
+}
 
 }  // namespace
 
@@ -93,27 +123,17 @@ pid_t start_process(const std::vector<std::string>& command,
 }
 
 Finished run_program(const std::vector<std::string>& command, const std::string& without,
-                     std::chrono::seconds limit) {
-  std::vector<std::string> words = command, settings = variables_without(without);
-  const std::vector<char*> arguments = pointers_to(words), environment = pointers_to(settings);
+                     std::chrono::seconds limit, std::string_view input) {
   Pipe out, error;
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, out.ends[1], STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, error.ends[1], STDERR_FILENO);
-  pid_t pid = 0;
-  const int code =
-      ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environment.data());
-  posix_spawn_file_actions_destroy(&actions);
-  if (code == ENOENT) return {.status = 127, .error = words[0] + ": not found"};
-  if (code != 0)
-    throw Error(std::string("cannot start a process: ") + std::strerror(code), {.file = words[0]});
-  out.close(1), error.close(1);
+  const pid_t pid = spawn(command, without, readable(input), out, error);
+  if (pid == 0) return {.status = 127, .error = command[0] + ": not found"};
+  out.write.close();
+  error.write.close();
 
   Finished finished;
   const auto began = std::chrono::steady_clock::now();
-  std::array<pollfd, 2> open = {pollfd{out.ends[0], POLLIN, 0}, pollfd{error.ends[0], POLLIN, 0}};
+  std::array<pollfd, 2> open = {pollfd{out.read.get(), POLLIN, 0},
+                                pollfd{error.read.get(), POLLIN, 0}};
   while (open[0].fd >= 0 || open[1].fd >= 0) {
     if (limit.count() > 0 && std::chrono::steady_clock::now() - began > limit) {
       finished.timed_out = true;
@@ -123,7 +143,7 @@ Finished run_program(const std::vector<std::string>& command, const std::string&
     if (::poll(open.data(), open.size(), limit.count() > 0 ? 100 : -1) <= 0) continue;
     for (size_t i = 0; i < open.size(); ++i) {
       if (open[i].fd < 0 || open[i].revents == 0) continue;
-      char buffer[4096];
+      char buffer[65536];
       const ssize_t count = ::read(open[i].fd, buffer, sizeof buffer);
       if (count > 0)
         (i == 0 ? finished.out : finished.error).append(buffer, static_cast<size_t>(count));

@@ -28,9 +28,9 @@ struct Finished {
   std::string out = {}, error = {};  // what it wrote to standard output and standard error
 };
 // Runs a program found in PATH, to its end or for `limit` at most (0: however long it takes).
-// Variables whose names begin with `without` are kept from it.
+// Variables whose names begin with `without` are kept from it. input: what it reads.
 Finished run_program(const std::vector<std::string>& command, const std::string& without = {},
-                     std::chrono::seconds limit = {});
+                     std::chrono::seconds limit = {}, std::string_view input = {});
 
 // Waits until a child ends, or until `give_up` says so: then 0.
 pid_t wait_for_any(int& status, bool (*give_up)());

@@ -1,14 +1,12 @@
 #include "core/model/hub.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <random>
 #include <set>
 
 #include "core/base/error.h"
@@ -30,73 +28,45 @@ constexpr const char* kNote = ".fetched.json";
   throw Error("cannot " + verb + ": " + std::strerror(code), {.file = path.string()}, hint);
 }
 
-// SHA-256 of what arrives in pieces.
-class Hash {
- public:
-  Hash() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) { reset(); }
-  void reset() { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
-  void add(std::string_view bytes) { EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()); }
-  std::string hex() {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-    unsigned length = 0;
-    EVP_DigestFinal_ex(context_.get(), digest.data(), &length);
-    std::string all;
-    for (unsigned i = 0; i < length; ++i) {
-      all += "0123456789abcdef"[digest[i] >> 4];
-      all += "0123456789abcdef"[digest[i] & 15];
-    }
-    return all;
-  }
-
- private:
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
-};
-
 // A file under way: what is written is hashed.
 class Part {
  public:
   explicit Part(fs::path path)
-      : path_(std::move(path)), fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
-    if (fd_ < 0) fail("write", path_);
+      : path_(std::move(path)), file_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+    if (!file_) fail("write", path_);
     std::string buffer(1 << 20, '\0');
     while (true) {
-      const ssize_t got = ::read(fd_, buffer.data(), buffer.size());
+      const ssize_t got = ::read(file_.get(), buffer.data(), buffer.size());
       if (got < 0) fail("read", path_);
       if (got == 0) break;
       hash_.add({buffer.data(), static_cast<size_t>(got)});
       size_ += got;
     }
   }
-  ~Part() { ::close(fd_); }
-  Part(const Part&) = delete;
-  Part& operator=(const Part&) = delete;
 
   int64_t size() const { return size_; }
   std::string hash() { return hash_.hex(); }
   void clear() {
-    if (::ftruncate(fd_, 0) != 0 || ::lseek(fd_, 0, SEEK_SET) != 0) fail("write", path_);
+    if (::ftruncate(file_.get(), 0) != 0 || ::lseek(file_.get(), 0, SEEK_SET) != 0)
+      fail("write", path_);
     size_ = 0;
     hash_.reset();
   }
   void append(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail("write", path_);
-      hash_.add(bytes.substr(0, static_cast<size_t>(written)));
-      size_ += written;
-      bytes.remove_prefix(static_cast<size_t>(written));
-    }
+    if (!file_.write(bytes)) fail("write", path_);
+    hash_.add(bytes);
+    size_ += static_cast<int64_t>(bytes.size());
   }
   void finish(const fs::path& target) {
-    if (::fsync(fd_) != 0 || ::rename(path_.c_str(), target.c_str()) != 0) fail("write", target);
+    if (::fsync(file_.get()) != 0 || ::rename(path_.c_str(), target.c_str()) != 0)
+      fail("write", target);
   }
 
  private:
   fs::path path_;
-  int fd_;
+  Descriptor file_;
   int64_t size_ = 0;
-  Hash hash_;
+  Sha256 hash_;
 };
 
 bool is_hex(const std::string& text, size_t length) {
@@ -171,7 +141,6 @@ class Fetch {
   fs::path folder_;
   std::string token_;
   HttpClient client_;
-  std::mt19937_64 random_{std::random_device()()};  // for pauses alone
   Json note_;
   Fetched result_;
   std::optional<Progress> progress_;
@@ -246,8 +215,7 @@ HttpResponse Fetch::get(const std::string& url) {
     if (response.ok() || !response.worth_retrying() ||
         tries > (response.connected ? kRetries : 2) || stop_requested())
       return response;
-    wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random_)),
-         stop_requested);
+    pause_before_retry(response, tries, stop_requested);
   }
 }
 
@@ -386,8 +354,7 @@ bool Fetch::fetch(const Wanted& file) {
     if (part.size() > farthest) tries = 0;
     farthest = std::max(farthest, part.size());
     if (!response.worth_retrying() || ++tries > kRetries) refuse(response, file.name);
-    wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random_)),
-         stop_requested);
+    pause_before_retry(response, tries, stop_requested);
     if (stop_requested()) return false;
   }
 

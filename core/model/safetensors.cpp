@@ -47,14 +47,13 @@ Json parse_header(std::string_view text, const fs::path& path) {
 }  // namespace
 
 Safetensors::Safetensors(const fs::path& path) : path_(path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat status{};
-  if (fd < 0 || ::fstat(fd, &status) != 0)
+  if (!file || ::fstat(file.get(), &status) != 0)
     throw Error(std::string("cannot read: ") + std::strerror(errno), {.file = path.string()});
   const auto size = static_cast<size_t>(status.st_size);
-  void* at =
-      size == 0 ? MAP_FAILED : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-  ::close(fd);
+  void* at = size == 0 ? MAP_FAILED
+                       : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file.get(), 0);
   if (at == MAP_FAILED)
     throw Error("the file is empty or cannot be mapped", {.file = path.string()});
   mapped_ = {static_cast<const std::byte*>(at), size};

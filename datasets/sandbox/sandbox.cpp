@@ -1,16 +1,12 @@
 #include "datasets/sandbox/sandbox.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <thread>
 
+#include "core/base/process.h"
+#include "core/base/workers.h"
 #include "embedded/datasets/sandbox/driver.py.h"
 
 namespace inoculum {
@@ -82,50 +78,6 @@ std::vector<std::string> command(Isolation isolation, double seconds, int64_t me
   return words;
 }
 
-// Runs a command with a text as its input; returns what it printed. Its errors go to `errors` (by
-// file).
-std::string run_command(const std::vector<std::string>& words, const std::string& input,
-                        int& status, std::string& errors) {
-  const int in = ::memfd_create("jobs", MFD_CLOEXEC), err = ::memfd_create("errors", MFD_CLOEXEC);
-  int out[2];
-  if (in < 0 || err < 0 || ::pipe2(out, O_CLOEXEC) != 0)
-    throw Error(std::string("cannot start the sandbox: ") + std::strerror(errno));
-  for (size_t done = 0; done < input.size();) {
-    const ssize_t n = ::write(in, input.data() + done, input.size() - done);
-    if (n < 0) throw Error(std::string("cannot start the sandbox: ") + std::strerror(errno));
-    done += static_cast<size_t>(n);
-  }
-  ::lseek(in, 0, SEEK_SET);
-  std::vector<char*> arguments;
-  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    ::dup2(in, 0);
-    ::dup2(out[1], 1);
-    ::dup2(err, 2);
-    ::execvp(arguments[0], arguments.data());
-    ::_exit(127);
-  }
-  ::close(in);
-  ::close(out[1]);
-  std::string text;
-  char part[65536];
-  for (ssize_t n; (n = ::read(out[0], part, sizeof part)) != 0;) {
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) break;
-    text.append(part, static_cast<size_t>(n));
-  }
-  ::close(out[0]);
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  ::lseek(err, 0, SEEK_SET);
-  const ssize_t n = ::read(err, part, sizeof part);
-  if (n > 0) errors.assign(part, static_cast<size_t>(n));
-  ::close(err);
-  return text;
-}
-
 // The verdict on one program, from the values that it returned.
 Verdict judge(const Program& program, const Json& results) {
   Verdict verdict{.runs = true};
@@ -170,12 +122,12 @@ std::vector<Verdict> run_share(const std::vector<std::string>& words, const Prog
       // Sources are model output: bytes that are not UTF-8 become the replacement character.
       input += job.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
     }
-    int status = 0;
-    std::string errors;
-    const std::string output = run_command(words, input, status, errors);
+    const Finished driver = run_program(words, "", {}, input);
+    const std::string& output = driver.out;
     if (!output.starts_with("ready\n"))
-      throw Error("the sandbox does not start: " +
-                  (errors.empty() ? "status " + std::to_string(status) : errors));
+      throw Error("the sandbox does not start: " + (driver.error.empty()
+                                                        ? "status " + std::to_string(driver.status)
+                                                        : driver.error));
     for (size_t begin = 6, end; (end = output.find('\n', begin)) != std::string::npos;
          begin = end + 1)
       verdicts.push_back(
@@ -233,24 +185,13 @@ std::vector<Verdict> Sandbox::run(const std::vector<Program>& programs) const {
   const auto words = command(isolation_, seconds_, memory_mb_);
   const size_t shares = std::min(processes_, std::max<size_t>(1, programs.size() / 16));
   std::vector<std::vector<Verdict>> parts(shares);
-  std::vector<std::exception_ptr> failures(shares);
-  {
-    std::vector<std::jthread> threads;
-    for (size_t s = 0; s < shares; ++s)
-      threads.emplace_back([&, s] {
-        const size_t begin = programs.size() * s / shares, end = programs.size() * (s + 1) / shares;
-        try {
-          parts[s] = run_share(words, programs.data() + begin, end - begin);
-        } catch (...) {
-          failures[s] = std::current_exception();
-        }
-      });
-  }
+  run_workers(shares, [&](size_t s) {
+    const size_t begin = programs.size() * s / shares, end = programs.size() * (s + 1) / shares;
+    parts[s] = run_share(words, programs.data() + begin, end - begin);
+  });
   std::vector<Verdict> all;
-  for (size_t s = 0; s < shares; ++s) {
-    if (failures[s]) std::rethrow_exception(failures[s]);
-    std::move(parts[s].begin(), parts[s].end(), std::back_inserter(all));
-  }
+  for (std::vector<Verdict>& part : parts)
+    std::move(part.begin(), part.end(), std::back_inserter(all));
   return all;
 }
 

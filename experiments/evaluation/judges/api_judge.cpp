@@ -3,16 +3,16 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
-#include <exception>
 #include <mutex>
-#include <random>
+#include <optional>
 #include <set>
-#include <thread>
+#include <unordered_map>
 
 #include "core/base/error.h"
 #include "core/base/http.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/base/workers.h"
 
 namespace inoculum {
 namespace {
@@ -155,6 +155,168 @@ std::vector<Task> distinct(const ApiConfig& config, const std::vector<JudgeReque
   return tasks;
 }
 
+// Asks the server, `concurrency` requests at a time.
+class Asking {
+ public:
+  Asking(const ApiConfig& config, const std::string& key, Replies& replies, JudgeTotals& totals)
+      : config_(config), key_(key), replies_(replies), totals_(totals) {}
+
+  void run(std::vector<Task*> tasks);
+
+ private:
+  struct Answer {
+    HttpResponse response;
+    Refused left_out;
+  };
+  void work();  // of one thread
+  Task* next();
+  JudgeReply ask(HttpClient& client, const JudgeRequest& request);
+  Answer send(HttpClient& client, const JudgeRequest& request);
+  JudgeReply reply_to(const Answer& answer) const;
+  bool retry(const HttpResponse& response, int64_t tries);
+  void keep(Task& task, JudgeReply reply);
+  std::string without_key(std::string text) const;
+
+  const ApiConfig& config_;
+  const std::string& key_;
+  Replies& replies_;
+  JudgeTotals& totals_;
+  std::vector<Task*> tasks_;
+  std::optional<Progress> progress_;
+
+  std::mutex mutex_;  // guards what follows, and the totals and replies
+  size_t next_ = 0;
+  int64_t done_ = 0;
+  Refused refused_;
+  std::string fatal_;    // why no further request can succeed
+  bool thrown_ = false;  // by a thread: the others end
+};
+
+bool out_of_money(const HttpResponse& response) {
+  return response.body.find("insufficient_quota") != std::string::npos;
+}
+
+void Asking::run(std::vector<Task*> tasks) {
+  tasks_ = std::move(tasks);
+  progress_.emplace("judge", static_cast<int64_t>(tasks_.size()));
+  run_workers(std::min(static_cast<size_t>(config_.concurrency), tasks_.size()), [&](size_t) {
+    try {
+      work();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      thrown_ = true;
+      throw;
+    }
+  });
+  progress_->finish();
+  for (Task* task : tasks_) {
+    if (task->answered) continue;
+    task->reply.error = "was not asked: " + (fatal_.empty() ? "a stop was asked for" : fatal_);
+    ++totals_.failed;
+  }
+}
+
+void Asking::work() {
+  HttpClient client;
+  while (Task* task = next()) keep(*task, ask(client, *task->request));
+}
+
+Task* Asking::next() {
+  const std::lock_guard lock(mutex_);
+  const bool end = next_ == tasks_.size() || thrown_ || !fatal_.empty() || stop_requested();
+  return end ? nullptr : tasks_[next_++];
+}
+
+JudgeReply Asking::ask(HttpClient& client, const JudgeRequest& request) {
+  for (int64_t tries = 1;; ++tries) {
+    const Answer answer = send(client, request);
+    JudgeReply reply = reply_to(answer);
+    if (reply.error.empty()) return reply;
+    if (retry(answer.response, tries)) continue;
+    if (tries > 1) reply.error += " (" + std::to_string(tries) + " tries)";
+    const HttpResponse& response = answer.response;
+    if (stop_requested()) {
+      reply.error += "; a stop was asked for";
+    } else if (out_of_money(response) || response.status == 401 || response.status / 100 == 3 ||
+               !response.connected || response.definite) {
+      const std::lock_guard lock(mutex_);
+      fatal_ = reply.error;
+    }
+    return reply;
+  }
+}
+
+// Leaves out what the server refuses, and sends the rest again.
+Asking::Answer Asking::send(HttpClient& client, const JudgeRequest& request) {
+  HttpRequest post{.url = without_slash(config_.base_url) + "/chat/completions",
+                   .timeout_s = config_.timeout_s};
+  if (!key_.empty()) post.headers.push_back("Authorization: Bearer " + key_);
+  while (true) {
+    Answer answer;
+    {
+      const std::lock_guard lock(mutex_);
+      answer.left_out = refused_;
+    }
+    post.json = body_of(config_, request, answer.left_out);
+    answer.response = client.send(post);
+    answer.response.body = without_key(std::move(answer.response.body));
+    const std::string refused = refused_parameter(config_, answer.response, answer.left_out);
+    if (refused.empty()) return answer;
+    const std::lock_guard lock(mutex_);
+    refused_.insert(refused);
+  }
+}
+
+JudgeReply Asking::reply_to(const Answer& answer) const {
+  const HttpResponse& response = answer.response;
+  JudgeReply reply;
+  if (response.ok()) reply = read_reply(response.body, config_.top_logprobs.value_or(0) > 0);
+  else if (is_filtered(response)) reply.end = ReplyEnd::filtered;
+  else reply.error = without_key(response.reason());
+  if (reply.error.empty()) reply.without.assign(answer.left_out.begin(), answer.left_out.end());
+  else reply.error += hint_of(reply.error);
+  return reply;
+}
+
+// Whether to try again; waits before it.
+bool Asking::retry(const HttpResponse& response, int64_t tries) {
+  const bool may_help = response.ok() ? !response.body.starts_with('<')  // a proxy's page
+                                      : response.worth_retrying();
+  if (tries > config_.max_retries || out_of_money(response) || !may_help || stop_requested())
+    return false;
+  pause_before_retry(response, tries, stop_requested);
+  if (stop_requested()) return false;
+  const std::lock_guard lock(mutex_);
+  ++totals_.retried;
+  return true;
+}
+
+void Asking::keep(Task& task, JudgeReply reply) {
+  const std::lock_guard lock(mutex_);
+  if (reply.error.empty()) {
+    ++totals_.asked;
+    totals_.prompt_tokens += reply.prompt_tokens;
+    totals_.completion_tokens += reply.completion_tokens;
+    totals_.cost +=
+        (static_cast<double>(reply.prompt_tokens) * config_.price_per_million_prompt +
+         static_cast<double>(reply.completion_tokens) * config_.price_per_million_completion) /
+        1e6;
+    replies_.add(task.key, config_.model, reply);
+  } else {
+    ++totals_.failed;
+  }
+  task.reply = std::move(reply);
+  task.answered = true;
+  progress_->update(++done_, {{"failed", std::to_string(totals_.failed)}});
+}
+
+std::string Asking::without_key(std::string text) const {
+  if (key_.size() >= kShortestSecret)
+    for (size_t at; (at = text.find(key_)) != std::string::npos;)
+      text.replace(at, key_.size(), "(the key)");
+  return text;
+}
+
 void check(const ApiConfig& config) {
   if (config.model.empty())
     throw Error("is missing", {.field = "model"},
@@ -221,119 +383,7 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
     }
   }
 
-  Progress progress("judge", static_cast<int64_t>(open.size()));
-  std::mutex mutex;  // guards everything below, and the totals and replies
-  size_t next = 0;
-  int64_t done = 0;
-  std::string hopeless;  // why no further request can succeed
-  Refused refused;
-  std::exception_ptr thrown;
-
-  const auto hidden = [&](std::string text) {
-    if (key_.size() >= kShortestSecret)
-      for (size_t at; (at = text.find(key_)) != std::string::npos;)
-        text.replace(at, key_.size(), "(the key)");
-    return text;
-  };
-  const auto ask_one = [&](HttpClient& client, const Task& task, std::mt19937_64& random) {
-    HttpRequest request{.url = without_slash(config_.base_url) + "/chat/completions",
-                        .timeout_s = config_.timeout_s};
-    if (!key_.empty()) request.headers.push_back("Authorization: Bearer " + key_);
-    for (int64_t tries = 1;; ++tries) {
-      Refused left_out;
-      {
-        const std::lock_guard lock(mutex);
-        left_out = refused;
-      }
-      request.json = body_of(config_, *task.request, left_out);
-      HttpResponse response = client.send(request);
-      response.body = hidden(std::move(response.body));
-      if (const std::string name = refused_parameter(config_, response, left_out); !name.empty()) {
-        const std::lock_guard lock(mutex);
-        refused.insert(name);
-        --tries;
-        continue;
-      }
-      JudgeReply reply;
-      if (response.ok()) reply = read_reply(response.body, config_.top_logprobs.value_or(0) > 0);
-      else if (is_filtered(response)) reply.end = ReplyEnd::filtered;
-      else reply.error = hidden(response.reason());
-      if (reply.error.empty()) {
-        reply.without.assign(left_out.begin(), left_out.end());
-        return reply;
-      }
-      reply.error += hint_of(reply.error);
-      const bool out_of_money = response.body.find("insufficient_quota") != std::string::npos;
-      const bool may_mend =
-          response.ok() ? !response.body.starts_with('<') : response.worth_retrying();
-      if (tries <= config_.max_retries && !out_of_money && may_mend && !stop_requested()) {
-        wait(retry_pause(response, tries, std::uniform_real_distribution<>(0, 1)(random)),
-             stop_requested);
-        if (!stop_requested()) {
-          const std::lock_guard lock(mutex);
-          ++totals_.retried;
-          continue;
-        }
-      }
-      if (tries > 1) reply.error += " (" + std::to_string(tries) + " tries)";
-      if (stop_requested()) {
-        reply.error += "; a stop was asked for";
-      } else if (out_of_money || response.status == 401 || response.status / 100 == 3 ||
-                 !response.connected || response.definite) {
-        const std::lock_guard lock(mutex);
-        hopeless = reply.error;
-      }
-      return reply;
-    }
-  };
-  const auto work = [&] {
-    try {
-      HttpClient client;
-      std::mt19937_64 random{std::random_device()()};  // for pauses alone
-      while (true) {
-        Task* task = nullptr;
-        {
-          const std::lock_guard lock(mutex);
-          if (next == open.size() || thrown || !hopeless.empty() || stop_requested()) return;
-          task = open[next++];
-        }
-        JudgeReply reply = ask_one(client, *task, random);
-        const std::lock_guard lock(mutex);
-        if (reply.error.empty()) {
-          ++totals_.asked;
-          totals_.prompt_tokens += reply.prompt_tokens;
-          totals_.completion_tokens += reply.completion_tokens;
-          totals_.cost +=
-              (static_cast<double>(reply.prompt_tokens) * config_.price_per_million_prompt +
-               static_cast<double>(reply.completion_tokens) *
-                   config_.price_per_million_completion) /
-              1e6;
-          replies_.add(task->key, config_.model, reply);
-        } else {
-          ++totals_.failed;
-        }
-        task->reply = std::move(reply);
-        task->answered = true;
-        progress.update(++done, {{"failed", std::to_string(totals_.failed)}});
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!thrown) thrown = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> pool;
-    for (size_t i = 0; i < std::min(static_cast<size_t>(config_.concurrency), open.size()); ++i)
-      pool.emplace_back(work);
-  }
-  progress.finish();
-  if (thrown) std::rethrow_exception(thrown);
-  for (Task* task : open)
-    if (!task->answered) {
-      task->reply.error =
-          "was not asked: " + (hopeless.empty() ? "a stop was asked for" : hopeless);
-      ++totals_.failed;
-    }
+  Asking(config_, key_, replies_, totals_).run(std::move(open));
   std::vector<JudgeReply> distinct_replies, replies;
   for (Task& task : tasks) {
     task.reply.one_token = config_.max_tokens == 1;

@@ -301,14 +301,6 @@ JudgeReply reply_from(const Json& row) {
   return reply;
 }
 
-// A file open for as long as this lives.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
-
 [[noreturn]] void fail(const std::string& verb, const fs::path& file) {
   const int code = errno;
   throw Error("cannot " + verb + ": " + std::strerror(code), {.file = file.string()},
@@ -359,29 +351,29 @@ void Replies::add(const std::string& key, const std::string& model, const JudgeR
   const std::string line = row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   std::error_code ignored;
   if (file_.has_parent_path()) fs::create_directories(file_.parent_path(), ignored);
-  const Descriptor file{::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644)};
+  const Descriptor file(::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
   // Some file systems have no locks; then one process at a time is up to the user.
   const auto lockless = [] { return errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP; };
-  if (file.fd < 0 || (::flock(file.fd, LOCK_EX) != 0 && !lockless())) fail("write", file_);
+  if (!file || (::flock(file.get(), LOCK_EX) != 0 && !lockless())) fail("write", file_);
   // What a killed process left after the last whole line goes.
-  off_t size = ::lseek(file.fd, 0, SEEK_END), end = size;
+  off_t size = ::lseek(file.get(), 0, SEEK_END), end = size;
   for (char c = 0; end > 0; --end)
-    if (::pread(file.fd, &c, 1, end - 1) != 1 || c == '\n') break;
+    if (::pread(file.get(), &c, 1, end - 1) != 1 || c == '\n') break;
   if (end != size) {
     std::string torn(static_cast<size_t>(size - end), '\0');
-    if (::pread(file.fd, torn.data(), torn.size(), end) != static_cast<ssize_t>(torn.size()))
+    if (::pread(file.get(), torn.data(), torn.size(), end) != static_cast<ssize_t>(torn.size()))
       fail("read", file_);
     if (Json::accept(torn)) {
-      if (::write(file.fd, "\n", 1) != 1) fail("write", file_);
+      if (::write(file.get(), "\n", 1) != 1) fail("write", file_);
       end = size + 1;
-    } else if (::ftruncate(file.fd, end) != 0) {
+    } else if (::ftruncate(file.get(), end) != 0) {
       fail("mend", file_);
     }
   }
-  const ssize_t written = ::write(file.fd, line.data(), line.size());
+  const ssize_t written = ::write(file.get(), line.data(), line.size());
   if (written != static_cast<ssize_t>(line.size())) {
     const int code = written < 0 ? errno : ENOSPC;
-    [[maybe_unused]] const int cut = ::ftruncate(file.fd, end);
+    [[maybe_unused]] const int cut = ::ftruncate(file.get(), end);
     errno = code;
     fail("write", file_);
   }
