@@ -71,7 +71,7 @@ class Layout {
                ? reorder_qkv(x, config_.num_attention_heads, to_ours)
                : x;
   }
-  const Family& kin() const { return family_; }
+  const Family& family_entry() const { return family_; }
 
  private:
   const TransformerConfig& config_;
@@ -197,11 +197,11 @@ std::vector<NamedTensor> load_tensors(const fs::path& file) {
 }
 
 Json transformer_config_to_json(const TransformerConfig& c, at::ScalarType dtype) {
-  const Family& kin = family(c.family);
-  Json json = {{"architectures", {kin.architecture}},
-               {"model_type", kin.model_type},
+  const Family& entry = family(c.family);
+  Json json = {{"architectures", {entry.architecture}},
+               {"model_type", entry.model_type},
                {"vocab_size", c.vocab_size}};
-  kin.write(c, json);
+  entry.write(c, json);
   json.update({{"tie_word_embeddings", c.tie_word_embeddings},
                {"initializer_range", c.initializer_range},
                {"torch_dtype", dtype == at::kBFloat16 ? "bfloat16"
@@ -249,7 +249,7 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
     found.erase(it);
   });
   // A leftover means another model.
-  const std::vector<std::string>& buffers = layout.kin().buffers;
+  const std::vector<std::string>& buffers = layout.family_entry().buffers;
   for (const auto& [name, source] : found)
     if (std::none_of(buffers.begin(), buffers.end(),
                      [&stored = name](const std::string& end) { return stored.ends_with(end); }))
@@ -334,18 +334,19 @@ void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& 
                            layout.convert_rows(path, linear.lora->magnitude, false)});
     });
     save_tensors(temporary / "adapter_model.safetensors", tensors);
-    write_json(temporary / "adapter_config.json", {{"peft_type", "LORA"},
-                                                   {"task_type", "CAUSAL_LM"},
-                                                   {"base_model_name_or_path", base},
-                                                   {"r", lora.rank},
-                                                   {"lora_alpha", lora.alpha},
-                                                   {"lora_dropout", 0.0},
-                                                   {"use_rslora", lora.use_rslora},
-                                                   {"use_dora", lora.use_dora},
-                                                   {"target_modules", lora_targets(model)},
-                                                   {"bias", "none"},
-                                                   {"fan_in_fan_out", layout.kin().transposed},
-                                                   {"inference_mode", true}});
+    write_json(temporary / "adapter_config.json",
+               {{"peft_type", "LORA"},
+                {"task_type", "CAUSAL_LM"},
+                {"base_model_name_or_path", base},
+                {"r", lora.rank},
+                {"lora_alpha", lora.alpha},
+                {"lora_dropout", 0.0},
+                {"use_rslora", lora.use_rslora},
+                {"use_dora", lora.use_dora},
+                {"target_modules", lora_targets(model)},
+                {"bias", "none"},
+                {"fan_in_fan_out", layout.family_entry().transposed},
+                {"inference_mode", true}});
   });
 }
 

@@ -330,12 +330,12 @@ void ConfigReader::rope(TransformerConfig& c, double default_theta, std::optiona
       in_each(objects, "partial_rotary_factor", {"rotary_pct", "partial_rotary_factor"});
   if (partial) {
     const double share = either<double>(partials, *partial);
-    const auto turned = static_cast<int64_t>(static_cast<double>(c.head_dim) * share);
-    if (turned < 2 || turned > c.head_dim)
-      throw Error("turns " + std::to_string(turned) + " of the " + std::to_string(c.head_dim) +
+    const auto rotary = static_cast<int64_t>(static_cast<double>(c.head_dim) * share);
+    if (rotary < 2 || rotary > c.head_dim)
+      throw Error("turns " + std::to_string(rotary) + " of the " + std::to_string(c.head_dim) +
                       " dimensions of a head",
                   where("rotary_pct"));
-    c.rotary_dim = turned == c.head_dim ? 0 : turned;
+    c.rotary_dim = rotary == c.head_dim ? 0 : rotary;
   } else {
     for (const std::string& path : partials) only(path, 1);
   }
@@ -362,7 +362,7 @@ void ConfigReader::rope_by_layer_type(TransformerConfig& c, double default_theta
 }
 
 std::vector<std::string> ConfigReader::finish() const {
-  std::vector<std::string> told;
+  std::vector<std::string> unknown;
   const std::function<void(const std::string&, const Json&)> look = [&](const std::string& path,
                                                                         const Json& value) {
     if (used_.contains(path) || means_nothing(value)) return;
@@ -374,11 +374,11 @@ std::vector<std::string> ConfigReader::finish() const {
                   where(path), "if it changes nothing, remove it from the file");
     } else if (!is_harmless(lower(path)) &&
                !is_of_the_model(lower(path))) {  // what is off says nothing
-      told.push_back(path);
+      unknown.push_back(path);
     }
   };
   for (const auto& [key, value] : json_.items()) look(key, value);
-  return told;
+  return unknown;
 }
 
 void check_model(const TransformerConfig& c) {

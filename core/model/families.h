@@ -77,7 +77,7 @@ class ConfigReader {
   void layer_types(TransformerConfig& c);     // newer files name each layer's kind of attention
   void uniform_layers(TransformerConfig& c);  // the same where a family has one kind alone
 
-  // The keys that were passed over and should be told. Error for one that could change outputs.
+  // The unknown keys, which the user should hear of. Error for one that could change outputs.
   std::vector<std::string> finish() const;
 
   Where where(const std::string& path) const { return {.file = file_.string(), .field = path}; }

@@ -17,7 +17,7 @@ namespace inoculum {
 namespace {
 
 constexpr int64_t kRetries = 6;  // without a single new byte between them
-constexpr const char* kNote = ".fetched.json";
+constexpr const char *kNote = ".fetched.json", *kLock = ".fetch.lock";
 
 [[noreturn]] void fail(const std::string& verb, const fs::path& path) {
   const int code = errno;
@@ -51,6 +51,10 @@ class Part {
       fail("write", path_);
     size_ = 0;
     hash_.reset();
+  }
+  void remove() {
+    clear();
+    fs::remove(path_);
   }
   void append(std::string_view bytes) {
     if (!file_.write(bytes)) fail("write", path_);
@@ -123,6 +127,18 @@ struct Wanted {
   std::string sha256;
 };
 
+// A file under way: what is there of it, and what the server said that it is.
+struct Download {
+  const Wanted& file;
+  fs::path target;
+  Part part;
+  std::string etag = {};
+  int64_t size = -1;           // −1: not known
+  bool from_the_start = true;  // nothing in it is of an earlier call
+
+  bool is_whole() const { return part.size() > 0 && part.size() == size; }
+};
+
 class Fetch {
  public:
   explicit Fetch(const FetchConfig& config);
@@ -132,7 +148,17 @@ class Fetch {
   HttpResponse get(const std::string& url);
   [[noreturn]] void refuse(const HttpResponse& response, const std::string& what) const;
   std::vector<Wanted> list();
+  HttpRequest request_to(const std::string& url) const;
+  bool is_of(const Json& known, const Wanted& file) const;
+  Download open(const Wanted& file) const;
+  void remember(const Download& download, bool whole);
+  bool continues(Download& download, const HttpResponse& head);
+  HttpResponse get_rest(Download& download);
+  bool complete(Download& download);
   bool fetch(const Wanted& file);  // false: a stop was asked for
+  void read_note();
+  void remove_others(const std::vector<Wanted>& wanted);
+  std::vector<const Wanted*> missing(const std::vector<Wanted>& wanted);
   bool is_here(const Wanted& file) const;
   std::string hidden(std::string text) const;
   void show(int64_t in_file, const std::string& name);
@@ -208,8 +234,8 @@ void Fetch::refuse(const HttpResponse& response, const std::string& what) const 
 }
 
 HttpResponse Fetch::get(const std::string& url) {
-  HttpRequest request{.url = url, .timeout_s = 60, .give_up = stop_requested};
-  if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
+  HttpRequest request = request_to(url);
+  request.timeout_s = 60;
   for (int64_t tries = 1;; ++tries) {
     HttpResponse response = client_.send(request);
     if (response.ok() || !response.worth_retrying() ||
@@ -234,7 +260,7 @@ std::vector<Wanted> Fetch::list() {
   result_.sha = json["sha"].get<std::string>();
   if (!is_hex(result_.sha, 40)) throw strange;
   std::vector<std::string> names;
-  std::map<std::string, Wanted> told;
+  std::map<std::string, Wanted> by_name;
   for (const Json& sibling : json["siblings"]) {
     if (!sibling.is_object() || !sibling.contains("rfilename") || !sibling["rfilename"].is_string())
       throw strange;
@@ -249,10 +275,11 @@ std::vector<Wanted> Fetch::list() {
       file.sha256 = text(sibling["lfs"], "sha256");
     if (!file.sha256.empty()) file.identity = file.sha256;
     names.push_back(file.name);
-    told[file.name] = std::move(file);
+    by_name[file.name] = std::move(file);
   }
   std::vector<Wanted> wanted;
-  for (const std::string& name : files_to_fetch(names, config_.repo)) wanted.push_back(told[name]);
+  for (const std::string& name : files_to_fetch(names, config_.repo))
+    wanted.push_back(by_name[name]);
   return wanted;
 }
 
@@ -265,8 +292,7 @@ bool Fetch::is_here(const Wanted& file) const {
       known.value("size", int64_t{-1}) != static_cast<int64_t>(size))
     return false;
   if (file.size >= 0 && file.size != static_cast<int64_t>(size)) return false;
-  return file.identity.empty() ? known.value("sha", "") == result_.sha
-                               : known.value("identity", "") == file.identity;
+  return is_of(known, file);
 }
 
 void Fetch::show(int64_t in_file, const std::string& name) {
@@ -274,107 +300,198 @@ void Fetch::show(int64_t in_file, const std::string& name) {
   progress_->update(std::min(whole_ + in_file, total_) / kMiB, {{"file", name}});
 }
 
-bool Fetch::fetch(const Wanted& file) {
-  const fs::path target = folder_ / file.name, path = target.string() + ".part";
-  const std::string url = config_.endpoint + "/" + config_.repo + "/resolve/" + result_.sha + "/" +
-                          url_encode(file.name);
-  Json& known = note_["files"][file.name];
-  const auto remember = [&](bool whole, const std::string& etag, int64_t size) {
-    known = {{"whole", whole},
-             {"sha", result_.sha},
-             {"etag", etag},
-             {"size", size},
-             {"identity", file.identity}};
-    write_json(folder_ / kNote, note_);
-  };
-  Part part(path);
-  std::string etag;
-  int64_t size = -1;
-  // What an earlier call left is gone on with where it is of the same file.
-  if (part.size() > 0 && known.is_object() && !known.value("whole", true) &&
-      (file.identity.empty() ? known.value("sha", "") == result_.sha
-                             : known.value("identity", "") == file.identity)) {
-    etag = known.value("etag", "");
-    size = known.value("size", int64_t{-1});
-  }
-  if (etag.empty() || (!file.sha256.empty() && file.sha256 != etag) ||
-      (size >= 0 && part.size() > size))
-    part.clear();
+HttpRequest Fetch::request_to(const std::string& url) const {
+  HttpRequest request{.url = url, .give_up = stop_requested};
+  if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
+  return request;
+}
 
-  bool from_the_start = part.size() == 0;
-  int64_t farthest = part.size();
-  for (int64_t tries = 0; size < 0 || part.size() != size || part.size() == 0;) {
-    if (etag.empty()) part.clear();  // nothing tells that the rest is of the same file
-    const int64_t before = part.size();
-    bool other = false, settled = false;
-    HttpRequest request{.url = url, .give_up = stop_requested};
-    if (before > 0) request.headers.push_back("Range: bytes=" + std::to_string(before) + "-");
-    if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
-    const auto settle = [&](const HttpResponse& head) {  // on the first bytes: are they of the file
-                                                         // that is under way?
-      settled = true;
-      const Extent extent = extent_of(head);
-      if (head.status == 206) {
-        other = before == 0 || extent.begin != before || etag_of(head) != etag ||
-                (size >= 0 && extent.size != size);
-        return;
-      }
-      part.clear();
-      from_the_start = true;
-      etag = etag_of(head);
-      size = extent.size >= 0 ? extent.size : file.size;
-      if (file.size >= 0 && size != file.size)
-        throw Error("the server sends " + std::to_string(size) + " bytes, its list says " +
-                        std::to_string(file.size),
-                    {.file = target.string()}, "call again");
-      remember(false, etag, size);
-    };
-    request.sink = [&](const HttpResponse& head, std::string_view bytes) {
-      if (!settled) settle(head);
-      if (other) return false;
-      part.append(bytes);
-      result_.bytes += static_cast<int64_t>(bytes.size());
-      show(part.size(), file.name);
-      return true;
-    };
-    HttpResponse response = client_.send(request);
+bool Fetch::is_of(const Json& known, const Wanted& file) const {
+  return file.identity.empty() ? known.value("sha", "") == result_.sha
+                               : known.value("identity", "") == file.identity;
+}
+
+// What an earlier call left is used where it is of the same file.
+Download Fetch::open(const Wanted& file) const {
+  const fs::path target = folder_ / file.name;
+  Download download{file, target, Part(target.string() + ".part")};
+  const Json known = note_["files"].value(file.name, Json());
+  if (download.part.size() > 0 && known.is_object() && !known.value("whole", true) &&
+      is_of(known, file)) {
+    download.etag = known.value("etag", "");
+    download.size = known.value("size", int64_t{-1});
+  }
+  if (download.etag.empty() || (!file.sha256.empty() && file.sha256 != download.etag) ||
+      (download.size >= 0 && download.part.size() > download.size))
+    download.part.clear();
+  download.from_the_start = download.part.size() == 0;
+  return download;
+}
+
+void Fetch::remember(const Download& download, bool whole) {
+  note_["files"][download.file.name] = {{"whole", whole},
+                                        {"sha", result_.sha},
+                                        {"etag", download.etag},
+                                        {"size", download.size},
+                                        {"identity", download.file.identity}};
+  write_json(folder_ / kNote, note_);
+}
+
+// On the first bytes of an answer: whether they are of the file under way. An answer with the whole
+// file begins it anew.
+bool Fetch::continues(Download& download, const HttpResponse& head) {
+  const Extent extent = extent_of(head);
+  if (head.status == 206)
+    return download.part.size() > 0 && extent.begin == download.part.size() &&
+           etag_of(head) == download.etag && (download.size < 0 || extent.size == download.size);
+  const int64_t listed = download.file.size;
+  download.part.clear();
+  download.from_the_start = true;
+  download.etag = etag_of(head);
+  download.size = extent.size >= 0 ? extent.size : listed;
+  if (listed >= 0 && download.size != listed)
+    throw Error("the server sends " + std::to_string(download.size) + " bytes, its list says " +
+                    std::to_string(listed),
+                {.file = download.target.string()}, "call again");
+  remember(download, false);
+  return true;
+}
+
+// One try. The response is ok() where the file is whole.
+HttpResponse Fetch::get_rest(Download& download) {
+  if (download.etag.empty()) download.part.clear();  // the rest may be of another file
+  HttpRequest request = request_to(config_.endpoint + "/" + config_.repo + "/resolve/" +
+                                   result_.sha + "/" + url_encode(download.file.name));
+  if (download.part.size() > 0)
+    request.headers.push_back("Range: bytes=" + std::to_string(download.part.size()) + "-");
+  std::optional<bool> same;  // the file under way; unknown before the first bytes
+  request.sink = [&](const HttpResponse& head, std::string_view bytes) {
+    if (!same) same = continues(download, head);
+    if (!*same) return false;
+    download.part.append(bytes);
+    result_.bytes += static_cast<int64_t>(bytes.size());
+    show(download.part.size(), download.file.name);
+    return true;
+  };
+  HttpResponse response = client_.send(request);
+  if (stop_requested()) return response;
+  if (response.ok() && !same) same = continues(download, response);  // an empty file
+  if (same == false || response.status == 416) {
+    download.part.clear();
+    download.etag.clear();
+    download.size = -1;
+    response.failure = "the server has another file by now";
+  } else if (response.ok()) {
+    if (download.size < 0) download.size = download.part.size();
+    if (download.part.size() != download.size)
+      response.failure = "the answer ends after " + std::to_string(download.part.size()) + " of " +
+                         std::to_string(download.size) + " bytes";
+  }
+  return response;
+}
+
+// Tries until the file is whole; false: a stop was asked for.
+bool Fetch::complete(Download& download) {
+  int64_t farthest = download.part.size();
+  for (int64_t tries = 0; !download.is_whole();) {
+    const HttpResponse response = get_rest(download);
     if (stop_requested()) return false;
-    if (response.ok() && !settled) settle(response);  // an empty file
-    if (other || response.status == 416) {
-      part.clear();
-      etag.clear();
-      size = -1;
-      response.failure = "the server has another file by now";
-    } else if (response.ok()) {
-      if (size < 0) size = part.size();
-      if (part.size() == size) break;
-      response.failure = "the answer ends after " + std::to_string(part.size()) + " of " +
-                         std::to_string(size) + " bytes";
-    }
-    if (part.size() > farthest) tries = 0;
-    farthest = std::max(farthest, part.size());
-    if (!response.worth_retrying() || ++tries > kRetries) refuse(response, file.name);
+    if (response.ok()) break;
+    if (download.part.size() > farthest) tries = 0;
+    farthest = std::max(farthest, download.part.size());
+    if (!response.worth_retrying() || ++tries > kRetries) refuse(response, download.file.name);
     pause_before_retry(response, tries, stop_requested);
     if (stop_requested()) return false;
   }
+  return true;
+}
 
-  const std::string expected = !file.sha256.empty() ? file.sha256 : is_hex(etag, 64) ? etag : "";
-  if (!expected.empty()) {
-    const std::string found = part.hash();
-    if (found != expected) {
-      part.clear();
-      fs::remove(path);
-      note_["files"].erase(file.name);
-      write_json(folder_ / kNote, note_);
-      if (!from_the_start) return fetch(file);  // what was there before may be what is wrong
-      throw Error("does not have the hash that the hub tells: " + found + ", not " + expected,
-                  {.file = target.string()},
-                  "it was damaged on the way, or is not what it says; it was removed");
+bool Fetch::fetch(const Wanted& file) {
+  Download download = open(file);
+  if (!complete(download)) return false;
+  const std::string expected = !file.sha256.empty()        ? file.sha256
+                               : is_hex(download.etag, 64) ? download.etag
+                                                           : "";
+  if (const std::string found = expected.empty() ? "" : download.part.hash(); found != expected) {
+    download.part.remove();
+    note_["files"].erase(file.name);
+    write_json(folder_ / kNote, note_);
+    if (!download.from_the_start) return fetch(file);  // what was there before may be what is wrong
+    throw Error("does not have the hash that the hub states: " + found + ", not " + expected,
+                {.file = download.target.string()},
+                "it was damaged on the way, or is not what it says; it was removed");
+  }
+  download.part.finish(download.target);
+  remember(download, true);
+  return true;
+}
+
+// The note of what earlier calls fetched into the folder, or a new one.
+void Fetch::read_note() {
+  const fs::path file = folder_ / kNote;
+  const std::string source = config_.endpoint + "/" + config_.repo;
+  if (!fs::exists(file)) {
+    for (const auto& entry : fs::directory_iterator(folder_))
+      if (entry.path().filename() != kLock)
+        throw Error(
+            "is not empty and was not fetched: it holds " + entry.path().filename().string(),
+            {.file = folder_.string()}, "name another output folder");
+    note_ = {{"from", source}, {"sha", result_.sha}, {"files", Json::object()}};
+    return;
+  }
+  note_ = read_json(file);
+  const Error strange("is not a note of what was fetched", {.file = file.string()},
+                      "remove it and the files beside it");
+  if (!note_.is_object() || !note_.contains("from") || !note_.contains("files") ||
+      !note_["files"].is_object())
+    throw strange;
+  for (const Json& each : note_["files"])
+    if (!each.is_object()) throw strange;
+  if (note_["from"] != Json(source))
+    throw Error("holds another model, " + note_["from"].dump(), {.file = folder_.string()},
+                "name another output folder");
+  note_["sha"] = result_.sha;
+}
+
+// What an earlier revision had and this one lacks.
+void Fetch::remove_others(const std::vector<Wanted>& wanted) {
+  std::set<std::string> names;
+  for (const Wanted& file : wanted) names.insert(file.name);
+  std::vector<std::string> gone;
+  for (const auto& [name, known] : note_["files"].items())
+    if (!names.contains(name)) gone.push_back(name);
+  for (const std::string& name : gone) {
+    std::error_code ignored;
+    if (name.find('/') == std::string::npos)
+      for (const char* end : {"", ".part"}) fs::remove(folder_ / (name + end), ignored);
+    note_["files"].erase(name);
+  }
+  write_json(folder_ / kNote, note_);
+}
+
+// Those that are not here yet. Error where the disk has no space for them.
+std::vector<const Wanted*> Fetch::missing(const std::vector<Wanted>& wanted) {
+  int64_t bytes = 0;
+  std::error_code error;
+  std::vector<const Wanted*> files;
+  for (const Wanted& file : wanted) {
+    const int64_t size = std::max<int64_t>(file.size, 0);
+    total_ += size;
+    if (is_here(file)) {
+      whole_ += size;
+      result_.kept.push_back(file.name);
+    } else {
+      files.push_back(&file);
+      const auto part = fs::file_size(folder_ / (file.name + ".part"), error);
+      bytes += size - (error ? 0 : std::min(size, static_cast<int64_t>(part)));
     }
   }
-  part.finish(target);
-  remember(true, etag, part.size());
-  return true;
+  if (const auto space = fs::space(folder_, error);
+      !error && space.available < static_cast<uintmax_t>(bytes))
+    throw Error("there is no space for it: " + std::to_string(bytes >> 20) + " MiB are missing, " +
+                    std::to_string(space.available >> 20) + " MiB are free",
+                {.file = folder_.string()}, "free some space, or name another output folder");
+  return files;
 }
 
 Fetched Fetch::run() {
@@ -388,72 +505,21 @@ Fetched Fetch::run() {
   if (error)
     throw Error("cannot create the folder: " + error.message(), {.file = folder_.string()},
                 "name another output folder");
-  const auto lock = FileLock::try_take(folder_ / ".fetch.lock");
+  const auto lock = FileLock::try_take(folder_ / kLock);
   if (!lock)
     throw Error("another process is fetching into this folder", {.file = folder_.string()},
                 "wait for it, or name another output folder");
-  const std::string source = config_.endpoint + "/" + config_.repo;
-  if (fs::exists(folder_ / kNote)) {
-    note_ = read_json(folder_ / kNote);
-    const Error strange("is not a note of what was fetched", {.file = (folder_ / kNote).string()},
-                        "remove it and the files beside it");
-    if (!note_.is_object() || !note_.contains("from") || !note_.contains("files") ||
-        !note_["files"].is_object())
-      throw strange;
-    for (const Json& each : note_["files"])
-      if (!each.is_object()) throw strange;
-    if (note_["from"] != Json(source))
-      throw Error("holds another model, " + note_["from"].dump(), {.file = folder_.string()},
-                  "name another output folder");
-  } else {
-    for (const auto& entry : fs::directory_iterator(folder_))
-      if (entry.path().filename() != ".fetch.lock")
-        throw Error(
-            "is not empty and was not fetched: it holds " + entry.path().filename().string(),
-            {.file = folder_.string()}, "name another output folder");
-    note_ = {{"from", source}, {"sha", result_.sha}, {"files", Json::object()}};
-  }
-  note_["sha"] = result_.sha;
-  // What an earlier revision had and this one lacks.
-  std::set<std::string> names;
-  for (const Wanted& file : wanted) names.insert(file.name);
-  std::vector<std::string> gone;
-  for (const auto& [name, known] : note_["files"].items())
-    if (!names.contains(name)) gone.push_back(name);
-  for (const std::string& name : gone) {
-    if (name.find('/') == std::string::npos)
-      for (const char* end : {"", ".part"}) fs::remove(folder_ / (name + end), error);
-    note_["files"].erase(name);
-  }
-  write_json(folder_ / kNote, note_);
-
-  int64_t missing = 0;
-  std::vector<const Wanted*> open;
-  for (const Wanted& file : wanted) {
-    const int64_t size = std::max<int64_t>(file.size, 0);
-    total_ += size;
-    if (is_here(file)) {
-      whole_ += size;
-      result_.kept.push_back(file.name);
-    } else {
-      open.push_back(&file);
-      const auto part = fs::file_size(folder_ / (file.name + ".part"), error);
-      missing += size - (error ? 0 : std::min(size, static_cast<int64_t>(part)));
-    }
-  }
-  if (const auto space = fs::space(folder_, error);
-      !error && space.available < static_cast<uintmax_t>(missing))
-    throw Error("there is no space for it: " + std::to_string(missing >> 20) +
-                    " MiB are missing, " + std::to_string(space.available >> 20) + " MiB are free",
-                {.file = folder_.string()}, "free some space, or name another output folder");
+  read_note();
+  remove_others(wanted);
+  const std::vector<const Wanted*> files = missing(wanted);
   progress_.emplace("fetch MiB", total_ >> 20, whole_ >> 20);
-  for (const Wanted* file : open) {
+  for (const Wanted* file : files) {
     if (stop_requested() || !fetch(*file)) return result_;
     whole_ += std::max<int64_t>(file->size, 0);
     result_.files.push_back(file->name);
   }
   progress_->finish();
-  result_.outcome = open.empty() ? Outcome::already_done : Outcome::finished;
+  result_.outcome = files.empty() ? Outcome::already_done : Outcome::finished;
   return result_;
 }
 

@@ -44,6 +44,88 @@ Json parse_header(std::string_view text, const fs::path& path) {
   }
 }
 
+[[noreturn]] void fail(const fs::path& file, const std::string& what,
+                       const std::string& hint = "the file is damaged; copy or download it again") {
+  throw Error(what, {.file = file.string()}, hint);
+}
+
+// The header follows its length, 8 bytes with the lowest first.
+std::string_view header_of(std::span<const std::byte> file, const fs::path& path) {
+  if (file.size() < 8) fail(path, "the file is shorter than its 8-byte length field");
+  uint64_t size = 0;
+  for (size_t i = 0; i < 8; ++i) size |= std::to_integer<uint64_t>(file[i]) << (8 * i);
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  if (text.starts_with("version https://git-lfs"))
+    fail(path, "this is a Git LFS pointer, not the weights", "run `git lfs pull`");
+  if (size > kLongestHeader)
+    fail(path,
+         "the header claims " + std::to_string(size) + " bytes, more than the format's 100 MB");
+  if (size > file.size() - 8) fail(path, "the file ends inside its header");
+  return text.substr(8, size);
+}
+
+std::map<std::string, std::string> metadata_of(const Json& entry, const fs::path& path) {
+  if (!entry.is_object()) fail(path, "__metadata__ is not an object");
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : entry.items()) {
+    if (!value.is_string()) fail(path, "__metadata__." + key + " is not a text");
+    metadata[key] = value.get<std::string>();
+  }
+  return metadata;
+}
+
+TensorView tensor_of(const std::string& name, const Json& entry, std::span<const std::byte> data,
+                     const fs::path& path) {
+  const std::string which = "tensor \"" + name + "\"";
+  if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() ||
+      !entry.contains("shape") || !entry["shape"].is_array() || !entry.contains("data_offsets") ||
+      !entry["data_offsets"].is_array() || entry["data_offsets"].size() != 2)
+    fail(path, which + " lacks dtype, shape or data_offsets");
+  TensorView view;
+  view.dtype = entry["dtype"].get<std::string>();
+  const auto type = kBits.find(view.dtype);
+  if (type == kBits.end())
+    fail(path, which + " has the unknown type " + view.dtype,
+         "take the weights in F32, BF16 or F16");
+  uint64_t bits = type->second;
+  for (const Json& extent : entry["shape"]) {
+    if (!extent.is_number_unsigned()) fail(path, which + " has a shape that is not whole numbers");
+    if (extent.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()} ||
+        __builtin_mul_overflow(bits, extent.get<uint64_t>(), &bits))
+      fail(path, which + " has a shape too large to be true");
+    view.shape.push_back(extent.get<int64_t>());
+  }
+  if (bits % 8 != 0) fail(path, which + " ends within a byte");
+  const Json &first = entry["data_offsets"][0], &last = entry["data_offsets"][1];
+  if (!first.is_number_unsigned() || !last.is_number_unsigned())
+    fail(path, which + " has offsets that are not whole numbers");
+  const auto begin = first.get<uint64_t>(), end = last.get<uint64_t>();
+  if (begin > end || end > data.size()) fail(path, which + " reaches beyond the end of the file");
+  if (end - begin != bits / 8)
+    fail(path, which + " has " + std::to_string(end - begin) + " bytes where its shape needs " +
+                   std::to_string(bits / 8));
+  view.data = data.subspan(begin, bits / 8);
+  return view;
+}
+
+// Every byte of the data belongs to one tensor.
+void check_coverage(const std::map<std::string, TensorView>& tensors,
+                    std::span<const std::byte> data, const fs::path& path) {
+  std::vector<std::pair<std::ptrdiff_t, std::ptrdiff_t>> extents;
+  for (const auto& [name, view] : tensors) {
+    const std::ptrdiff_t begin = view.data.data() - data.data();
+    extents.emplace_back(begin, begin + std::ssize(view.data));
+  }
+  std::sort(extents.begin(), extents.end());
+  std::ptrdiff_t at = 0;
+  for (const auto& [begin, end] : extents) {
+    if (begin < at) fail(path, "two tensors overlap in the data");
+    if (begin > at) fail(path, "there is a hole in the data");
+    at = end;
+  }
+  if (at != std::ssize(data)) fail(path, "the data go on beyond the last tensor");
+}
+
 }  // namespace
 
 Safetensors::Safetensors(const fs::path& path) : path_(path) {
@@ -68,79 +150,14 @@ Safetensors::Safetensors(const fs::path& path) : path_(path) {
 Safetensors::~Safetensors() { ::munmap(const_cast<std::byte*>(mapped_.data()), mapped_.size()); }
 
 void Safetensors::parse() {
-  const auto fail = [&](const std::string& what,
-                        const std::string& hint =
-                            "the file is damaged; copy or download it again") {
-    throw Error(what, {.file = path_.string()}, hint);
-  };
-  if (mapped_.size() < 8) fail("the file is shorter than its 8-byte length field");
-  uint64_t header_size = 0;
-  for (size_t i = 0; i < 8; ++i) header_size |= std::to_integer<uint64_t>(mapped_[i]) << (8 * i);
-  const std::string text(reinterpret_cast<const char*>(mapped_.data()),
-                         std::min<size_t>(mapped_.size(), 40));
-  if (text.starts_with("version https://git-lfs"))
-    fail("this is a Git LFS pointer, not the weights", "run `git lfs pull`");
-  if (header_size > kLongestHeader)
-    fail("the header claims " + std::to_string(header_size) +
-         " bytes, more than the format's 100 MB");
-  if (header_size > mapped_.size() - 8) fail("the file ends inside its header");
-  const Json header =
-      parse_header({reinterpret_cast<const char*>(mapped_.data()) + 8, header_size}, path_);
-  if (!header.is_object()) fail("the header is not a JSON object");
-
-  const std::span<const std::byte> data = mapped_.subspan(8 + header_size);
-  std::vector<std::pair<uint64_t, uint64_t>> extents;
-  for (const auto& [name, entry] : header.items()) {
-    if (name == "__metadata__") {
-      if (!entry.is_object()) fail("__metadata__ is not an object");
-      for (const auto& [key, value] : entry.items()) {
-        if (!value.is_string()) fail("__metadata__." + key + " is not a text");
-        metadata_[key] = value.get<std::string>();
-      }
-      continue;
-    }
-    const std::string which = "tensor \"" + name + "\"";
-    if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() ||
-        !entry.contains("shape") || !entry["shape"].is_array() || !entry.contains("data_offsets") ||
-        !entry["data_offsets"].is_array() || entry["data_offsets"].size() != 2)
-      fail(which + " lacks dtype, shape or data_offsets");
-    TensorView view;
-    view.dtype = entry["dtype"].get<std::string>();
-    const auto type = kBits.find(view.dtype);
-    if (type == kBits.end())
-      fail(which + " has the unknown type " + view.dtype, "take the weights in F32, BF16 or F16");
-    uint64_t bits = type->second;
-    for (const Json& extent : entry["shape"]) {
-      if (!extent.is_number_unsigned()) fail(which + " has a shape that is not whole numbers");
-      if (extent.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()})
-        fail(which + " has a shape too large to be true");
-      view.shape.push_back(extent.get<int64_t>());
-      if (__builtin_mul_overflow(bits, extent.get<uint64_t>(), &bits))
-        fail(which + " has a shape too large to be true");
-    }
-    if (bits % 8 != 0) fail(which + " ends within a byte");
-    const uint64_t bytes = bits / 8;
-    if (!entry["data_offsets"][0].is_number_unsigned() ||
-        !entry["data_offsets"][1].is_number_unsigned())
-      fail(which + " has offsets that are not whole numbers");
-    const auto begin = entry["data_offsets"][0].get<uint64_t>(),
-               end = entry["data_offsets"][1].get<uint64_t>();
-    if (begin > end || end > data.size()) fail(which + " reaches beyond the end of the file");
-    if (end - begin != bytes)
-      fail(which + " has " + std::to_string(end - begin) + " bytes where its shape needs " +
-           std::to_string(bytes));
-    view.data = data.subspan(begin, bytes);
-    extents.emplace_back(begin, end);
-    tensors_[name] = std::move(view);
-  }
-  std::sort(extents.begin(), extents.end());
-  uint64_t at = 0;
-  for (const auto& [begin, end] : extents) {
-    if (begin < at) fail("two tensors overlap in the data");
-    if (begin > at) fail("there is a hole in the data");
-    at = end;
-  }
-  if (at != data.size()) fail("the data go on beyond the last tensor");
+  const std::string_view text = header_of(mapped_, path_);
+  const Json header = parse_header(text, path_);
+  if (!header.is_object()) fail(path_, "the header is not a JSON object");
+  const std::span<const std::byte> data = mapped_.subspan(8 + text.size());
+  for (const auto& [name, entry] : header.items())
+    if (name == "__metadata__") metadata_ = metadata_of(entry, path_);
+    else tensors_[name] = tensor_of(name, entry, data, path_);
+  check_coverage(tensors_, data, path_);
 }
 
 std::vector<std::shared_ptr<Safetensors>> load_sharded(const fs::path& folder) {

@@ -209,7 +209,7 @@ Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions,
   };
   const Angles global = angles(rotary_), local = angles(local_rotary_);
   const Tensor token = at::arange(batch * time, positions.options()).view({batch, time});
-  const auto turned = [&](const Tensor& t, size_t layer) {
+  const auto rotated = [&](const Tensor& t, size_t layer) {
     const auto& [cosine, sine] = local.cosine.defined() && slides(layer) ? local : global;
     if (!cosine.defined()) return t;
     if (c.rotary_dim == 0) return rotary(t, cosine, sine, token);
@@ -226,7 +226,7 @@ Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions,
                                         : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
     const Tensor q = heads(qkv[0], layer.q_norm), k = heads(qkv[1], layer.k_norm),
                  v = heads(qkv[2], {});
-    const Tensor mixed = attend(i, turned(q, i), turned(k, i), v).reshape({batch, time, -1});
+    const Tensor mixed = attend(i, rotated(q, i), rotated(k, i), v).reshape({batch, time, -1});
     const Tensor attended = norm(layer.attention_output_norm, layer.o(mixed));
     const Tensor after = x + attended;
     // In parallel both are given x.

@@ -106,21 +106,22 @@ class SentencePiece final : public Tokenizer {
   // them.
   void read_folder(const fs::path& folder) {
     SpecialTokens special = read_special_tokens(folder);
-    for (const ToldToken& told : special.told) {
-      const std::string& content = told.token.content;
+    for (const DeclaredToken& declared : special.declared) {
+      const std::string& content = declared.token.content;
       const auto known = id_of(content);
-      const int32_t wanted = told.token.id, id = known         ? *known
-                                                 : wanted >= 0 ? wanted
-                                                               : static_cast<int32_t>(vocab_size());
+      const int32_t wanted = declared.token.id, id = known ? *known
+                                                     : wanted >= 0
+                                                         ? wanted
+                                                         : static_cast<int32_t>(vocab_size());
       if (wanted >= 0 && (id != wanted || (!known && !piece(id).empty())))
         throw Error("\"" + content + "\" has the id " + std::to_string(wanted) +
                         ", where tokenizer.model has " +
                         (known ? "the id " + std::to_string(*known) : "\"" + piece(id) + "\""),
-                    told.where, kSaveFast);
+                    declared.where, kSaveFast);
       if (!known) added_[id] = content;
     }
     const auto name = [&](SpecialTokens::Named& which, int id) {
-      if (!which.told && id >= 0) which.name = processor_.IdToPiece(id);
+      if (!which.declared && id >= 0) which.name = processor_.IdToPiece(id);
     };
     name(special.bos, processor_.bos_id());
     name(special.eos, processor_.eos_id());

@@ -56,75 +56,94 @@ std::vector<int32_t> ids_in(const Json& json, const std::string& key) {
   return ids;
 }
 
-}  // namespace
+// Reads the files of a folder.
+class Reader {
+ public:
+  explicit Reader(const fs::path& folder)
+      : folder_(folder),
+        config_file_(folder / "tokenizer_config.json"),
+        map_file_(folder / "special_tokens_map.json"),
+        config_(object_in(config_file_)),
+        older_(!config_.contains("added_tokens_decoder")),
+        map_(older_ ? object_in(map_file_) : Json::object()) {}
 
-SpecialTokens read_special_tokens(const fs::path& folder) {
-  SpecialTokens special;
-  const fs::path config_file = folder / "tokenizer_config.json",
-                 map_file = folder / "special_tokens_map.json",
-                 added_file = folder / "added_tokens.json";
-  const Json config = object_in(config_file);
-  const auto in_config = [&](const std::string& field) {
-    return Where{.file = config_file.string(), .field = field};
-  };
+  SpecialTokens read() {
+    for (const std::string& key : keys()) add_named(key);
+    named_ = names_.size();
+    if (!add_list(config_, "extra_special_tokens", config_file_) &&
+        !add_list(config_, "additional_special_tokens", config_file_))
+      add_list(map_, "additional_special_tokens", map_file_);
+    add_list(map_, "extra_special_tokens", map_file_);
+    if (older_) add_added_tokens();
+    else add_decoder();
+    std::vector<DeclaredToken>& all = special_.declared;
+    std::stable_sort(all.begin(), all.end(), [](const DeclaredToken& a, const DeclaredToken& b) {
+      return a.token.id < b.token.id;
+    });
+    all.insert(all.end(), names_.begin(), names_.end());
+    for (const DeclaredToken& each : all)
+      if (each.token.content.empty()) throw Error("must not be empty", each.where);
+    read_begin_and_end();
+    return std::move(special_);
+  }
 
-  // The named ones, by key; those of special_tokens_map.json, where it is asked, hold, but for keys
-  // of single models.
-  const bool older = !config.contains("added_tokens_decoder");
-  const Json map = older ? object_in(map_file) : Json::object();
-  const auto named = [&](const std::string& key) -> std::pair<const Json*, Where> {
+ private:
+  Where in_config(const std::string& field) const {
+    return {.file = config_file_.string(), .field = field};
+  }
+
+  // The general ones, then those of single models, such as image_token.
+  std::vector<std::string> keys() const {
+    std::vector<std::string> keys = kGeneral;
+    for (const Json* json : {&config_, &map_})
+      for (const auto& [key, value] : json->items())
+        if (key.ends_with("_token") &&
+            (value.is_string() || (value.is_object() && value.contains("content"))) &&
+            std::find(keys.begin(), keys.end(), key) == keys.end())
+          keys.push_back(key);
+    return keys;
+  }
+
+  // special_tokens_map.json, where it is read, goes before the configuration, but for keys of
+  // single models.
+  void add_named(const std::string& key) {
     const bool general = std::find(kGeneral.begin(), kGeneral.end(), key) != kGeneral.end();
     const bool in_map =
-        map.contains(key) && (general || !config.contains(key) || !config[key].is_string());
-    if (in_map) return {&map[key], Where{.file = map_file.string(), .field = key}};
-    if (config.contains(key)) return {&config[key], in_config(key)};
-    return {nullptr, {}};
-  };
-  std::vector<std::string> keys = kGeneral;
-  for (const Json* json : {&config, &map})
-    for (const auto& [key, value] : json->items())
-      if (key.ends_with("_token") &&
-          (value.is_string() || (value.is_object() && value.contains("content"))) &&
-          std::find(keys.begin(), keys.end(), key) == keys.end())
-        keys.push_back(key);     // such as image_token
-  std::vector<ToldToken> names;  // first those with a name, which are special, then lists
-  std::set<std::string> seen;    // those that transformers knows of as it reads added_tokens.json
-  for (const std::string& key : keys) {
-    const auto [value, where] = named(key);
-    if (value == nullptr) continue;
+        map_.contains(key) && (general || !config_.contains(key) || !config_[key].is_string());
+    if (!in_map && !config_.contains(key)) return;
+    const Json& value = in_map ? map_[key] : config_[key];
+    const Where where = in_map ? Where{.file = map_file_.string(), .field = key} : in_config(key);
     std::optional<std::string> name;
-    if (!value->is_null() && *value != Json("")) {
-      names.push_back({token_from(*value, where, true), false, where, older});
-      if (value->is_string() || where.file == map_file) seen.insert(names.back().token.content);
-      name = names.back().token.content;
+    if (!value.is_null() && value != Json("")) {
+      names_.push_back({token_from(value, where, true), false, where, older_});
+      name = names_.back().token.content;
+      if (value.is_string() || in_map) seen_.insert(*name);
     }
-    if (key == "bos_token") special.bos = {true, name, {}, where};
-    if (key == "eos_token") special.eos = {true, name, {}, where};
+    if (key == "bos_token") special_.bos = {true, name, {}, where};
+    if (key == "eos_token") special_.eos = {true, name, {}, where};
   }
-  const auto is_named = [&, count = names.size()](const Json& content) {
-    return std::any_of(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(count),
-                       [&](const ToldToken& n) { return Json(n.token.content) == content; });
-  };
-  const auto add_list = [&](const Json& json, const std::string& key, const fs::path& file) {
+
+  bool is_named(const Json& content) const {
+    return std::any_of(
+        names_.begin(), names_.begin() + static_cast<std::ptrdiff_t>(named_),
+        [&](const DeclaredToken& each) { return Json(each.token.content) == content; });
+  }
+
+  // False: there is none.
+  bool add_list(const Json& json, const std::string& key, const fs::path& file) {
     if (!json.contains(key) || json[key].empty()) return false;
     if (!json[key].is_array() && !json[key].is_object())
       throw Error("must be a list of tokens", {.file = file.string(), .field = key});
     for (const auto& [place, each] : json[key].items()) {
       const Where where{.file = file.string(), .field = key + "." + place};
-      names.push_back({token_from(each, where, file == map_file), false, where});
-      if (each.is_string() || file == map_file) seen.insert(names.back().token.content);
+      names_.push_back({token_from(each, where, file == map_file_), false, where});
+      if (each.is_string() || file == map_file_) seen_.insert(names_.back().token.content);
     }
     return true;
-  };
-  if (!add_list(config, "extra_special_tokens", config_file) &&
-      !add_list(config, "additional_special_tokens", config_file))
-    add_list(map, "additional_special_tokens", map_file);
-  add_list(map, "extra_special_tokens", map_file);
+  }
 
-  // Those that are defined by id.
-  const auto by_id = [](const ToldToken& a, const ToldToken& b) { return a.token.id < b.token.id; };
-  if (!older) {
-    const Json& decoder = config["added_tokens_decoder"];
+  void add_decoder() {
+    const Json& decoder = config_["added_tokens_decoder"];
     if (!decoder.is_object() && !decoder.is_null())
       throw Error("must be an object of ids and tokens", in_config("added_tokens_decoder"));
     for (const auto& [key, value] : decoder.items()) {
@@ -135,38 +154,51 @@ SpecialTokens read_special_tokens(const fs::path& folder) {
       if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != std::string::npos)
         throw Error("is not an id", where);
       token.id = std::stoi(key);
-      special.told.push_back({std::move(token), true, where});
-    }
-  } else {
-    const Json added = object_in(added_file);
-    for (const auto& [content, id] : added.items()) {
-      const Where where{.file = added_file.string(), .field = content};
-      const bool known = seen.contains(content);
-      special.told.push_back({{.content = content,
-                               .id = id_from(id, where),
-                               .normalized = !known,
-                               .special = known || is_named(content)},
-                              false,
-                              where});
+      special_.declared.push_back({std::move(token), true, where});
     }
   }
-  std::stable_sort(special.told.begin(), special.told.end(), by_id);
-  special.told.insert(special.told.end(), names.begin(), names.end());
-  for (const ToldToken& each : special.told)
-    if (each.token.content.empty()) throw Error("must not be empty", each.where);
 
-  const Json generation = object_in(folder / "generation_config.json"),
-             model = object_in(folder / "config.json");
-  for (auto [which, key] :
-       {std::pair(&special.bos, "bos_token_id"), std::pair(&special.eos, "eos_token_id")}) {
-    which->ids = ids_in(generation, key);
-    if (which->ids.empty()) which->ids = ids_in(model, key);
+  void add_added_tokens() {
+    const fs::path file = folder_ / "added_tokens.json";
+    const Json added = object_in(file);
+    for (const auto& [content, id] : added.items()) {
+      const Where where{.file = file.string(), .field = content};
+      const bool known = seen_.contains(content);
+      special_.declared.push_back({{.content = content,
+                                    .id = id_from(id, where),
+                                    .normalized = !known,
+                                    .special = known || is_named(content)},
+                                   false,
+                                   where});
+    }
   }
-  for (auto [which, key] :
-       {std::pair(&special.add_bos, "add_bos_token"), std::pair(&special.add_eos, "add_eos_token")})
-    if (config.contains(key) && config[key].is_boolean()) *which = config[key].get<bool>();
-  return special;
-}
+
+  void read_begin_and_end() {
+    const Json generation = object_in(folder_ / "generation_config.json"),
+               model = object_in(folder_ / "config.json");
+    for (auto [which, key] :
+         {std::pair(&special_.bos, "bos_token_id"), std::pair(&special_.eos, "eos_token_id")}) {
+      which->ids = ids_in(generation, key);
+      if (which->ids.empty()) which->ids = ids_in(model, key);
+    }
+    for (auto [which, key] : {std::pair(&special_.add_bos, "add_bos_token"),
+                              std::pair(&special_.add_eos, "add_eos_token")})
+      if (config_.contains(key) && config_[key].is_boolean()) *which = config_[key].get<bool>();
+  }
+
+  const fs::path folder_, config_file_, map_file_;
+  const Json config_;
+  const bool older_;  // written by a transformers that had no added_tokens_decoder
+  const Json map_;
+  SpecialTokens special_;
+  std::vector<DeclaredToken> names_;  // first those with a name, which are special, then lists
+  size_t named_ = 0;                  // how many those with a name are
+  std::set<std::string> seen_;  // those that transformers knows of as it reads added_tokens.json
+};
+
+}  // namespace
+
+SpecialTokens read_special_tokens(const fs::path& folder) { return Reader(folder).read(); }
 
 BeginAndEnd begin_and_end(const SpecialTokens& special, const Tokenizer& tokenizer) {
   const auto id = [&](const SpecialTokens::Named& which) -> int32_t {
@@ -175,8 +207,9 @@ BeginAndEnd begin_and_end(const SpecialTokens& special, const Tokenizer& tokeniz
       if (!found) throw Error("\"" + *which.name + "\" is no piece of the vocabulary", which.where);
       return *found;
     }
-    return which.told || which.ids.empty() || which.ids[0] >= tokenizer.vocab_size() ? -1
-                                                                                     : which.ids[0];
+    return which.declared || which.ids.empty() || which.ids[0] >= tokenizer.vocab_size()
+               ? -1
+               : which.ids[0];
   };
   BeginAndEnd ids{id(special.bos), id(special.eos), {}};
   if (ids.eos >= 0) ids.ends.push_back(ids.eos);

@@ -21,7 +21,7 @@ struct AddedToken {
   bool single_word = false, lstrip = false, rstrip = false, normalized = false, special = false;
 };
 
-struct ToldToken {
+struct DeclaredToken {
   AddedToken token;
   bool overrides;  // its flags hold even where tokenizer.json adds the token with other ones
   Where where;
@@ -30,12 +30,12 @@ struct ToldToken {
 
 struct SpecialTokens {
   struct Named {
-    bool told = false;  // by name, if only as null
+    bool declared = false;  // by name, if only as null
     std::optional<std::string> name;
     std::vector<int32_t> ids;  // of generation_config.json, or else of config.json
     Where where;
   };
-  std::vector<ToldToken> told;  // in the order in which transformers adds them
+  std::vector<DeclaredToken> declared;  // in the order in which transformers adds them
   Named bos, eos;
   std::optional<bool> add_bos, add_eos;
 };

@@ -896,14 +896,14 @@ class JsonTokenizer final : public Tokenizer {
     vocab_size_ = base_vocab_size_;
     if (part.has("added_tokens")) read_added_tokens(part.at("added_tokens"));
     const SpecialTokens special = read_special_tokens(folder);
-    for (const ToldToken& told : special.told)
-      if (told.token.id >= 0) add(told.token, told.overrides, told.where);
+    for (const DeclaredToken& declared : special.declared)
+      if (declared.token.id >= 0) add(declared.token, declared.overrides, declared.where);
     // Named tokens are added where nothing has defined them.
     const auto defined = added_at_;
-    for (const ToldToken& told : special.told) {
-      if (told.makes_special) special_.insert(told.token.content);
-      if (told.token.id < 0 && !defined.contains(told.token.content))
-        add(told.token, true, told.where);
+    for (const DeclaredToken& declared : special.declared) {
+      if (declared.makes_special) special_.insert(declared.token.content);
+      if (declared.token.id < 0 && !defined.contains(declared.token.content))
+        add(declared.token, true, declared.where);
     }
     find_added_tokens();
     for (const auto& token : around_)

@@ -589,23 +589,8 @@ class Renderer {
         value = *found;
         i = end + 1;
       }
-      std::string spec = "%";
-      bool left = false;
-      for (; i < pattern.size() && std::strchr("-+ 0", pattern[i]); ++i)
-        spec += pattern[i], left |= pattern[i] == '-';
-      const auto digits = [&] {
-        size_t amount = 0;
-        for (; i < pattern.size() && is_digit(static_cast<unsigned char>(pattern[i])); ++i)
-          amount = std::min<size_t>(amount * 10 + static_cast<size_t>(pattern[i] - '0'), 10000);
-        if (amount > 1000) throw Fault{"a width above 1000 is not supported"};
-        return amount;
-      };
-      const size_t width = digits();
-      size_t precision = std::string::npos;
-      if (i < pattern.size() && pattern[i] == '.') ++i, precision = digits();
-      if (i >= pattern.size()) throw Fault{"a format ends within %"};
-      const char type = pattern[i];
-      if (type == '%') {
+      const Conversion conversion = conversion_at(pattern, i);
+      if (conversion.type == '%') {
         out += '%';
         continue;
       }
@@ -613,52 +598,95 @@ class Renderer {
         if (used >= list.size()) throw Fault{"a format has fewer values than it needs"};
         value = list[used++];
       }
-      const std::string rest =
-          std::to_string(width) +
-          (precision == std::string::npos ? "" : "." + std::to_string(precision));
-      char buffer[1500];
-      if (type == 's' || type == 'r') {
-        Text shown_text;
-        if (type == 's') {
-          shown_text = decode(str(value));
-        } else {
-          std::string bytes;
-          repr(value, bytes);
-          shown_text = decode(bytes);
-        }
-        if (precision != std::string::npos) shown_text = shown_text.substr(0, precision);
-        if (shown_text.size() < width)
-          shown_text.insert(left ? shown_text.size() : 0, width - shown_text.size(), U' ');
-        grow(out, encode(shown_text));
-      } else if (std::strchr("diuxXo", type)) {
-        if (!is_number(value) || (std::strchr("xXo", type) && !is_integer(value)))
-          throw Fault{std::string("%") + type + " needs a number"};
-        if (value.kind == Kind::real && !(std::abs(value.real) < 9e18))
-          throw Fault{"a number is too large"};
-        if (std::strchr("xXo", type) && value.integer < 0)
-          throw Fault{std::string("%") + type + " of a negative number is not supported"};
-        if (precision != std::string::npos)
-          std::erase(spec, '0'), precision = std::max<size_t>(precision, 1);
-        const std::string digits_spec =
-            std::to_string(width) +
-            (precision == std::string::npos ? "" : "." + std::to_string(precision));
-        std::snprintf(buffer, sizeof buffer,
-                      (spec + digits_spec + "l" + (type == 'u' ? 'd' : type)).c_str(),
-                      value.kind == Kind::real ? static_cast<int64_t>(value.real) : value.integer);
-        grow(out, buffer);
-      } else if (std::strchr("fFeEgG", type)) {
-        if (!is_number(value)) throw Fault{std::string("%") + type + " needs a number"};
-        if (!std::isfinite(as_real(value))) std::erase(spec, '0');
-        std::snprintf(buffer, sizeof buffer, (spec + rest + type).c_str(), as_real(value));
-        grow(out, buffer);
-      } else {
-        throw Fault{std::string("%") + type + " is not supported in a format"};
-      }
+      grow(out, converted(conversion, value));
     }
     const bool lenient = arguments.kind == Kind::dict || arguments.kind == Kind::list ||
                          arguments.kind == Kind::range || arguments.kind == Kind::undefined;
     if (used < list.size() && !lenient) throw Fault{"a format does not use all its values"};
     return text(std::move(out));
+  }
+
+  // Of a format, what follows a % and perhaps a name: flags, width, precision, type.
+  struct Conversion {
+    std::string flags;
+    size_t width = 0;
+    std::optional<size_t> precision;
+    char type = 0;
+
+    std::string for_printf(const std::string& ending) const {
+      return "%" + flags + std::to_string(width) +
+             (precision ? "." + std::to_string(*precision) : "") + ending;
+    }
+  };
+
+  // Leaves `i` at its last character.
+  static Conversion conversion_at(const std::string& pattern, size_t& i) {
+    const auto digits = [&] {
+      size_t amount = 0;
+      for (; i < pattern.size() && is_digit(static_cast<unsigned char>(pattern[i])); ++i)
+        amount = std::min<size_t>(amount * 10 + static_cast<size_t>(pattern[i] - '0'), 10000);
+      if (amount > 1000) throw Fault{"a width above 1000 is not supported"};
+      return amount;
+    };
+    Conversion conversion;
+    for (; i < pattern.size() && std::strchr("-+ 0", pattern[i]); ++i)
+      conversion.flags += pattern[i];
+    conversion.width = digits();
+    if (i < pattern.size() && pattern[i] == '.') {
+      ++i;
+      conversion.precision = digits();
+    }
+    if (i >= pattern.size()) throw Fault{"a format ends within %"};
+    conversion.type = pattern[i];
+    return conversion;
+  }
+
+  std::string converted(const Conversion& conversion, const Value& value) {
+    if (conversion.type == 's' || conversion.type == 'r') return converted_text(conversion, value);
+    if (std::strchr("diuxXo", conversion.type)) return converted_integer(conversion, value);
+    if (std::strchr("fFeEgG", conversion.type)) return converted_real(conversion, value);
+    throw Fault{std::string("%") + conversion.type + " is not supported in a format"};
+  }
+
+  std::string converted_text(const Conversion& conversion, const Value& value) {
+    std::string bytes;
+    if (conversion.type == 's') bytes = str(value);
+    else repr(value, bytes);
+    Text shown = decode(bytes);
+    if (conversion.precision) shown = shown.substr(0, *conversion.precision);
+    const bool left = conversion.flags.find('-') != std::string::npos;
+    if (shown.size() < conversion.width)
+      shown.insert(left ? shown.size() : 0, conversion.width - shown.size(), U' ');
+    return encode(shown);
+  }
+
+  static std::string converted_integer(Conversion conversion, const Value& value) {
+    const char type = conversion.type;
+    const bool decimal = !std::strchr("xXo", type);
+    if (!is_number(value) || (!decimal && !is_integer(value)))
+      throw Fault{std::string("%") + type + " needs a number"};
+    if (value.kind == Kind::real && !(std::abs(value.real) < 9e18))
+      throw Fault{"a number is too large"};
+    if (!decimal && value.integer < 0)
+      throw Fault{std::string("%") + type + " of a negative number is not supported"};
+    if (conversion.precision) {
+      std::erase(conversion.flags, '0');
+      conversion.precision = std::max<size_t>(*conversion.precision, 1);
+    }
+    char buffer[1500];
+    std::snprintf(buffer, sizeof buffer,
+                  conversion.for_printf(std::string("l") + (type == 'u' ? 'd' : type)).c_str(),
+                  value.kind == Kind::real ? static_cast<int64_t>(value.real) : value.integer);
+    return buffer;
+  }
+
+  static std::string converted_real(Conversion conversion, const Value& value) {
+    if (!is_number(value)) throw Fault{std::string("%") + conversion.type + " needs a number"};
+    if (!std::isfinite(as_real(value))) std::erase(conversion.flags, '0');
+    char buffer[1500];
+    std::snprintf(buffer, sizeof buffer,
+                  conversion.for_printf(std::string(1, conversion.type)).c_str(), as_real(value));
+    return buffer;
   }
 
   // JSON as Python's json.dumps writes it.
@@ -1093,6 +1121,7 @@ class Renderer {
     return execute(body, out);
   }
 
+  // A case for each kind of statement.
   Flow execute(const Node& n, std::string& out) {
     const Restored<int> level(depth_, deeper());
     charge(1);
@@ -1548,6 +1577,7 @@ Value do_title(Renderer& r, const Value& v, const Args& args) {
   return r.text(text);
 }
 
+// A table: an entry for each filter that templates may name.
 const std::unordered_map<std::string, Filter>& filters() {
   static const std::unordered_map<std::string, Filter> table = {
       {"abs",
@@ -1683,6 +1713,7 @@ Test comparison(const char* op) {
   };
 }
 
+// A table: an entry for each test that may follow `is`.
 const std::unordered_map<std::string, Test>& tests() {
   static const std::unordered_map<std::string, Test> table = {
       {"==", comparison("==")},
@@ -1885,6 +1916,7 @@ Value do_format(Renderer& r, const Value& v, const Args& args) {
   return r.text(std::move(out));
 }
 
+// A table: an entry for each of Python's methods of str that templates call.
 const std::unordered_map<std::string, Filter>& text_methods() {
   static const std::unordered_map<std::string, Filter> table = {
       {"capitalize",

@@ -106,7 +106,7 @@ std::string hint_of(const std::string& error) {
 }
 
 // What changes the scores of all replies, once.
-void tell(const ApiConfig& config, const std::vector<JudgeReply>& replies) {
+void report_changes(const ApiConfig& config, const std::vector<JudgeReply>& replies) {
   size_t good = 0, texts = 0;
   std::set<std::string> without;
   for (const JudgeReply& reply : replies) {
@@ -389,7 +389,7 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
     task.reply.one_token = config_.max_tokens == 1;
     distinct_replies.push_back(task.reply);
   }
-  tell(config_, distinct_replies);
+  report_changes(config_, distinct_replies);
   for (const size_t task : task_of) replies.push_back(tasks[task].reply);
   return replies;
 }
@@ -414,7 +414,7 @@ std::vector<JudgeReply> RecordedJudge::ask(const std::vector<JudgeRequest>& requ
                                                   " (" + key.substr(0, 12) + "…)"});
   }
   for (JudgeReply& reply : replies) reply.one_token = config_.max_tokens == 1;
-  tell(config_, replies);
+  report_changes(config_, replies);
   return replies;
 }
 
