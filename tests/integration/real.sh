@@ -13,7 +13,7 @@ python3 tests/integration/tiny_model.py "$folder/made" || fail "the model"
 # From a hub, of which this is one.
 python3 - "$folder" <<'P' &
 import pathlib, sys, time
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/integration")
 import http_server
 folder, hub = pathlib.Path(sys.argv[1]), http_server.Hub("none")
 hub.cdn_host = "127.0.0.1"
@@ -88,7 +88,7 @@ printf 'sampling: {max_new_tokens: 6}\njudge: {kind: model, model: %s, dtype: fp
 evaluate own || fail "a judge of our own"
 python3 - "$folder" <<'P' &
 import pathlib, sys, time
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/integration")
 import http_server
 server = http_server.Api("a-secret-key")
 (pathlib.Path(sys.argv[1]) / "url").write_text(server.url())
