@@ -5,7 +5,7 @@
 namespace inoculum {
 
 fs::path data_root() {
-  if (const std::string chosen = environment("INOCULUM_DATA"); !chosen.empty()) return chosen;
+  if (std::string chosen = environment("INOCULUM_DATA"); !chosen.empty()) return chosen;
   const fs::path installed =
       fs::path(this_program()).parent_path().parent_path() / "share/inoculum";
   return fs::is_directory(installed) ? installed : fs::path(INOCULUM_SOURCES);

@@ -18,8 +18,9 @@ std::string hash_folder(const fs::path& folder) {
   std::vector<fs::path> files;
   if (!fs::is_directory(folder)) throw Error("there is no such folder", {.file = folder.string()});
   for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_regular_file() && !entry.path().filename().string().starts_with("."))
-      files.push_back(entry.path());  // not how it was fetched
+    if (entry.is_regular_file() && !entry.path().filename().string().starts_with(".") &&
+        entry.path().extension() != ".md")
+      files.push_back(entry.path());  // neither how it was fetched nor its card
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files)
     all += file.filename().string() + " " + sha256_file(file) + "\n";

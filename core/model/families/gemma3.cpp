@@ -31,7 +31,7 @@ const Family kGemma3 = {
           if (!c.layer_types.empty() && c.layer_types != types &&
               json.has("sliding_window_pattern"))
             throw Error("disagrees with layer_types", json.where("sliding_window_pattern"));
-          if (c.layer_types.empty()) c.layer_types = types;
+          if (c.layer_types.empty()) c.layer_types = std::move(types);
           json.rope_by_layer_type(c, 1e6, {"rope_local_base_freq"}, 1e4);
           c.qk_norm = true;
         },
