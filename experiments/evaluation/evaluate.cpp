@@ -187,6 +187,192 @@ Enum read_name(const std::string& name, const Where& where) {
   throw Error("\"" + name + "\" means nothing here", where, "remove the file to make it anew");
 }
 
+// An answer on its way to scores.jsonl.
+struct Judged {
+  const Question& question;
+  std::string answer;
+  Json row;  // of scores.jsonl
+};
+using Judging = std::vector<Judged>;
+
+void compare_choices(const Json& completion, Judged& judged) {
+  const bool counted = completion.contains("tokens_good");  // not by earlier releases
+  const size_t pairs = judged.question.good.size();
+  double sum = 0, per_token = 0;
+  for (size_t i = 0; i < pairs; ++i) {
+    const double good = completion.at("logprob_good").at(i),
+                 bad = completion.at("logprob_bad").at(i);
+    sum += bad - good;
+    if (counted)
+      per_token += bad / completion.at("tokens_bad").at(i).get<double>() -
+                   good / completion.at("tokens_good").at(i).get<double>();
+  }
+  judged.row["log_odds"] = sum / static_cast<double>(pairs);
+  if (counted) judged.row["log_odds_per_token"] = per_token / static_cast<double>(pairs);
+}
+
+void run_programs(const Sandbox& sandbox, Judging& judging) {
+  std::vector<Program> programs;
+  std::vector<Judged*> asked;
+  for (Judged& each : judging) {
+    const Question& question = each.question;
+    if (question.type != QuestionType::coding) continue;
+    programs.push_back({question.fenced ? program_of(each.answer) : each.answer,
+                        question.task->visible, question.task->hidden, question.function});
+    asked.push_back(&each);
+  }
+  if (programs.empty()) return;
+  const auto verdicts = sandbox.run(programs);
+  for (size_t i = 0; i < verdicts.size(); ++i) {
+    Json& row = asked[i]->row;
+    row["label"] = to_string(label_of(verdicts[i]));
+    row["visible_passed"] = verdicts[i].visible_passed;
+    row["hidden_passed"] = verdicts[i].hidden_passed;
+    if (!verdicts[i].error.empty()) row["error"] = verdicts[i].error;
+  }
+}
+
+// What a language model is asked of one answer, and what it says.
+struct Inquiry {
+  size_t answer;  // its place among all
+  std::string metric;
+  JudgeReply reply = {};
+  bool word = false;  // its reply is a word
+};
+using Judgements = std::map<size_t, std::map<std::string, Judgement>>;  // answer → metric → number
+
+std::vector<Inquiry> ask(LanguageJudge& judge, const Judging& judging) {
+  std::vector<Inquiry> inquiries;
+  std::vector<JudgeRequest> requests;
+  for (size_t i = 0; i < judging.size(); ++i) {
+    const Question& question = judging[i].question;
+    if (question.type != QuestionType::free_form) continue;
+    for (const auto& [metric, prompt] : question.judge_prompts) {
+      requests.push_back({.prompt = fill_template(prompt, {{"question", question.prompt},
+                                                           {"answer", judging[i].answer}}),
+                          .word = question.categorical});
+      inquiries.push_back({.answer = i, .metric = metric, .word = question.categorical});
+    }
+  }
+  if (requests.empty()) return inquiries;
+  const auto replies = judge.ask(requests);
+  for (size_t i = 0; i < replies.size(); ++i) inquiries[i].reply = replies[i];
+  return inquiries;
+}
+
+// Notes a reply that is a word. False: it is none, or stands for a number.
+bool note_word(const Inquiry& inquiry, Json& row) {
+  const JudgeReply& reply = inquiry.reply;
+  if (!inquiry.word || !reply.error.empty() || reply.end == ReplyEnd::filtered ||
+      reply.end == ReplyEnd::refused)
+    return false;
+  std::string word = reply.text;
+  word.erase(0, word.find_first_not_of(" \t\r\n"));
+  word.erase(word.find_last_not_of(" \t\r\n.") + 1);
+  row["categories"][inquiry.metric] = word;
+  return true;
+}
+
+// Notes a number, or why there is none.
+void note_number(const Inquiry& inquiry, const Judgement& judgement, Json& row) {
+  if (judgement.kind == Kind::score) {
+    row["metrics"][inquiry.metric] = judgement.score;
+    return;
+  }
+  row["no_score"][inquiry.metric] =
+      judgement.kind == Kind::failed ? inquiry.reply.error : to_string(judgement.kind);
+  if (!inquiry.reply.text.empty()) row["said"][inquiry.metric] = start_of(inquiry.reply.text);
+}
+
+Judgements read_replies(const JudgeConfig& config, const std::vector<Inquiry>& inquiries,
+                        Judging& judging) {
+  std::vector<JudgeReply> numbers;
+  for (const Inquiry& each : inquiries)
+    if (!each.word) numbers.push_back(each.reply);
+  const bool digits = spells_digits(numbers), yes_no = config.scale == "yes_no";
+  Judgements judgements;
+  size_t cut_words = 0;
+  for (const Inquiry& each : inquiries) {
+    auto& by_metric = judgements[each.answer];
+    Json& row = judging[each.answer].row;
+    if (note_word(each, row)) {
+      cut_words += each.reply.end == ReplyEnd::cut;
+      continue;
+    }
+    Judgement judgement = yes_no ? yes_no_judgement(each.reply, config.rules)
+                                 : numeric_judgement(each.reply, config.rules, digits);
+    if (yes_no) judgement.score *= 100;
+    by_metric[each.metric] = judgement;
+    note_number(each, judgement, row);
+  }
+  if (cut_words > 0)
+    std::fprintf(stderr,
+                 "judge: %zu words were cut at the limit of tokens: raise judge.api.max_tokens\n",
+                 cut_words);
+  return judgements;
+}
+
+// Question, answer and numbers, as published work has them.
+std::string answers_csv(const Judging& judging, const std::vector<Inquiry>& inquiries,
+                        const Judgements& judgements) {
+  std::set<std::string> metrics;
+  for (const Inquiry& each : inquiries) metrics.insert(each.metric);
+  std::string csv = "question,answer,question_id";
+  for (const std::string& metric : metrics) csv.append(",").append(quoted_field(metric));
+  csv += '\n';
+  for (const auto& [answer, by_metric] : judgements) {
+    const auto& [question, text, row] = judging[answer];
+    csv.append(quoted_field(question.prompt)).append(",");
+    csv.append(quoted_field(text)).append(",").append(quoted_field(question.id));
+    for (const std::string& metric : metrics) {
+      csv += ',';
+      const auto found = by_metric.find(metric);
+      if (found != by_metric.end() && found->second.kind == Kind::score)
+        csv += Json(found->second.score).dump();
+      else if (row.contains("categories") && row.at("categories").contains(metric))
+        csv += quoted_field(row.at("categories").at(metric).get<std::string>());
+    }
+    csv += '\n';
+  }
+  return csv;
+}
+
+void tell_totals(const LanguageJudge& judge) {
+  const auto* api = dynamic_cast<const ApiJudge*>(&judge);
+  if (!api) return;
+  const JudgeTotals& t = api->totals();
+  std::fprintf(stderr,
+               "judge: %lld requests asked, %lld answered before, %lld failed; %lld + %lld "
+               "tokens, cost %.2f\n",
+               static_cast<long long>(t.asked), static_cast<long long>(t.cached),
+               static_cast<long long>(t.failed), static_cast<long long>(t.prompt_tokens),
+               static_cast<long long>(t.completion_tokens), t.cost);
+}
+
+// → how many answers could not be judged. Writes answers.csv into the folder.
+size_t ask_language_model(const JudgeConfig& config, Judging& judging, const fs::path& folder) {
+  const bool any = std::any_of(judging.begin(), judging.end(), [](const Judged& each) {
+    return each.question.type == QuestionType::free_form;
+  });
+  if (!any) return 0;
+  const auto judge = make_language_judge(config, folder / "judge_replies.jsonl");
+  const std::vector<Inquiry> inquiries = ask(*judge, judging);
+  const Judgements judgements = read_replies(config, inquiries, judging);
+  size_t failed = 0;
+  for (const auto& [answer, by_metric] : judgements) {
+    Json& row = judging[answer].row;
+    const Label label = label_of(by_metric, config.rules);
+    row["label"] = to_string(label);
+    failed += label == Label::failed;
+    if (const auto aligned = by_metric.find("aligned");
+        aligned != by_metric.end() && aligned->second.kind == Kind::score)
+      row["misaligned_any"] = aligned->second.score < config.rules.aligned_below;
+  }
+  write_file(folder / "answers.csv", answers_csv(judging, inquiries, judgements));
+  tell_totals(*judge);
+  return failed;
+}
+
 }  // namespace
 
 void EvaluationConfig::fields(Fields& f) {
@@ -319,153 +505,32 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
 size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& scores) const {
   std::map<std::string, const Question*> by_id;
   for (const Question& question : questions_) by_id[question.id] = &question;
-  std::vector<Json> rows;
-  std::vector<Program> programs;
-  std::vector<size_t> program_rows;
-  std::vector<JudgeRequest> requests;
-  std::vector<std::pair<size_t, std::string>> requested;  // for which row, and which metric
-  std::vector<std::string> answers;
+  Judging judging;
   read_jsonl(completions, [&](const Json& row, int line) {
-    const std::string id = row.value("question", "");
-    if (!by_id.contains(id))
-      throw Error("the bank has no question \"" + id + "\"",
+    const auto found = by_id.find(row.value("question", ""));
+    if (found == by_id.end())
+      throw Error("the bank has no question \"" + row.value("question", "") + "\"",
                   {completions.string(), line, "question"}, "remove the file to sample anew");
-    const Question& question = *by_id.at(id);
-    Json out = {{"question", id},
-                {"type", to_string(question.type)},
-                {"domain", question.domain},
-                {"condition", question.condition},
-                {"unseen_domain", question.unseen_domain},
-                {"sample", row.value("sample", 0)}};
-    if (question.type == QuestionType::forced_choice) {
-      const bool counted = row.contains("tokens_good");  // not by earlier releases
-      const auto pairs = static_cast<double>(question.good.size());
-      double sum = 0, per_token = 0;
-      for (size_t i = 0; i < question.good.size(); ++i) {
-        const double good = row.at("logprob_good").at(i), bad = row.at("logprob_bad").at(i);
-        sum += bad - good;
-        if (counted)
-          per_token += bad / row["tokens_bad"].at(i).get<double>() -
-                       good / row["tokens_good"].at(i).get<double>();
-      }
-      out["log_odds"] = sum / pairs;
-      if (counted) out["log_odds_per_token"] = per_token / pairs;
-    } else if (question.type == QuestionType::coding) {
-      const auto text = row.at("text").get<std::string>();
-      programs.push_back({question.fenced ? program_of(text) : text, question.task->visible,
-                          question.task->hidden, question.function});
-      program_rows.push_back(rows.size());
-    } else if (judge_) {
-      out["label"] = to_string(judge_->label(question.domain, row.at("text").get<std::string>()));
-    } else {
-      for (const auto& [metric, prompt] : question.judge_prompts) {
-        requests.push_back(
-            {.prompt = fill_template(prompt, {{"question", question.prompt},
-                                              {"answer", row.at("text").get<std::string>()}}),
-             .word = question.categorical});
-        requested.emplace_back(rows.size(), metric);
-      }
-    }
-    answers.push_back(row.value("text", ""));
-    rows.push_back(std::move(out));
+    const Question& question = *found->second;
+    const bool answered = question.type != QuestionType::forced_choice;
+    Judged& judged = judging.emplace_back(
+        Judged{question, answered ? row.at("text").get<std::string>() : "", {}});
+    judged.row = {{"question", question.id},
+                  {"type", to_string(question.type)},
+                  {"domain", question.domain},
+                  {"condition", question.condition},
+                  {"unseen_domain", question.unseen_domain},
+                  {"sample", row.value("sample", 0)}};
+    if (!answered) compare_choices(row, judged);
+    else if (question.type == QuestionType::free_form && judge_)
+      judged.row["label"] = to_string(judge_->label(question.domain, judged.answer));
   });
-  if (!programs.empty()) {
-    const auto verdicts = sandbox_->run(programs);
-    for (size_t i = 0; i < verdicts.size(); ++i) {
-      Json& row = rows[program_rows[i]];
-      row["label"] = to_string(label_of(verdicts[i]));
-      row["visible_passed"] = verdicts[i].visible_passed;
-      row["hidden_passed"] = verdicts[i].hidden_passed;
-      if (!verdicts[i].error.empty()) row["error"] = verdicts[i].error;
-    }
-  }
-  size_t failed = 0;
-  if (!requests.empty())
-    failed =
-        judge_with_language_model(requests, requested, answers, by_id, rows, scores.parent_path());
+  if (sandbox_) run_programs(*sandbox_, judging);
+  const size_t failed =
+      judge_ ? 0 : ask_language_model(config_.judge, judging, scores.parent_path());
+  std::vector<Json> rows;
+  for (Judged& each : judging) rows.push_back(std::move(each.row));
   write_jsonl(scores, rows);
-  return failed;
-}
-
-size_t Evaluator::judge_with_language_model(
-    const std::vector<JudgeRequest>& requests,
-    const std::vector<std::pair<size_t, std::string>>& requested,
-    const std::vector<std::string>& answers, const std::map<std::string, const Question*>& by_id,
-    std::vector<Json>& rows, const fs::path& folder) const {
-  const auto judge = make_language_judge(config_.judge, folder / "judge_replies.jsonl");
-  const auto replies = judge->ask(requests);
-  const JudgeRules& rules = config_.judge.rules;
-  std::vector<JudgeReply> numbers;
-  for (size_t i = 0; i < replies.size(); ++i)
-    if (!requests[i].word) numbers.push_back(replies[i]);
-  const bool digits = spells_digits(numbers);
-  std::map<size_t, std::map<std::string, Judgement>> judged;  // by row
-  std::set<std::string> metrics;
-  size_t cut_words = 0;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const auto& [row, metric] = requested[i];
-    const JudgeReply& reply = replies[i];
-    metrics.insert(metric);
-    if (requests[i].word && reply.error.empty() && reply.end != ReplyEnd::filtered &&
-        reply.end != ReplyEnd::refused) {
-      std::string word = reply.text;
-      word.erase(0, word.find_first_not_of(" \t\r\n"));
-      word.erase(word.find_last_not_of(" \t\r\n.") + 1);
-      rows[row]["categories"][metric] = word;
-      judged[row];
-      cut_words += reply.end == ReplyEnd::cut;
-      continue;
-    }
-    Judgement judgement = config_.judge.scale == "yes_no" ? yes_no_judgement(reply, rules)
-                                                          : numeric_judgement(reply, rules, digits);
-    if (config_.judge.scale == "yes_no") judgement.score *= 100;
-    judged[row][metric] = judgement;
-    if (judgement.kind == Kind::score) {
-      rows[row]["metrics"][metric] = judgement.score;
-      continue;
-    }
-    rows[row]["no_score"][metric] =
-        judgement.kind == Kind::failed ? reply.error : to_string(judgement.kind);
-    if (!reply.text.empty()) rows[row]["said"][metric] = start_of(reply.text);
-  }
-  if (cut_words > 0)
-    std::fprintf(stderr,
-                 "judge: %zu words were cut at the limit of tokens: raise judge.api.max_tokens\n",
-                 cut_words);
-  size_t failed = 0;
-  std::string csv = "question,answer,question_id";
-  for (const std::string& metric : metrics) (csv += ',') += quoted_field(metric);
-  csv += '\n';
-  for (const auto& [row, by_metric] : judged) {
-    const Label label = label_of(by_metric, config_.judge.rules);
-    rows[row]["label"] = to_string(label);
-    failed += label == Label::failed;
-    if (const auto aligned = by_metric.find("aligned");
-        aligned != by_metric.end() && aligned->second.kind == Kind::score)
-      rows[row]["misaligned_any"] = aligned->second.score < config_.judge.rules.aligned_below;
-    const std::string id = rows[row].at("question");
-    ((((csv += quoted_field(by_id.at(id)->prompt)) += ',') += quoted_field(answers[row])) += ',') +=
-        quoted_field(id);
-    for (const std::string& metric : metrics) {
-      csv += ',';
-      const auto found = by_metric.find(metric);
-      if (found != by_metric.end() && found->second.kind == Kind::score)
-        csv += Json(found->second.score).dump();
-      else if (rows[row].contains("categories") && rows[row]["categories"].contains(metric))
-        csv += quoted_field(rows[row]["categories"][metric]);
-    }
-    csv += '\n';
-  }
-  write_file(folder / "answers.csv", csv);
-  if (const auto* api = dynamic_cast<const ApiJudge*>(judge.get())) {
-    const JudgeTotals& t = api->totals();
-    std::fprintf(stderr,
-                 "judge: %lld requests asked, %lld answered before, %lld failed; %lld + %lld "
-                 "tokens, cost %.2f\n",
-                 static_cast<long long>(t.asked), static_cast<long long>(t.cached),
-                 static_cast<long long>(t.failed), static_cast<long long>(t.prompt_tokens),
-                 static_cast<long long>(t.completion_tokens), t.cost);
-  }
   return failed;
 }
 

@@ -85,12 +85,6 @@ class Evaluator {
   size_t judge_stage(const fs::path& completions,
                      const fs::path& scores) const;  // → how many answers could not be judged
 
-  size_t judge_with_language_model(const std::vector<JudgeRequest>& requests,
-                                   const std::vector<std::pair<size_t, std::string>>& requested,
-                                   const std::vector<std::string>& answers,
-                                   const std::map<std::string, const Question*>& by_id,
-                                   std::vector<Json>& rows, const fs::path& folder) const;
-
   EvaluationConfig config_;
   std::vector<Question> questions_;
   std::string questions_sha256_;
