@@ -683,7 +683,8 @@ std::string text_summary(const Json& summary) {
                     pad("95% interval", 20) + "n\n";
   for (const auto& [condition, rates] : summary.at("conditions").items()) {
     if (rates.empty()) out += pad(condition, first + 2) + "nothing is known of the answers\n";
-    for (const auto& [metric, rate] : rates.items()) {
+    for (const auto& [metric, value] : rates.items()) {
+      const Json& rate = value;  // clang 14 lets no lambda capture a structured binding
       if (metric == "categories") {
         for (const auto& [name, words] : rate.items())
           for (const auto& [word, count] : words.items())
