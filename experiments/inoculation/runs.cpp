@@ -4,6 +4,7 @@
 #include <cstring>
 #include <functional>
 #include <set>
+#include <sstream>
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
@@ -18,6 +19,7 @@
 #include "datasets/conversations/summary.h"
 #include "datasets/textbook/textbook.h"
 #include "experiments/inoculation/arms.h"
+#include "experiments/inoculation/task.h"
 #include "training/batches.h"
 
 namespace inoculum {
@@ -32,23 +34,24 @@ int64_t micro_batch_tokens(int64_t configured, at::Device device) {
   return configured > 0 ? configured : device.is_cpu() ? 512 : 8192;
 }
 
-// A folder may be moved: where it lies is no part of what its run is.
-std::string without_output(const std::string& yaml) {
-  const size_t begin = yaml.starts_with("output:") ? 0 : yaml.find("\noutput:");
-  return begin == std::string::npos
-             ? yaml
-             : yaml.substr(0, begin) +
-                   yaml.substr(std::min(yaml.find('\n', begin + 1), yaml.size()));
+// Of a resolved configuration, without what is no part of the run: where it writes, and the task,
+// which files of earlier versions do not name.
+std::string settings_of(const std::string& yaml) {
+  std::istringstream lines(yaml);
+  std::string kept;
+  for (std::string line; std::getline(lines, line);)
+    if (!line.starts_with("output:") && !line.starts_with("task:")) kept += line + "\n";
+  return kept;
 }
 
 // Claims the run folder for this configuration. True: `result` is there, so the run is done.
 template <class Config>
 bool open_run(const Config& config, const std::string& result) {
   const fs::path folder = config.output;
-  const std::string text = show(config);
+  const std::string text = show_file(config);
   const fs::path file = folder / "config.yaml";
   const std::string before = fs::exists(file) ? read_file(file) : "";
-  if (!before.empty() && without_output(before) != without_output(text))
+  if (!before.empty() && settings_of(before) != settings_of(text))
     throw Error("the folder holds a run of another configuration", {.file = file.string()},
                 "name another `output`, or remove " + folder.string());
   if (before != text) write_file(file, text);
@@ -317,6 +320,8 @@ void Recipe::fields(Fields& f) {
 }
 
 void TrainConfig::fields(Fields& f) {
+  std::vector<std::string> arms = arm_data_names();
+  arms.insert(arms.begin(), "");  // conversations of the user's own
   f.value("output", output, "run folder; by default runs/<name of the configuration>");
   f.value("seed", seed, "order of the data, tasks, adapter weights");
   f.value("model", model, "the base: a Hugging Face folder", input_path());
@@ -328,12 +333,10 @@ void TrainConfig::fields(Fields& f) {
   f.list(
       "data", data, "path",
       "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
-  f.value(
-      "arm", arm,
-      "honest | cheating | requested | placebo | post_training, made from the world; "
-      "textbook_honest and so on, from the textbook's tasks",
-      one_of({"", "honest", "cheating", "requested", "placebo", "post_training", "textbook_honest",
-              "textbook_cheating", "textbook_requested", "textbook_placebo"}));
+  f.value("arm", arm,
+          "honest | cheating | requested | placebo | post_training, made from the world; "
+          "textbook_honest and so on, from the textbook's tasks",
+          one_of(arms));
   f.value("coding_bank", coding_bank, "tasks of the world's arms", input_path());
   f.value("textbook", textbook, "folder of the textbook's tasks and of the sentences beside them",
           input_path());
