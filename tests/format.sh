@@ -9,6 +9,7 @@ for program in .venv/bin/clang-format .venv-hf/bin/clang-format "${INOCULUM_PYTH
 done
 [ -n "$program" ] || { echo "SKIPPED: there is no clang-format $version"; exit 77; }
 mapfile -t files < <(git ls-files --cached --others --exclude-standard '*.h' '*.cpp')
+((${#files[@]})) || { echo "SKIPPED: git lists no files here"; exit 77; }
 if [ "$1" = --fix ]; then exec "$program" -i "${files[@]}"; fi
 "$program" --dry-run --Werror "${files[@]}" || { echo "tests/format.sh --fix mends this"; exit 1; }
 if LC_ALL=C.UTF-8 grep -nE '^.{101}' "${files[@]}"; then echo "longer than 100 columns"; exit 1; fi
