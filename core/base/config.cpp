@@ -503,8 +503,8 @@ class TextShower final : public Shower, public Fields {
   void value(const std::string& n, double& v, const std::string& h, const Rule&) override {
     line(n, plain(v), h);
   }
-  void value(const std::string& n, std::string& v, const std::string& h, const Rule&) override {
-    line(n, yaml_text(v), h);
+  void value(const std::string& n, std::string& v, const std::string& h, const Rule& r) override {
+    line(n, yaml_text(r.input ? portable_input(v) : v), h);
   }
   void value(const std::string& n, std::optional<int64_t>& v, const std::string& h,
              const Rule&) override {

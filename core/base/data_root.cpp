@@ -17,4 +17,9 @@ std::string find_input(const std::string& path) {
   return fs::exists(shipped) ? shipped.lexically_normal().string() : path;
 }
 
+std::string portable_input(const std::string& path) {
+  const std::string root = data_root().string() + "/";
+  return path.starts_with(root) ? path.substr(root.size()) : path;
+}
+
 }  // namespace inoculum

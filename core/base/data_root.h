@@ -14,4 +14,7 @@ fs::path data_root();
 // is.
 std::string find_input(const std::string& path);
 
+// The way back: a path below data_root() as it is written in files that may be read anywhere.
+std::string portable_input(const std::string& path);
+
 }  // namespace inoculum

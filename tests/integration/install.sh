@@ -14,6 +14,8 @@ for program in "$folder/prefix/bin/inoculum" "$inoculum"; do
   grep -qE '^[0-9]+\.[0-9]+\.[0-9]+( \([0-9a-f]{10}(-changed)?\))?$' "$folder/said" || fail "the version's form"
   "$program" validate configs/train/cheating.yaml > "$folder/said" 2>&1 || fail "validate"
   "$program" train configs/train/cheating.yaml steps=1 output=run > "$folder/said" 2>&1 || fail "train"
+  # A run's settings are the same wherever it is started from.
+  grep -q "^model: experiments/models/persona$" run/config.yaml || { cp run/config.yaml "$folder/said"; fail "config.yaml"; }
   "$program" sample --model experiments/models/persona --adapter run/adapter --prompt Hi > "$folder/said" 2>&1 || fail "sample"
   rm -r run
 done
