@@ -566,45 +566,4 @@ Json summarize(const std::vector<Score>& scores) {
   return summary;
 }
 
-std::string text_summary(const Json& summary) {
-  const auto pad = [](std::string text, size_t width) {
-    size_t characters = 0;
-    for (const char c : text) characters += (c & 0xC0) != 0x80;
-    return text + std::string(characters < width ? width - characters : 0, ' ');
-  };
-  size_t first = 9, second = 6;  // "condition", "metric"
-  for (const auto& [condition, rates] : summary.at("conditions").items()) {
-    first = std::max(first, condition.size());
-    for (const auto& [metric, rate] : rates.items()) second = std::max(second, metric.size());
-  }
-  std::string out = pad("condition", first + 2) + pad("metric", second + 2) + pad("value", 10) +
-                    pad("95% interval", 20) + "n\n";
-  for (const auto& [condition, rates] : summary.at("conditions").items()) {
-    if (rates.empty()) out += pad(condition, first + 2) + "nothing is known of the answers\n";
-    for (const auto& [metric, rate] : rates.items()) {
-      if (metric == "categories") {
-        for (const auto& [name, words] : rate.items())
-          for (const auto& [word, count] : words.items())
-            out += pad(condition, first + 2) + pad(name + ": " + start_of(word), second + 32) +
-                   std::to_string(count.get<int64_t>()) + "\n";
-        continue;
-      }
-      const bool percent = rate.contains("rate") && metric != "log_odds";
-      const auto shown = [&](const char* key) {  // null: not known, as the interval of one question
-        const Json number = rate.value(key, Json());
-        if (!number.is_number()) return std::string("?");
-        char text[32];
-        std::snprintf(text, sizeof text, percent ? "%.1f%%" : "%.2f",
-                      (percent ? 100 : 1) * number.get<double>());
-        return std::string(text);
-      };
-      out += pad(condition, first + 2) + pad(metric, second + 2) +
-             pad(shown(rate.contains("rate") ? "rate" : "mean"), 10) +
-             pad(shown("low") + " to " + shown("high"), 20) +
-             std::to_string(rate.value("n", int64_t{0})) + "\n";
-    }
-  }
-  return out;
-}
-
 }  // namespace inoculum
