@@ -1,11 +1,11 @@
 #include "experiments/sweeps/asha.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/descriptor.h"
 #include "core/base/error.h"
 
 namespace inoculum {
@@ -24,10 +24,9 @@ fs::path place(const Sweep& sweep, size_t cell, size_t rung, const char* kind) {
 // False: another was first.
 bool claim(const fs::path& file) {
   fs::create_directories(file.parent_path());
-  const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd < 0 && errno == EEXIST) return false;
-  if (fd < 0) throw Error("cannot write", {.file = file.string()});
-  ::close(fd);
+  const Descriptor made(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!made && errno == EEXIST) return false;
+  if (!made) throw Error("cannot write", {.file = file.string()});
   return true;
 }
 
