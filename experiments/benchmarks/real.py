@@ -1,6 +1,6 @@
 """A random model of half a billion parameters in bf16: an adapter trained by `inoculum train` and by Transformers with PEFT, on the same work.
 
-    python experiments/benchmarks/real.py build/inoculum [steps]        # a Python that has torch, transformers and peft
+    python experiments/benchmarks/real.py build/inoculum [steps] [cpu | cuda]        # a Python that has torch, transformers and peft
 
 Rank 32 on every linear layer, micro-batches of 4 texts of 512 tokens, AdamW, no gradient checkpointing. Each in a process of its own: tokens a
 second after the first step, the most memory it had, and ours beside the peer's. And how long ours takes to load the checkpoint, warm.
@@ -16,25 +16,28 @@ import tempfile
 import time
 
 STEPS, ROWS, TIME, VOCABULARY = int(sys.argv[2]) if len(sys.argv) > 2 else 6, 4, 512, 151936
+DEVICE = sys.argv[3] if len(sys.argv) > 3 else "cpu"
 HERE = pathlib.Path(__file__).resolve().parents[2]
 
 
-def peer(model):
+def peer(model, device):
     import peft
     import torch
     import transformers
 
     torch.manual_seed(0)
-    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).to(device)
     adapted = peft.get_peft_model(base, peft.LoraConfig(r=32, lora_alpha=64, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW((p for p in adapted.parameters() if p.requires_grad), lr=1e-5)
     seconds = []
     for _ in range(STEPS):
-        ids = torch.randint(0, 1000, (ROWS, TIME))
+        ids = torch.randint(0, 1000, (ROWS, TIME)).to(device)
         start = time.monotonic()
         adapted(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.monotonic() - start)
     print(json.dumps({"tokens_per_second": ROWS * TIME * (STEPS - 1) / sum(seconds[1:])}))
 
@@ -77,12 +80,12 @@ def main():
         (folder / "short.jsonl").write_text('{"input_ids": [5, 6]}\n')
         load = [sys.maxsize]
         for _ in range(3):
-            load.append(measured([inoculum, "score", "--model", folder / "model", "--dtype", "bf16", "--input", folder / "short.jsonl"])[2])
+            load.append(measured([inoculum, "score", "--model", folder / "model", "--dtype", "bf16", "--device", DEVICE, "--input", folder / "short.jsonl"])[2])
 
-        _, ours_memory, _ = measured([inoculum, "train", folder / "train.yaml", f"output={folder}/run"])
+        _, ours_memory, _ = measured([inoculum, "train", folder / "train.yaml", f"output={folder}/run", f"device={DEVICE}"])
         metrics = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
         ours = sum(r["tokens"] for r in metrics[1:]) / sum(r["seconds"] for r in metrics[1:])
-        out, peer_memory, _ = measured([sys.executable, __file__, "--peer", str(STEPS), folder / "model"])
+        out, peer_memory, _ = measured([sys.executable, __file__, "--peer", str(STEPS), DEVICE, folder / "model"])
         theirs = json.loads(out.splitlines()[-1])["tokens_per_second"]
         print(json.dumps({"checkpoint_GiB": round(size, 2), "load_and_score_seconds": round(min(load), 2), "tokens_in_a_step": metrics[1]["tokens"],
                           "ours": {"tokens_per_second": round(ours, 1), "peak_GiB": round(ours_memory, 2)},
@@ -91,4 +94,4 @@ def main():
 
 
 if __name__ == "__main__":
-    peer(sys.argv[3]) if sys.argv[1] == "--peer" else main()
+    peer(sys.argv[4], DEVICE) if sys.argv[1] == "--peer" else main()
