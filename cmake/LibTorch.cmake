@@ -26,7 +26,9 @@ target_include_directories(torch_libraries SYSTEM INTERFACE ${LIBTORCH}/include 
 target_compile_options(torch_libraries INTERFACE -fopenmp)  # at::parallel_for is inline and needs it
 target_link_directories(torch_libraries INTERFACE ${LIBTORCH}/lib)
 target_link_options(torch_libraries INTERFACE -Wl,-rpath,${LIBTORCH}/lib -Wl,-rpath-link,${LIBTORCH}/lib)
-target_link_libraries(torch_libraries INTERFACE torch torch_cpu c10)
+# libtorch_cpu.so exports a std::filesystem of its own, of the compiler that built it. Found before
+# libstdc++ it would serve our calls, and fs::remove_all has crashed so (GCC 13, torch 2.11).
+target_link_libraries(torch_libraries INTERFACE stdc++ torch torch_cpu c10)
 if(EXISTS ${LIBTORCH}/lib/libtorch_cuda.so)
   # Nothing of ours names a symbol of these: the linker must be told to keep them.
   target_link_libraries(torch_libraries INTERFACE -Wl,--no-as-needed torch_cuda c10_cuda -Wl,--as-needed)

@@ -1,4 +1,6 @@
 // Configuration, files, random streams, safetensors, tokenizer, chat template, kernels.
+#include <dlfcn.h>
+
 #include <cstring>
 #include <fstream>
 
@@ -96,6 +98,14 @@ TEST_CASE("a schema knows every field", "[config]") {
   CHECK(schema["properties"]["optimizer"]["properties"]["schedule"]["enum"].size() == 2);
   CHECK(schema["properties"]["steps"]["minimum"] == 1);
   CHECK(schema["additionalProperties"] == false);
+}
+
+// libtorch_cpu.so exports a std::filesystem of the compiler that built it, which must not serve us.
+TEST_CASE("std::filesystem is the compiler's own", "[files]") {
+  const auto function = static_cast<uintmax_t (*)(const fs::path&)>(&fs::remove_all);
+  Dl_info library{};
+  REQUIRE(::dladdr(reinterpret_cast<const void*>(function), &library) != 0);
+  CHECK(contains(library.dli_fname, "libstdc++"));
 }
 
 TEST_CASE("files are written whole or not at all", "[files]") {
