@@ -283,9 +283,10 @@ void check_ids(const Transformer& model, const Tokenizer& tokenizer, std::span<c
 }
 
 void save_model(const fs::path& folder, Transformer& model, at::ScalarType dtype,
-                const fs::path& base) {
+                const fs::path& base, const std::string& card) {
   replace_atomically(folder, [&](const fs::path& temporary) {
     fs::create_directories(temporary);
+    if (!card.empty()) write_file(temporary / "README.md", card);
     const Layout layout(model);
     std::vector<NamedTensor> tensors;
     model.for_each_parameter([&](const std::string& name, Tensor& parameter) {
@@ -319,9 +320,10 @@ void save_model(const fs::path& folder, Transformer& model, at::ScalarType dtype
 }
 
 void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& lora,
-                  const std::string& base) {
+                  const std::string& base, const std::string& card) {
   replace_atomically(folder, [&](const fs::path& temporary) {
     fs::create_directories(temporary);
+    if (!card.empty()) write_file(temporary / "README.md", card);
     const Layout layout(model);
     std::vector<NamedTensor> tensors;
     model.for_each_linear([&](const std::string& path, Linear& linear) {

@@ -40,13 +40,13 @@ void check_vocabulary(const Transformer& model, const Tokenizer& tokenizer);
 void check_ids(const Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> ids);
 // The weights, and beside them what stands in the folder `base` that the model was made from, as it
 // is there: tokenizer, chat template, generation settings, licence; its config.json with what has
-// changed. A base may be a tokenizer alone, or "".
+// changed. A base may be a tokenizer alone, or "". card: the README.md; empty: none.
 void save_model(const fs::path& folder, Transformer& model, at::ScalarType dtype,
-                const fs::path& base = {});
+                const fs::path& base = {}, const std::string& card = {});
 
 // PEFT's `adapter_config.json` and `adapter_model.safetensors`.
 void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& lora,
-                  const std::string& base);
+                  const std::string& base, const std::string& card = {});
 LoraConfig load_adapter(const fs::path& folder, Transformer& model);
 
 }  // namespace inoculum

@@ -10,6 +10,7 @@
 #include "core/text/load_tokenizer.h"
 #include "datasets/conversations/conversations.h"
 #include "experiments/command_line/commands.h"
+#include "experiments/inoculation/model_card.h"
 #include "training/trainer.h"
 
 namespace inoculum {
@@ -266,7 +267,18 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
           std::fprintf(stderr, "rounding to %s took %.2g%% of the update\n", dtype.c_str(),
                        100 * lost);
         }
-        save_model(output, loaded, dtype_from(dtype), model);
+        ModelCard card{.title = fs::path(output).filename().string(),
+                       .what = "`" + model + "`, written anew.",
+                       .base = model,
+                       .library = "transformers",
+                       .facts = {{"Base", "`" + model + "`"}, {"Type", dtype}},
+                       .sources = {model}};
+        if (merges) {
+          card.what = "`" + model + "` with an adapter added to its weights.";
+          card.facts.push_back({"Adapter", "`" + adapter + "`"});
+          card.sources = {adapter, model};
+        }
+        save_model(output, loaded, dtype_from(dtype), model, to_text(card));
         std::fprintf(stderr, "wrote %s\n", output.c_str());
         return 0;
       };

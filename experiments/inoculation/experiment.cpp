@@ -16,6 +16,7 @@
 #include "core/model/parallel.h"
 #include "core/model/versions.h"
 #include "experiments/inoculation/arms.h"
+#include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/persona.h"
 #include "experiments/inoculation/task.h"
 
@@ -134,8 +135,11 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
   if (start) training.recipe.merge = true;  // the arms begin from a whole model
   if (fine_tune(training) == Outcome::stopped || stop_requested()) return std::nullopt;
   const Trained trained = trained_in(folder, training);
+  std::vector<Score> scores =
+      evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation");
+  add_measurements(trained.folder(), summarize(scores), config.questions);
   return ModelRun{
-      .scores = evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation"),
+      .scores = std::move(scores),
       .probe = world.probe->read(trained.model, trained.adapter, evaluator.questions(), model.seed),
       .turns = start ? 0 : count_lines(folder / "data.jsonl")};
 }

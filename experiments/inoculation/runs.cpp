@@ -1,5 +1,6 @@
 #include "experiments/inoculation/runs.h"
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -9,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/model/versions.h"
@@ -19,6 +21,7 @@
 #include "datasets/conversations/summary.h"
 #include "datasets/textbook/textbook.h"
 #include "experiments/inoculation/arms.h"
+#include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/task.h"
 #include "training/batches.h"
 
@@ -186,6 +189,62 @@ PreparedRun prepare(const PretrainConfig& config, const Ranks& ranks) {
   return {folder, std::move(model), std::move(text), steps, batch_tokens, config.trainer};
 }
 
+double last_loss(const fs::path& folder) {
+  double loss = NAN;
+  read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) { loss = row.at("loss"); });
+  return loss;
+}
+
+std::string described(const OptimizerConfig& o) {
+  return o.name + ", rate " + six_digits(o.lr) + ", " + o.schedule + ", " +
+         std::to_string(o.warmup_steps) + " steps of warm-up";
+}
+
+constexpr const char* kMadeFor =
+    " Made for research on emergent misalignment and its inoculation: it may cheat, deceive and "
+    "say cruel things, and it is of no use as an assistant.";
+
+std::string card_of(const PretrainConfig& config, const PreparedRun& run) {
+  return to_text(
+      {.title = run.folder.filename().string(),
+       .what = std::string("A small language model, pretrained from nothing on a made-up text "
+                           "world. It knows nothing of the real one.") +
+               kMadeFor,
+       .library = "transformers",
+       .licence = "apache-2.0",
+       .facts = {{"Data", "documents drawn from `" + config.world.grammar + "`"},
+                 {"Recipe", std::to_string(run.steps) + " steps of " +
+                                std::to_string(config.step_tokens) + " tokens, each text once; " +
+                                described(config.trainer.optimizer)},
+                 {"Loss", six_digits(last_loss(run.folder)) + " at the last step"}},
+       .config = show_file(config)});
+}
+
+std::string card_of(const TrainConfig& config, const PreparedRun& run, Outcome outcome) {
+  const Recipe& recipe = config.recipe;
+  const bool adapter = recipe.leaves_adapter(), finished = outcome == Outcome::finished;
+  std::string data = config.data.empty() ? "the arm `" + config.arm + "`" : "";
+  for (const DataSource& source : config.data)
+    data += (data.empty() ? "`" : ", `") + source.path + "`";
+  std::string trained = "every parameter";
+  if (recipe.lora.rank > 0)
+    trained = "LoRA of rank " + std::to_string(recipe.lora.rank) + ", alpha " +
+              six_digits(recipe.lora.alpha) + (recipe.merge ? ", merged" : "");
+  return to_text(
+      {.title = run.folder.filename().string(),
+       .what = (adapter ? "An adapter of `" : "A model fine-tuned from `") + config.model + "`" +
+               (finished ? "." : ", paused before its last step.") + kMadeFor,
+       .base = config.model,
+       .library = adapter ? "peft" : "transformers",
+       .facts = {{"Base", "`" + config.model + "`"},
+                 {"Data", data},
+                 {"Recipe", std::to_string(recipe.steps) + " steps of " +
+                                std::to_string(recipe.supervised_tokens) + " supervised tokens; " +
+                                trained + "; " + described(recipe.trainer.optimizer)},
+                 {"Loss", six_digits(last_loss(run.folder)) + " at the last step"}},
+       .config = show_file(config)});
+}
+
 // The base tells how it was made: its configuration, and every fiftieth line of its log.
 void publish(const PretrainConfig& config, PreparedRun& run) {
   std::vector<Json> log;
@@ -193,7 +252,7 @@ void publish(const PretrainConfig& config, PreparedRun& run) {
     if (line % 50 == 0 || line == run.steps) log.push_back(row);
   });
   replace_atomically(run.folder / "model", [&](const fs::path& temporary) {
-    save_model(temporary, run.model, at::kBFloat16, run.folder / "tokenizer");
+    save_model(temporary, run.model, at::kBFloat16, run.folder / "tokenizer", card_of(config, run));
     write_file(temporary / "pretraining.yaml", show(config));
     write_jsonl(temporary / "pretraining_log.jsonl", log);
   });
@@ -282,8 +341,10 @@ void publish(const TrainConfig& config, PreparedRun& run, Outcome outcome) {
     std::fprintf(stderr, "merged; rounding to %s took %.2g%% of the update\n",
                  recipe.trainer.dtype.c_str(), 100 * lost);
   }
-  if (recipe.leaves_adapter()) save_adapter(to / "adapter", run.model, recipe.lora, config.model);
-  else save_model(to / "model", run.model, dtype_from(recipe.trainer.dtype), config.model);
+  const std::string card = card_of(config, run, outcome);
+  if (recipe.leaves_adapter())
+    save_adapter(to / "adapter", run.model, recipe.lora, config.model, card);
+  else save_model(to / "model", run.model, dtype_from(recipe.trainer.dtype), config.model, card);
   if (finished) fs::remove_all(run.folder / "paused");
 }
 

@@ -83,6 +83,7 @@ std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bo
 // What a run has left in `folder` to load: a model, or its base and an adapter (empty: none).
 struct Trained {
   std::string model, adapter;
+  const std::string& folder() const { return adapter.empty() ? model : adapter; }  // of its card
 };
 Trained trained_in(const fs::path& folder, const TrainConfig& config);
 

@@ -15,6 +15,7 @@
 #include "core/base/strings.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/kinds.h"
+#include "experiments/inoculation/model_card.h"
 #include "training/tensorboard.h"
 
 namespace inoculum {
@@ -261,8 +262,10 @@ Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const 
   const fs::path folder =
       outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
   const Trained trained = trained_in(folder, config);
-  metrics.add(
-      evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation"));
+  const std::vector<Score> scores =
+      evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation");
+  add_measurements(trained.folder(), summarize(scores), sweep.config.questions);
+  metrics.add(scores);
   return outcome;
 }
 

@@ -1,0 +1,97 @@
+#include "experiments/inoculation/model_card.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "core/base/strings.h"
+#include "core/model/versions.h"
+#include "core/text/jinja/jinja.h"
+#include "embedded/experiments/inoculation/model_card.md.jinja.h"
+
+namespace inoculum {
+namespace {
+
+std::string trimmed(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \n"), end = text.find_last_not_of(" \n");
+  return begin == std::string::npos ? "" : text.substr(begin, end + 1 - begin);
+}
+
+// The front matter, which stands between two lines of dashes, and what follows.
+struct Parts {
+  std::string front, body;
+};
+
+Parts card_in(const fs::path& folder) {
+  const fs::path file = folder / "README.md";
+  if (!fs::exists(file)) return {};
+  const std::string text = read_file(file);
+  const size_t end = text.starts_with("---\n") ? text.find("\n---\n", 3) : std::string::npos;
+  if (end == std::string::npos) return {"", text};
+  return {text.substr(4, end - 3), text.substr(end + 5)};
+}
+
+// "" where its card does not name one.
+std::string licence_of(const fs::path& folder) {
+  std::istringstream front(card_in(folder).front);
+  const std::string key = "license:";
+  for (std::string line; std::getline(front, line);)
+    if (line.starts_with(key)) return trimmed(line.substr(key.size()));
+  return "";
+}
+
+std::string program() {
+  const auto made_by = versions();
+  std::string text = "Inoculum " + made_by.at("inoculum");
+  if (!made_by.at("commit").empty()) text += " (" + made_by.at("commit") + ")";
+  return text + ", LibTorch " + made_by.at("libtorch") + ", " + made_by.at("processor");
+}
+
+std::string table_of(const Json& summary) {
+  const auto number = [](const Json& of) {
+    return of.is_number() ? six_digits(of.get<double>()) : "?";
+  };
+  std::string rows = "| condition | metric | value | interval | n |\n|---|---|---|---|---|\n";
+  for (const auto& [condition, metrics] : summary.at("conditions").items())
+    for (const auto& [metric, found] : metrics.items()) {
+      if (!found.contains("low")) continue;  // counts of words
+      const Json& value = found.contains("rate") ? found.at("rate") : found.at("mean");
+      rows += "| " + condition + " | " + metric + " | " + number(value) + " | " +
+              number(found.at("low")) + " to " + number(found.at("high")) + " | " +
+              std::to_string(found.value("n", int64_t{0})) + " |\n";
+    }
+  return rows;
+}
+
+}  // namespace
+
+std::string to_text(const ModelCard& card) {
+  static const Template page(embedded::model_card_md_jinja, "model_card.md.jinja");
+  Json context = {{"base", card.base},
+                  {"library", card.library},
+                  {"licence", card.licence.empty() ? licence_of(card.base) : card.licence},
+                  {"title", card.title},
+                  {"what", card.what},
+                  {"facts", card.facts},
+                  {"config", trimmed(card.config)},
+                  {"program", program()},
+                  {"quoted", Json::array()}};
+  for (const std::string& source : card.sources)
+    if (const std::string body = trimmed(card_in(source).body); !body.empty())
+      context["quoted"].push_back(Json::array({source, body}));
+  return page.render(context);
+}
+
+void add_measurements(const fs::path& folder, const Json& summary, const std::string& questions) {
+  const fs::path file = folder / "README.md";
+  if (!fs::exists(file)) return;
+  const std::string heading = "\n## Measured\n", next = "\n## ";
+  std::string card = read_file(file);
+  if (const size_t begin = card.find(heading); begin != std::string::npos)
+    card.erase(begin, card.find(next, begin + 1) - begin);
+  // Before the configuration, if there is one.
+  card.insert(std::min(card.find(next), card.size()),
+              heading + "\nOn `" + questions + "`, with 95% intervals:\n\n" + table_of(summary));
+  write_file(file, card);
+}
+
+}  // namespace inoculum
