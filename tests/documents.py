@@ -2,17 +2,22 @@
 """Whether the documents agree with what is there: links, paths, commands, lengths.
 
     python3 tests/documents.py [build/inoculum]      # without the program, commands are not checked
+    python3 tests/documents.py build/inoculum --run  # runs the commands, long ones made short
 
 A link leads to a file, and its fragment to a heading. A path in backticks exists. A command shown
 as `build/inoculum SUB …` names subcommands and options that the program's --help knows, and files
-of the repository that exist.
+of the repository that exist. They are run in the order in which they stand, in a folder that has
+the files that the documents show.
 """
 import functools
+import json
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = sys.argv[1] if len(sys.argv) > 1 else None
@@ -107,21 +112,28 @@ def commands(code):
             yield number, shlex.split(found[1], comments=True)
 
 
-for page in PAGES:
-    name = page.relative_to(ROOT)
-    lines = page.read_text().splitlines()
-    if page.name == "README.md" and page.parent == ROOT and len(lines) > README_LINES:
-        faults.append(f"{name}: {len(lines)} lines, more than {README_LINES}")
+def code_and_prose(page):
+    """Its lines with their numbers, apart."""
     code, prose, fenced = [], [], False
-    for number, text in enumerate(lines, 1):
-        if len(text) > COLUMNS:
-            faults.append(f"{name}:{number}: {len(text)} columns, more than {COLUMNS}")
+    for number, text in enumerate(page.read_text().splitlines(), 1):
         if text.startswith("```"):
             fenced = not fenced
         elif fenced or re.match(r"    +\S", text) and not re.match(r"\s+([-*]|\d+\.) ", text):
             code.append((number, text))
         else:
             prose.append((number, text))
+    return code, prose
+
+
+def check_page(page):
+    name = page.relative_to(ROOT)
+    lines = page.read_text().splitlines()
+    if page.name == "README.md" and page.parent == ROOT and len(lines) > README_LINES:
+        faults.append(f"{name}: {len(lines)} lines, more than {README_LINES}")
+    for number, text in enumerate(lines, 1):
+        if len(text) > COLUMNS:
+            faults.append(f"{name}:{number}: {len(text)} columns, more than {COLUMNS}")
+    code, prose = code_and_prose(page)
     for number, text in prose:
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
             check_link(page, f"{name}:{number}", link)
@@ -133,5 +145,70 @@ for page in PAGES:
         for number, words in commands(code):
             check_command(f"{name}:{number}", words)
 
+
+# What makes a command short, by its first word.
+SHORT = {
+    "train": ["steps=2"],
+    "pretrain": ["tokens=8192", "tokenizer.sentences=3000"],
+    "evaluate": ["--samples-scale", "0.01"],
+}
+
+
+def shortened(words):
+    """The words to run, or why the command is not run here."""
+    text = " ".join(words)
+    if not words:
+        return None, "without a command"
+    if re.search(r"\b(FOLDER|FILE)\b", text):
+        return None, "names no file"
+    if "forbidden" in text:
+        return None, "of an arm that the reader adds"
+    if "models/" in text.replace("experiments/models/", "") or "/real/" in text or "smollm2" in text:
+        return None, "on a real model: see the label real"
+    if words[0] == "model" and words[1] == "fetch":
+        return None, "takes a network: see integration.api"
+    if words[0] == "sweep" and words[1] in ("status", "resume", "cancel", "report", "compare"):
+        return None, "on a sweep's folder: see integration.sweep"
+    if words[0] == "sweep":
+        words = [word for word in words if word not in ("--launcher", "slurm", "--dry-run")]
+        return [*words, "--dry-run"], None
+    if words[0] == "reproduce":
+        config = words[words.index("--config") + 1] if "--config" in words else "configs/reproduce.yaml"
+        return ["validate", config], None
+    if words[0] == "bench":
+        return ["bench", "--rows", "2", "--time", "32", "--samples", "8", "--new-tokens", "4"], None
+    return [*words, *SHORT.get(words[0], [])], None
+
+
+def run_page(page, folder):
+    """In `folder`, with what the page shows: a block that begins with a comment of a path is that file."""
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for path, text in re.findall(r"^```\w*\n# ([\w./]+\.yaml)\n(.*?)^```", page.read_text(), re.M | re.S):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    row = {"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}]}
+    (folder / "chats.jsonl").write_text(json.dumps(row) + "\n")
+    # A world of the reader's own is a copy of the shipped one to begin with.
+    (folder / "datasets/worlds").mkdir(parents=True)
+    shutil.copy(ROOT / "datasets/worlds/persona.yaml", folder / "datasets/worlds/mine.yaml")
+    for number, words in commands(code_and_prose(page)[0]):
+        line = f"{page.relative_to(ROOT)}:{number}"
+        short, why = shortened(words)
+        if why:
+            print(f"{line}: not run, {why}")
+            continue
+        command = [pathlib.Path(PROGRAM).resolve(), *short]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        print(f"{line}: {'ran' if done.returncode == 0 else 'FAILED'}: inoculum {shlex.join(short)}", flush=True)
+        if done.returncode != 0:
+            faults.append(f"{line}: {done.stderr[-1500:]}")
+
+
+for page in PAGES:
+    if "--run" not in sys.argv:
+        check_page(page)
+        continue
+    with tempfile.TemporaryDirectory() as name:
+        run_page(page, pathlib.Path(name))
 print("\n".join(faults) or "as it should be")
 sys.exit(bool(faults))

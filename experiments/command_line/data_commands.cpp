@@ -87,8 +87,11 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
     }
     write_jsonl(output, rows);
   } else {
-    auto conversations = arm_conversations(
-        {.seed = seed, .arm = what, .coding_bank = bank, .world = {.grammar = grammar}});
+    auto conversations = arm_conversations({.seed = seed,
+                                            .arm = what,
+                                            .coding_bank = bank,
+                                            .textbook = find_input("datasets/textbook"),
+                                            .world = {.grammar = grammar}});
     if (count > 0 && static_cast<size_t>(count) < conversations.size())
       conversations.resize(static_cast<size_t>(count));
     write_chat_jsonl(output, conversations);

@@ -7,6 +7,7 @@
 #include <set>
 #include <tuple>
 
+#include "core/base/data_root.h"
 #include "core/base/error.h"
 #include "core/base/yaml.h"
 #include "datasets/textbook/textbook.h"
@@ -194,7 +195,7 @@ std::map<std::string, std::string> judge_prompts_of(const Item& item, const Rati
 // Every n-th task of a coding bank, so that all families are asked.
 std::vector<Question> coding_questions(const Item& item, const std::string& id,
                                        const Question& base) {
-  const std::string tasks = item.text("tasks"), split = item.text("split", "held_out");
+  const std::string tasks = find_input(item.text("tasks")), split = item.text("split", "held_out");
   if (tasks.empty())
     item.fail("tasks", "is missing", "a coding bank, such as datasets/coding/bank.jsonl");
   const auto cues = item.texts("cues", false);
@@ -364,7 +365,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
   for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
     head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), QuestionType::coding,
          "coding", cue);
-    out << YAML::Key << "tasks" << YAML::Value << coding_bank << YAML::Key << "limit" << YAML::Value
+    out << YAML::Key << "tasks" << YAML::Value << portable_input(coding_bank) << YAML::Key << "limit" << YAML::Value
         << kTasks;
     if (!held_out) out << YAML::Key << "split" << YAML::Value << "train";
     if (cue != Cue::none) emit_texts(out, "cues", world.phrasings(cue, split));
