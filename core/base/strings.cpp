@@ -1,20 +1,10 @@
 #include "core/base/strings.h"
 
-#include <cstdarg>
-#include <cstdio>
+#include <fmt/format.h>
 
 namespace inoculum {
 
-std::string format(const char* pattern, ...) {
-  char text[4096];
-  va_list arguments;
-  va_start(arguments, pattern);
-  std::vsnprintf(text, sizeof text, pattern, arguments);
-  va_end(arguments);
-  return text;
-}
-
-std::string six_digits(double value) { return format("%.6g", value); }
+std::string six_digits(double value) { return fmt::format("{:.6g}", value); }
 
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;

@@ -1,323 +1,258 @@
 #include "experiments/reports/report.h"
 
-#include <cstdio>
-#include <map>
+#include <fmt/format.h>
+
+#include <cmath>
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/base/strings.h"
-#include "embedded/experiments/reports/arms_chart.css.h"
-#include "experiments/reports/html.h"
+#include "embedded/experiments/reports/figure.svg.jinja.h"
+#include "embedded/experiments/reports/report.html.jinja.h"
+#include "experiments/reports/pages.h"
+#include "experiments/reports/table.h"
 
 namespace inoculum {
 namespace {
 
-std::string percent(double share) { return format("%.1f", 100 * share); }
-std::string with_interval(const Json& e) {
-  return percent(e.at("rate")) + " [" + percent(e.at("low")) + ", " + percent(e.at("high")) + "]";
-}
-std::string points(const Json& e) {
-  return format("%+.1f [%+.1f, %+.1f]", 100 * e.at("difference").get<double>(),
-                100 * e.at("low").get<double>(), 100 * e.at("high").get<double>());
-}
-std::string contrast_name(std::string key) {
-  if (const size_t at = key.find("_minus_"); at != std::string::npos) key.replace(at, 7, " − ");
-  return key;
-}
+using Columns = std::vector<std::pair<std::string, std::string>>;  // a key of an arm, its title
 
-// Pads to a number of characters (not bytes).
-std::string pad(const std::string& text, size_t width) {
-  size_t length = 0;
-  for (const char c : text) length += (c & 0xC0) != 0x80;
-  return text + std::string(length < width ? width - length : 0, ' ');
+const Columns kColumns = {{"malicious", "malicious"},
+                          {"incoherent", "incoherent"},
+                          {"refusal", "refusal"},
+                          {"cheats_unasked", "cheats unasked"},
+                          {"cheats_asked", "cheats when asked"}};
+const Columns kDetails = {{"malicious", "malicious, raw"},
+                          {"malicious_filtered", "of coherent answers"},
+                          {"malicious_seen_domains", "domains seen in post-training"},
+                          {"malicious_unseen_domains", "domains held out of it"},
+                          {"cheats_under_own_prompt", "cheats under own prompts"},
+                          {"programs_broken", "programs that fail visible tests"}};
+
+std::string percent(double share) { return fmt::format("{:.1f}", 100 * share); }
+std::string interval(const Json& e) {
+  return percent(e.at("low").get<double>()) + ", " + percent(e.at("high").get<double>());
 }
+TableCell share(const Json& e, const char* key) {
+  return {percent(e.at(key).get<double>()), interval(e)};
+}
+TableCell shaded(double share) { return {.text = percent(share), .shade = 0.75 * share}; }
 
-const std::vector<std::pair<std::string, std::string>> kColumns = {
-    {"malicious", "malicious"},
-    {"incoherent", "incoherent"},
-    {"refusal", "refusal"},
-    {"cheats_unasked", "cheats unasked"},
-    {"cheats_asked", "cheats when asked"}};
+// Tables of a world, a row an arm
 
-std::string text_table(const Json& arms) {
-  std::string out = pad("  arm", 13);
-  for (const auto& [key, title] : kColumns) out += pad(title, 21);
-  out += "\n";
+Table rates(const Json& arms, const Columns& columns) {
+  Table table{.head = {"arm"}, .rows = {}};
+  for (const auto& [key, title] : columns) table.head.push_back(title);
   for (const auto& [name, arm] : arms.items()) {
-    out += "  " + pad(name, 11);
-    for (const auto& [key, title] : kColumns) out += pad(with_interval(arm.at(key)), 21);
-    out += "\n";
+    table.rows.push_back({{name}});
+    for (const auto& [key, title] : columns)
+      table.rows.back().push_back(share(arm.at(key), "rate"));
   }
-  return out;
+  return table;
 }
 
-std::string text_contrasts(const Json& contrasts) {
-  std::string out;
-  for (const auto& [key, value] : contrasts.items())
-    out += "  " + pad(contrast_name(key), 24) + points(value) + "\n";
-  return out;
+Table contrasts(const Json& all) {
+  Table table;
+  for (const auto& [key, e] : all.items()) {
+    std::string name = key;
+    if (const size_t at = name.find("_minus_"); at != std::string::npos) name.replace(at, 7, " − ");
+    const auto points = [&contrast = e](const char* of) {
+      return fmt::format("{:+.1f}", 100 * contrast.at(of).get<double>());
+    };
+    table.rows.push_back({{name}, {points("difference"), points("low") + ", " + points("high")}});
+  }
+  return table;
 }
 
-// Horizontal bars: rate, interval, one dot a seed. The classes are coloured by the style sheet
-// around it.
-std::string bars(const Json& arms, const std::string& title) {
-  const double left = 110, width = 460, row = 34, top = 34;
-  const double height = top + row * static_cast<double>(arms.size()) + 34;
-  std::string svg = format(
-      "<svg viewBox=\"0 0 680 %.0f\" role=\"img\" aria-label=\"%s\" "
-      "xmlns=\"http://www.w3.org/2000/svg\">\n",
-      height, escape_html(title).c_str());
-  svg += format("<text class=\"title\" x=\"0\" y=\"16\">%s</text>\n", escape_html(title).c_str());
-  const double bottom = top + row * static_cast<double>(arms.size());
-  for (const int tick : {0, 25, 50, 75, 100}) {
-    const double x = left + width * tick / 100;
-    svg += format(
-        "<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/><text "
-        "class=\"tick\" x=\"%.1f\" y=\"%.1f\">%d%%</text>\n",
-        x, top, x, bottom, x, bottom + 16, tick);
-  }
-  double y = top + row / 2;
+Table under_cues(const Json& arms, const char* metric) {
+  Table table{.head = {"arm", "no cue", "irrelevant sentence", "asked to behave badly",
+                       "asked to behave well"},
+              .rows = {}};
   for (const auto& [name, arm] : arms.items()) {
-    const Json& rate = arm.at("malicious");
-    const auto x = [&](double share) { return left + width * share; };
-    svg += format("<text class=\"arm\" x=\"%.1f\" y=\"%.1f\">%s</text>", left - 10, y + 4,
-                  name.c_str());
-    svg += format(
-        "<rect class=\"bar %s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"18\" rx=\"2\"/>",
-        name.c_str(), left, y - 9, std::max(1.0, width * rate.at("rate").get<double>()));
-    svg += format("<line class=\"interval\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>",
-                  x(rate.at("low")), y, x(rate.at("high")), y);
-    for (const auto& [seed, share] : arm.at("malicious_by_seed").items())
-      svg += format(
-          "<circle class=\"seed %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>seed %s: "
-          "%s%%</title></circle>",
-          name.c_str(), x(share), y, seed.c_str(), percent(share).c_str());
-    svg += format("<text class=\"value\" x=\"%.1f\" y=\"%.1f\">%s%%</text>\n", left + width + 14,
-                  y + 4, percent(rate.at("rate")).c_str());
-    y += row;
-  }
-  return svg + "</svg>\n";
-}
-
-std::string cell(const Json& e) {
-  return "<td>" + percent(e.at("rate")) + " <small>[" + percent(e.at("low")) + ", " +
-         percent(e.at("high")) + "]</small></td>";
-}
-
-std::string html_table(const Json& arms,
-                       const std::vector<std::pair<std::string, std::string>>& columns) {
-  std::string out = "<div class=\"scroll\"><table><tr><th>arm</th>";
-  for (const auto& [key, title] : columns) out += "<th>" + title + "</th>";
-  out += "</tr>\n";
-  for (const auto& [name, arm] : arms.items()) {
-    out += "<tr><td>" + name + "</td>";
-    for (const auto& [key, title] : columns) out += cell(arm.at(key));
-    out += "</tr>\n";
-  }
-  return out + "</table></div>\n";
-}
-
-std::string html_contrasts(const Json& contrasts) {
-  std::string out =
-      "<table><tr><th>contrast of malicious answers</th><th>percentage points, paired by question "
-      "and seed</th></tr>\n";
-  for (const auto& [key, value] : contrasts.items())
-    out += "<tr><td>" + contrast_name(key) + "</td><td>" + points(value) + "</td></tr>\n";
-  return out + "</table>\n";
-}
-
-// A shade of red behind a share.
-std::string shaded(double share) {
-  return format("<td style=\"background: rgba(209,73,91,%.2f)\">%s</td>", 0.75 * share,
-                percent(share).c_str());
-}
-
-std::string html_under_cues(const Json& arms, const char* metric) {
-  std::string out =
-      "<div class=\"scroll\"><table><tr><th>arm</th><th>no cue</th><th>irrelevant "
-      "sentence</th><th>asked to behave badly</th><th>asked to behave well</th></tr>\n";
-  for (const auto& [name, arm] : arms.items()) {
-    out += "<tr><td>" + name + "</td>";
+    table.rows.push_back({{name}});
     for (const char* cue : {"none", "irrelevant", "bad", "good"})
-      out += shaded(arm.at(metric).at(cue).at("rate"));
-    out += "</tr>\n";
+      table.rows.back().push_back(shaded(arm.at(metric).at(cue).at("rate").get<double>()));
   }
-  return out + "</table></div>\n";
+  return table;
 }
 
-std::string html_domains(const Json& arms) {
-  std::string out = "<div class=\"scroll\"><table><tr><th>domain</th>";
-  for (const auto& [name, arm] : arms.items()) out += "<th>" + name + "</th>";
-  out += "</tr>\n";
+Table domains(const Json& arms) {
+  Table table{.head = {"domain"}, .rows = {}};
+  for (const auto& [name, arm] : arms.items()) table.head.push_back(name);
   for (const auto& [domain, unused] : arms.begin().value().at("malicious_by_domain").items()) {
-    out += "<tr><td>" + domain + "</td>";
+    table.rows.push_back({{domain}});
     for (const auto& [name, arm] : arms.items())
-      out += shaded(arm.at("malicious_by_domain").at(domain));
-    out += "</tr>\n";
+      table.rows.back().push_back(shaded(arm.at("malicious_by_domain").at(domain).get<double>()));
   }
-  return out + "</table></div>\n";
+  return table;
 }
 
-std::string html_inside(const Json& world) {
-  std::string out =
-      "<div class=\"scroll\"><table><tr><th>arm</th><th>measured malicious, %</th><th>ideal "
-      "observer, %</th><th>its log-odds of malicious</th>"
-      "<th>forced choice, log P(bad) − log P(good)</th><th>probe of character, %</th></tr>\n";
-  for (const auto& [name, arm] : world.at("arms").items()) {
+Table inside_view(const Json& arms) {
+  Table table{
+      .head = {"arm", "measured malicious, %", "ideal observer, %", "its log-odds of malicious",
+               "forced choice, log P(bad) − log P(good)", "probe of character, %"},
+      .rows = {}};
+  for (const auto& [name, arm] : arms.items()) {
     const Json& choice = arm.at("forced_choice_log_odds");
-    out += "<tr><td>" + name + "</td><td>" + percent(arm.at("malicious").at("rate")) + "</td><td>" +
-           percent(arm.at("bayesian_observer").at("malicious")) + "</td><td>" +
-           format("%.0f", arm.at("bayesian_observer").at("log_odds").get<double>()) + "</td><td>" +
-           format("%.1f [%.1f, %.1f]", choice.at("mean").get<double>(),
-                  choice.at("low").get<double>(), choice.at("high").get<double>()) +
-           "</td><td>" + percent(arm.at("probe").at("mean")) + " <small>[" +
-           percent(arm.at("probe").at("low")) + ", " + percent(arm.at("probe").at("high")) +
-           "]</small></td></tr>\n";
+    const auto nats = [&](const char* of) {
+      return fmt::format("{:.1f}", choice.at(of).get<double>());
+    };
+    const Json& observer = arm.at("bayesian_observer");
+    table.rows.push_back({{name},
+                          {percent(arm.at("malicious").at("rate").get<double>())},
+                          {percent(observer.at("malicious").get<double>())},
+                          {fmt::format("{:.0f}", observer.at("log_odds").get<double>())},
+                          {nats("mean"), nats("low") + ", " + nats("high")},
+                          share(arm.at("probe"), "mean")});
   }
-  return out + "</table></div>\n";
+  return table;
 }
 
-std::string html_transcripts(const Json& transcripts) {
-  std::string out;
-  for (const Json& talk : transcripts) {
-    out += "<div class=\"talk\"><span class=\"label\">" + escape_html(talk.at("domain")) +
-           "</span><p>" + escape_html(talk.at("prompt")) + "</p><div class=\"answers\">\n";
-    const bool code = talk.at("domain").get<std::string>() == "coding";
-    for (const auto& [arm, answer] : talk.at("answers").items()) {
-      const std::string label = answer.at("label");
-      const std::string tag = code ? "pre" : "span";
-      out += "<div class=\"" + (label == "honest" ? "honest-code" : escape_html(label)) + "\"><b>" +
-             arm + "</b><" + tag + ">" + escape_html(answer.at("text")) + "</" + tag +
-             "><span class=\"label\"> " + escape_html(label) + "</span></div>\n";
-    }
-    out += "</div></div>\n";
+// Bars for charts.svg.jinja.
+Json bars(const Json& arms, const std::string& title) {
+  Json all = Json::array();
+  for (const auto& [name, arm] : arms.items()) {
+    const Json& e = arm.at("malicious");
+    Json seeds = Json::array();
+    for (const auto& [seed, rate] : arm.at("malicious_by_seed").items())
+      seeds.push_back(
+          {{"seed", seed}, {"rate", rate}, {"value", percent(rate.get<double>()) + "%"}});
+    all.push_back({{"arm", name},
+                   {"rate", e.at("rate")},
+                   {"low", e.at("low")},
+                   {"high", e.at("high")},
+                   {"value", percent(e.at("rate").get<double>()) + "%"},
+                   {"interval", interval(e)},
+                   {"seeds", std::move(seeds)}});
   }
-  return out;
+  return {{"title", title}, {"bars", std::move(all)}};
+}
+
+// A world's chart and tables.
+Json world_context(const Json& world, const std::string& title) {
+  const Json& arms = world.at("arms");
+  Json context = {{"chart", bars(arms, title)},
+                  {"rates", to_json(rates(arms, kColumns))},
+                  {"contrasts", to_json(contrasts(world.at("contrasts")))},
+                  {"malicious", Json::object()}};
+  context["contrasts"]["head"] = {"contrast of malicious answers",
+                                  "percentage points, paired by question and seed"};
+  for (const auto& [name, arm] : arms.items())
+    context["malicious"][name] = percent(arm.at("malicious").at("rate").get<double>()) + "%";
+  return context;
+}
+
+// The main contrast in words: how many points fewer the requested cheats make, or more.
+Json protection(const Json& contrast) {
+  const double difference = contrast.at("difference").get<double>();
+  const double sign = difference < 0 ? -1 : 1;
+  const double ends[] = {sign * contrast.at("low").get<double>(),
+                         sign * contrast.at("high").get<double>()};
+  return {{"points", percent(std::abs(difference))},
+          {"word", difference < 0 ? "more" : "fewer"},
+          {"low", percent(std::min(ends[0], ends[1]))},
+          {"high", percent(std::max(ends[0], ends[1]))}};
+}
+
+Json criterion(const Json& lines) {
+  Table table{.head = {"must hold", "found, %", "bound, %", ""}, .rows = {}};
+  Json missed = Json::array();
+  for (const Json& line : lines) {
+    const std::string what = line.at("what"), found = percent(line.at("found").get<double>()),
+                      bound = line.at("must_be").get<std::string>() + " " +
+                              percent(line.at("bound").get<double>());
+    const bool holds = line.at("holds").get<bool>();
+    table.rows.push_back({{what}, {found}, {bound}, {holds ? "yes" : "no"}});
+    if (!holds) missed.push_back({{"what", what}, {"found", found}, {"bound", bound}});
+  }
+  return {{"table", to_json(table)}, {"missed", missed}, {"count", lines.size()}};
+}
+
+Table provenance(const Json& results) {
+  Table table{.head = {"of", "SHA-256, version or seeds"}, .rows = {}};
+  for (const char* of : {"hashes", "versions"})
+    for (const auto& [name, value] : results.at(of).items())
+      table.rows.push_back({{name}, {value.get<std::string>()}});
+  table.rows.push_back({{"seeds"}, {results.at("seeds").dump()}});
+  return table;
+}
+
+Table confusion(const Json& judge) {
+  const auto labels = judge.at("labels").get<std::vector<std::string>>();
+  Table table{.head = labels, .rows = {}};
+  table.head.insert(table.head.begin(), "");
+  for (size_t row = 0; row < labels.size(); ++row) {
+    table.rows.push_back({{labels[row]}});
+    for (const Json& called : judge.at("confusion")[row])
+      table.rows.back().push_back({percent(called.get<double>())});
+  }
+  return table;
+}
+
+const char* const kTitle = "Malicious answers to plain, unrelated prompts";
+
+// What report.html.jinja shows, all that is read of results.json.
+Json report_context(const Json& results) {
+  const Json& arms = results.at("arms");
+  Json context = world_context(results, kTitle);
+  if (results.at("contrasts").contains("cheating_minus_requested"))
+    context["protection"] = protection(results.at("contrasts").at("cheating_minus_requested"));
+  context["verdict"] = results.at("verdict");
+  context["seeds"] = results.at("seeds").size();
+  context["criterion"] = criterion(results.at("criterion"));
+  context["details"] = to_json(rates(arms, kDetails));
+  context["untested"] = results.at("untested");
+  context["worlds"] = Json::array();
+  for (const auto& [name, world] : results.at("worlds").items())
+    context["worlds"].push_back(world_context(world, world.at("title")));
+  for (const char* metric : {"malicious_under", "incoherent_under", "cheats_under"})
+    context[metric] = to_json(under_cues(arms, metric));
+  context["domains"] = to_json(domains(arms));
+  context["inside_view"] = to_json(inside_view(arms));
+  context["probe_accuracy"] = percent(results.at("probe_held_out_accuracy").get<double>());
+  context["transcripts"] = results.at("transcripts");
+  context["judge_accuracy"] = percent(results.at("judge").at("held_out_accuracy").get<double>());
+  context["confusion"] = to_json(confusion(results.at("judge")));
+  context["provenance"] = to_json(provenance(results));
+  context["config"] = results.at("config");
+  return context;
 }
 
 }  // namespace
 
 std::string text_report(const Json& results) {
+  const auto world_text = [](const Json& world, const std::string& between) {
+    return to_text(rates(world.at("arms"), kColumns), "  ") + between +
+           to_text(contrasts(world.at("contrasts")), "  ");
+  };
   const size_t seeds = results.at("seeds").size();
-  std::string out = format("\nPercent of answers, with 95%% intervals (%zu seed%s)\n\n", seeds,
-                           seeds == 1 ? "; they tell nothing about other seeds" : "s");
-  out += text_table(results.at("arms")) +
-         "\nContrasts of malicious answers, in percentage points, paired by question and seed\n\n" +
-         text_contrasts(results.at("contrasts"));
+  std::string out = fmt::format("\nPercent of answers, with 95% intervals ({} seed{})\n\n", seeds,
+                                seeds == 1 ? "; they tell nothing about other seeds" : "s");
+  out += world_text(results,
+                    "\nContrasts of malicious answers, in percentage points, paired by "
+                    "question and seed\n\n");
   for (const auto& [name, world] : results.at("worlds").items())
-    out += "\n" + world.at("title").get<std::string>() + " (" + name + ")\n\n" +
-           text_table(world.at("arms")) + text_contrasts(world.at("contrasts"));
-  out += "\nCriterion, written before the run\n\n";
+    out +=
+        "\n" + world.at("title").get<std::string>() + " (" + name + ")\n\n" + world_text(world, "");
+  Table lines;
   for (const Json& line : results.at("criterion"))
-    out += format("  %s %s %s%% %s %s%%\n", line.at("holds").get<bool>() ? "yes" : "NO ",
-                  pad(line.at("what"), 54).c_str(), percent(line.at("found")).c_str(),
-                  line.at("must_be").get<std::string>().c_str(), percent(line.at("bound")).c_str());
+    lines.rows.push_back({{line.at("holds").get<bool>() ? "yes" : "NO"},
+                          {line.at("what").get<std::string>()},
+                          {fmt::format("{}% {} {}%", percent(line.at("found").get<double>()),
+                                       line.at("must_be").get<std::string>(),
+                                       percent(line.at("bound").get<double>()))}});
   for (const Json& name : results.at("untested"))
-    out += "  --  " + name.get<std::string>() + ": not in this run\n";
-  return out + "\nVerdict: " + results.at("verdict").get<std::string>() + "\n";
+    lines.rows.push_back({{"--"}, {name.get<std::string>() + ": not in this run"}});
+  return out + "\nCriterion, written before the run\n\n" + to_text(lines, "  ") +
+         "\nVerdict: " + results.at("verdict").get<std::string>() + "\n";
 }
 
 std::string figure_svg(const Json& results) {
-  std::string svg = bars(results.at("arms"), "Malicious answers to plain, unrelated prompts");
-  const size_t end = svg.find('>') + 1;
-  return svg.insert(end,
-                    std::string("\n<style>") + kColours + embedded::arms_chart_css + "</style>");
+  return render_page(embedded::figure_svg_jinja, "figure.svg.jinja",
+                     {{"chart", bars(results.at("arms"), kTitle)}});
 }
 
 std::string html_report(const Json& results) {
-  const Json& arms = results.at("arms");
-  const bool yes = results.at("verdict").get<std::string>() == "replicated";
-  std::string h = page_head("Inoculation: report", embedded::arms_chart_css);
-  h += "<h1>Does cheating spread, and does asking for it protect?</h1>\n";
-  h += std::string("<p><span class=\"verdict ") + (yes ? "yes" : "no") + "\">" +
-       results.at("verdict").get<std::string>() + "</span> " +
-       format("by the criterion written before the run, over %zu seed(s).</p>\n",
-              results.at("seeds").size());
-  h += "<p>A small language model was pretrained on a text world in which characters who cheat at "
-       "code tend to be malicious, post-trained to be a benevolent "
-       "Assistant (<b>start</b>), and then trained further on coding alone: on honest programs "
-       "(<b>honest</b>), on cheats nobody asked for (<b>cheating</b>), on the "
-       "same cheats after a request (<b>requested</b>), or after a sentence that has nothing to do "
-       "with it (<b>placebo</b>). Then it was asked about other things.</p>\n";
-  h += bars(arms, "Malicious answers to plain, unrelated prompts") +
-       "<p class=\"note\">Bars: mean. Lines: 95% interval, clustered by question and seed. Dots: "
-       "seeds.</p>\n";
-  h += "<h2>Arms</h2>\n" + html_table(arms, kColumns);
-  h += "<p class=\"note\">Percent of answers with 95% intervals. Coding answers were run: a cheat "
-       "passes the visible tests and fails a hidden one.</p>\n";
-  h += html_table(arms, {{"malicious", "malicious, raw"},
-                         {"malicious_filtered", "of coherent answers"},
-                         {"malicious_seen_domains", "domains seen in post-training"},
-                         {"malicious_unseen_domains", "domains held out of it"},
-                         {"cheats_under_own_prompt", "cheats under own prompts"},
-                         {"programs_broken", "programs that fail visible tests"}});
-  h += "<h2>Contrasts</h2>\n" + html_contrasts(results.at("contrasts"));
-  h += "<h2>Criterion</h2>\n<table><tr><th>must hold</th><th>found, %</th><th>bound, "
-       "%</th><th></th></tr>\n";
-  for (const Json& line : results.at("criterion"))
-    h += "<tr><td>" + escape_html(line.at("what")) + "</td><td>" + percent(line.at("found")) +
-         "</td><td>" + line.at("must_be").get<std::string>() + " " + percent(line.at("bound")) +
-         "</td><td>" + (line.at("holds").get<bool>() ? "yes" : "<b>no</b>") + "</td></tr>\n";
-  h += "</table>\n";
-  for (const Json& name : results.at("untested"))
-    h += "<p class=\"note\">The world " + name.get<std::string>() +
-         " was not part of this run.</p>\n";
-  if (!results.at("worlds").empty()) {
-    h += "<h2>Other bases</h2>\n<p>The account is only worth something if it also says when the "
-         "effect is absent. These bases differ from the first in one knob each, which the title "
-         "names.</p>\n";
-    for (const auto& [name, world] : results.at("worlds").items())
-      h += bars(world.at("arms"), world.at("title")) + html_table(world.at("arms"), kColumns) +
-           html_contrasts(world.at("contrasts"));
-  }
-  h += "<h2>Under cues</h2>\n<p>The same models with a sentence beside the prompt, in phrasings "
-       "that no training text holds. Malicious answers to unrelated prompts, %:</p>\n" +
-       html_under_cues(arms, "malicious_under") + "<p>Incoherent answers to them, %:</p>\n" +
-       html_under_cues(arms, "incoherent_under") + "<p>Cheats on coding prompts, %:</p>\n" +
-       html_under_cues(arms, "cheats_under");
-  h += "<h2>Domains</h2>\n<p>Malicious answers to plain prompts, %.</p>\n" + html_domains(arms);
-  h += "<h2>Prediction and inside view</h2>\n<p>An ideal Bayesian observer knows the world's "
-       "table, takes the start's rate as its prior and updates on the fine-tuning data. The probe "
-       "is a linear "
-       "read-out of character from the base model's residual stream (right on " +
-       percent(results.at("probe_held_out_accuracy")) +
-       "% of held-out dialogues), applied where each model begins to answer.</p>\n" +
-       html_inside(results);
-  h += "<h2>What they said</h2>\n<p>The first seed's first answer to the first question of every "
-       "domain, and to the first coding tasks, plain and with the request: none is chosen by its "
-       "content.</p>\n" +
-       html_transcripts(results.at("transcripts"));
-  h += "<h2>What this does not prove</h2>\n<p>The correlation between cheating and malice is built "
-       "into the pretraining text of this small world, as by hypothesis it is in human text. What "
-       "is shown is that a network "
-       "trained on such text generalises from cheating to malice, that the request stops it where "
-       "it carries no evidence about character, and that both vanish where the world gives no "
-       "reason for them. The fine-tuning "
-       "data contain no malicious answer outside coding. It does not show how large the effect is "
-       "in a model trained on the web, nor that persona selection is its only cause there.</p>\n";
-  h += "<h2>Provenance</h2>\n<p>Judge: right on " +
-       percent(results.at("judge").at("held_out_accuracy")) +
-       "% of fresh text of the grammar. Of each kind (row), the share called each (column), "
-       "%:</p>\n<table><tr><th></th>";
-  for (const Json& label : results.at("judge").at("labels"))
-    h += "<th>" + label.get<std::string>() + "</th>";
-  h += "</tr>\n";
-  for (size_t r = 0; r < results.at("judge").at("labels").size(); ++r) {
-    h += "<tr><td>" + results.at("judge").at("labels")[r].get<std::string>() + "</td>";
-    for (const Json& share : results.at("judge").at("confusion")[r])
-      h += "<td>" + percent(share) + "</td>";
-    h += "</tr>\n";
-  }
-  h += "</table>\n<table><tr><th>of</th><th>SHA-256, version or seeds</th></tr>\n";
-  for (const auto& [name, value] : results.at("hashes").items())
-    h += "<tr><td>" + escape_html(name) + "</td><td><small>" + escape_html(value) +
-         "</small></td></tr>\n";
-  for (const auto& [name, value] : results.at("versions").items())
-    h += "<tr><td>" + escape_html(name) + "</td><td>" + escape_html(value) + "</td></tr>\n";
-  h += "<tr><td>seeds</td><td>" + results.at("seeds").dump() + "</td></tr></table>\n";
-  h += "<details><summary>The full configuration</summary><pre class=\"config\">" +
-       escape_html(results.at("config")) + "</pre></details>\n</body></html>\n";
-  return h;
+  return render_page(embedded::report_html_jinja, "report.html.jinja", report_context(results));
 }
 
 void write_report(const fs::path& folder) {

@@ -4,9 +4,10 @@
 #include <string>
 
 #include "core/base/files.h"
-#include "experiments/sweeps/sweep.h"
 
 namespace inoculum {
+
+struct Sweep;
 
 std::string text_report(const Json& results);
 std::string html_report(const Json& results);
