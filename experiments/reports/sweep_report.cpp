@@ -186,7 +186,7 @@ Table best(const Found& found) {
               [&](const SweepCell& other) { return other.parameters == cell.parameters; }))
         groups[cell.parameters] = *estimate;
   std::vector<std::pair<Parameters, Estimate>> ranked(groups.begin(), groups.end());
-  const Metric& metric = found.sweep.config.metric;
+  const SweepMetric& metric = found.sweep.config.metric;
   std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) {
     return metric.better(a.second.value, b.second.value);
   });
