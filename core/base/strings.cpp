@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace inoculum {
 
 std::string six_digits(double value) { return fmt::format("{:.6g}", value); }
@@ -11,6 +13,16 @@ std::string csv_field(const std::string& text) {
   std::string quoted = "\"";
   for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
   return quoted += '"';
+}
+
+std::string start_of(const std::string& text) {
+  constexpr size_t kLongest = 60;
+  size_t end = std::min(kLongest, text.size());
+  while (end < text.size() && end > 0 && (text[end] & 0xC0) == 0x80)
+    --end;  // not within a character
+  std::string start = text.substr(0, end) + (end < text.size() ? "…" : "");
+  std::replace(start.begin(), start.end(), '\n', ' ');
+  return start;
 }
 
 CodePoint code_point_at(std::string_view text, size_t at) {

@@ -10,6 +10,11 @@
 
 namespace inoculum {
 
+int print(const Json& json) {
+  std::printf("%s\n", json.dump(2).c_str());
+  return 0;
+}
+
 int finish(Outcome outcome, const std::string& output) {
   if (outcome == Outcome::stopped) {
     std::fprintf(stderr,
@@ -64,6 +69,10 @@ void Commands::takes_ranks(CLI::App* command) {
                    "processes on this machine that train together; torchrun and srun work too")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+}
+
+void Commands::takes_json(CLI::App* command) {
+  command->add_flag("--json", json, "print JSON rather than a table");
 }
 
 int Commands::as_ranks(const std::string& folder,

@@ -10,6 +10,7 @@
 #include "core/text/load_tokenizer.h"
 #include "datasets/conversations/conversations.h"
 #include "experiments/command_line/commands.h"
+#include "experiments/reports/report.h"
 #include "training/trainer.h"
 
 namespace inoculum {
@@ -289,9 +290,12 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
                                                     "time this folder's tokenizer alone");
   bench_command->add_option("--text", bench.text, "what it splits")->needs(bench_tokenizer);
   bench_tokenizer->needs("--text");
+  takes_json(bench_command);
   bench_command->callback([=, this] {
     action = [=, this] {
-      std::cout << run_benchmarks(bench).dump(2) << "\n";
+      const Json timings = run_benchmarks(bench);
+      if (json) return print(timings);
+      std::cout << text_benchmarks(timings);
       return 0;
     };
   });

@@ -126,6 +126,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       ->capture_default_str();
   takes_input(evaluate_command, "--grammar", evaluation.grammar,
               "world whose text the judge learns from");
+  takes_json(evaluate_command);
   evaluate_command->callback([=, this] {
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;
@@ -140,7 +141,9 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
       if (stop_requested()) return finish(Outcome::stopped, output);
-      std::cout << text_summary(read_json(fs::path(output) / "summary.json")) << "\n"
+      const Json summary = read_json(fs::path(output) / "summary.json");
+      if (json) return print(summary);
+      std::cout << text_summary(summary) << "\n"
                 << output << " holds summary.json (these numbers), completions.jsonl"
                 << (fs::exists(fs::path(output) / "answers.csv") ? ", answers.csv" : "")
                 << " and scores.jsonl\n";

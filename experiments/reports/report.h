@@ -1,4 +1,4 @@
-// The results for people: a table on the terminal, one self-contained HTML file, one figure.
+// The results for people: tables on the terminal, self-contained HTML files, one figure.
 #pragma once
 
 #include <string>
@@ -22,5 +22,12 @@ void write_run_report(const fs::path& folder);
 
 // sweep.csv and report.html of a sweep, beside sweep.yaml.
 void write_sweep_report(const Sweep& sweep);
+
+// Tables for the terminal, of the very JSON that the commands give with --json.
+std::string text_summary(const Json& summary);  // of summary.json: conditions and metrics with
+                                                // their intervals, and what has no score
+std::string text_status(const Json& status);    // of sweep_status(): how many cells are in each
+                                                // state, the best, each failed one with its error
+std::string text_benchmarks(const Json& timings);  // of run_benchmarks()
 
 }  // namespace inoculum

@@ -124,5 +124,42 @@ TEST_CASE("columns of a table are aligned by what a terminal shows", "[reports]"
         " x\n");
 }
 
+TEST_CASE("the tables of evaluate, sweep status and bench", "[reports]") {
+  const Json rates = {{"malicious", estimate(0.5)},
+                      {"log_odds", {{"mean", 1.5}, {"low", nullptr}, {"high", nullptr}, {"n", 1}}}};
+  CHECK(text_summary({{"conditions", {{"none", rates}, {"bad", Json::object()}}}}) ==
+        "condition  metric     value  95% interval    n\n"
+        "none       malicious  50.0%  49.0% to 51.0%  100\n"
+        "none       log_odds   1.50   ? to ?          1\n"
+        "bad        nothing is known of the answers\n");
+
+  Json status = {{"folder", "runs/s"}, {"metric", {{"name", "loss"}, {"goal", "min"}}}};
+  status["counts"] = {{"done", 2}, {"failed", 1}};
+  status["best"] = Json::array(
+      {Json{{"name", "lr=2"}, {"value", 0.25}}, Json{{"name", "lr=1"}, {"value", 0.5}}});
+  status["cells"] =
+      Json::array({Json{{"name", "lr=1"}, {"state", "done"}},
+                   Json{{"name", "lr=2"}, {"state", "done"}},
+                   Json{{"name", "lr=3"},
+                        {"state", "failed"},
+                        {"error", "no"},
+                        {"log", "l"},
+                        {"last_lines", Json::array({"end"})}}});
+  CHECK(text_status(status) ==
+        "runs/s: 3 cells, 2 done, 1 failed\n"
+        "\n  best by loss (min)\n\n"
+        "  loss  cell\n"
+        "  0.25  lr=2\n"
+        "  0.5   lr=1\n"
+        "\n  failed; `inoculum sweep resume runs/s` tries them again\n"
+        "\n  lr=3: no\n    | end\n    (l)\n");
+
+  Json timings;
+  timings["bf16"] = {{"gemm_gflops", 100.4},
+                     {"train", {{"tokens_per_second", 5000.0}, {"share_of_gemm", 0.5}}},
+                     {"sample", {{"tokens_per_second", 800.0}}}};
+  CHECK(contains(text_benchmarks(timings), "bf16   100"));
+}
+
 }  // namespace
 }  // namespace inoculum
