@@ -162,7 +162,9 @@ Json criterion(const Json& lines) {
                               percent(line.at("bound").get<double>());
     const bool holds = line.at("holds").get<bool>();
     table.rows.push_back({{what}, {found}, {bound}, {holds ? "yes" : "no"}});
-    if (!holds) missed.push_back({{"what", what}, {"found", found}, {"bound", bound}});
+    if (holds) continue;
+    table.rows.back().back().shade = 0.5;
+    missed.push_back({{"what", what}, {"found", found}, {"bound", bound}});
   }
   return {{"table", to_json(table)}, {"missed", missed}, {"count", lines.size()}};
 }
