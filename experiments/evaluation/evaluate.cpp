@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/base/strings.h"
+#include "core/base/version.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/text/chat_template.h"
@@ -408,7 +409,7 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
                    {"adapter", adapter.empty() ? "" : hash_folder(adapter)},
                    {"questions", questions_sha256_},
                    {"config", sha256(show(sampled_by))},
-                   {"version", INOCULUM_VERSION}};
+                   {"version", version()}};
   stage(folder / "completions.jsonl", settings, [&] {
     sample_stage(model, adapter, folder / "completions.jsonl");
     return true;
