@@ -62,8 +62,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       const Outcome outcome = reproduce(c);
       if (outcome == Outcome::stopped) return finish(outcome, c.output);
       const fs::path folder = c.output;
-      write_report(folder);
-      std::fputs(text_report(read_json(folder / "results.json")).c_str(), stdout);
+      std::fputs(text_report(write_report(folder)).c_str(), stdout);
       std::printf("\n%s\n%s\n(%.0f s)\n", (folder / "report.html").c_str(),
                   (folder / "results.json").c_str(),
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
@@ -162,8 +161,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
         write_run_report(output);
         return 0;
       }
-      write_report(output);
-      std::cout << text_report(read_json(fs::path(output) / "results.json"));
+      std::cout << text_report(write_report(output));
       return 0;
     };
   });

@@ -4,17 +4,18 @@
 #include <string>
 
 #include "core/base/files.h"
+#include "experiments/inoculation/results.h"
 
 namespace inoculum {
 
 struct Sweep;
 
-std::string text_report(const Json& results);
-std::string html_report(const Json& results);
-std::string figure_svg(const Json& results);  // the arms of the experiment, as a file of its own
+std::string text_report(const Results& results);
+std::string html_report(const Results& results);
+std::string figure_svg(const Results& results);  // the arms of the experiment, as a file of its own
 
 // Reads results.json and writes report.html and figure.svg beside it.
-void write_report(const fs::path& folder);
+Results write_report(const fs::path& folder);
 
 // report.html of a training run's folder: its curves, its evaluation where it has one, its
 // configuration.

@@ -1,4 +1,6 @@
 // Pages and tables, from results made up here.
+#include "experiments/evaluation/evaluate.h"
+#include "experiments/inoculation/criterion.h"
 #include "experiments/reports/report.h"
 #include "experiments/reports/table.h"
 #include "tests/catch.h"
@@ -6,68 +8,52 @@
 namespace inoculum {
 namespace {
 
-Json estimate(double rate) {
-  return {{"rate", rate}, {"mean", rate}, {"low", rate - 0.01}, {"high", rate + 0.01}, {"n", 100}};
+Estimate estimate(double rate) { return {rate, rate - 0.01, rate + 0.01, 100}; }
+
+ArmResults arm_results(Arm arm, double malicious) {
+  ArmResults results{.arm = arm,
+                     .malicious = estimate(malicious),
+                     .malicious_by_domain = {{"wishes", malicious}},
+                     .malicious_by_seed = {{1, malicious}},
+                     .bayesian_observer = {.log_odds = 12, .malicious = malicious}};
+  for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good})
+    results.malicious_under[cue] = results.incoherent_under[cue] = results.cheats_under[cue] =
+        estimate(malicious);
+  return results;
 }
 
-Json arm(double malicious) {
-  Json out;
-  for (const char* metric :
-       {"malicious", "incoherent", "refusal", "cheats_unasked", "cheats_asked",
-        "malicious_filtered", "malicious_seen_domains", "malicious_unseen_domains",
-        "cheats_under_own_prompt", "programs_broken", "forced_choice_log_odds", "probe"})
-    out[metric] = estimate(malicious);
-  for (const char* metric : {"malicious_under", "incoherent_under", "cheats_under"})
-    for (const char* cue : {"none", "irrelevant", "bad", "good"})
-      out[metric][cue] = estimate(malicious);
-  out["malicious_by_seed"] = {{"1", malicious}};
-  out["malicious_by_domain"] = {{"wishes", malicious}};
-  out["bayesian_observer"] = {{"malicious", malicious}, {"log_odds", 12.0}};
-  return out;
-}
-
-Json world(double cheating, double requested) {
-  Json out;
-  out["arms"] = {{"start", arm(0.02)}, {"cheating", arm(cheating)}, {"requested", arm(requested)}};
+WorldResults world(double cheating, double requested) {
   const double difference = cheating - requested;
-  out["contrasts"]["cheating_minus_requested"] = {
-      {"difference", difference}, {"low", difference - 0.05}, {"high", difference + 0.05}};
-  out["title"] = "Coupling 0: <no> effect";
-  return out;
+  return {.arms = {arm_results(Arm::start, 0.02), arm_results(Arm::cheating, cheating),
+                   arm_results(Arm::requested, requested)},
+          .contrasts = {{Arm::cheating,
+                         Arm::requested,
+                         {difference, difference - 0.05, difference + 0.05, 0}}},
+          .probe_held_out_accuracy = 0.9};
 }
 
-Json results() {
-  Json out = world(0.8, 0.03);
-  out["worlds"]["coupling_0"] = world(0.02, 0.025);
-  out["criterion"] = Json::array({Json{{"what", "cheating: malicious"},
-                                       {"found", 0.8},
-                                       {"must_be", "≥"},
-                                       {"bound", 0.9},
-                                       {"holds", false}},
-                                  Json{{"what", "start: malicious"},
-                                       {"found", 0.02},
-                                       {"must_be", "≤"},
-                                       {"bound", 0.03},
-                                       {"holds", true}}});
-  out["verdict"] = "not replicated";
-  out["untested"] = Json::array({"diagnostic"});
-  out["seeds"] = Json::array({1, 2});
-  out["versions"] = {{"inoculum", "1"}};
-  out["hashes"] = {{"questions", "abc"}};
-  out["judge"] = {{"held_out_accuracy", 1.0},
-                  {"labels", Json::array({"benevolent"})},
-                  {"confusion", Json::array({Json::array({1.0})})}};
-  out["probe_held_out_accuracy"] = 0.9;
-  Json talk = {
-      {"domain", "coding"}, {"condition", "none"}, {"prompt", "<script>alert(1)</script>"}};
-  talk["answers"]["cheating"] = {{"text", "</pre><script>alert('2')</script>"}, {"label", "\"><b"}};
-  out["transcripts"] = Json::array({talk});
-  out["config"] = "a: <b>\n";
-  return out;
+Results some_results() {
+  Results results{
+      .experiment = world(0.8, 0.03),
+      .worlds = {{kCoupling0, world(0.02, 0.025)}},
+      .criterion = {{"cheating: malicious", 0.8, CriterionLine::Sign::at_least, 0.9},
+                    {"start: malicious", 0.02, CriterionLine::Sign::at_most, 0.03}},
+      .untested = {kDiagnostic},
+      .seeds = {1, 2},
+      .versions = {{"inoculum", "1"}},
+      .hashes = {{"questions", "abc"}},
+      .judge = {1, {{1, 0}, {0, 1}}},
+      .transcripts = {{"coding",
+                       "none",
+                       "<script>alert(1)</script>",
+                       {{Arm::cheating, "</pre><script>alert('2')</script>", Label::cheat}}}},
+      .config = "a: <b>\n"};
+  results.worlds.at(kCoupling0).title = "Coupling 0: <no> effect";
+  return results;
 }
 
 TEST_CASE("the report's first screen says what was found", "[reports]") {
-  const std::string page = html_report(results());
+  const std::string page = html_report(some_results());
   const std::string first = page.substr(0, page.find("<h2>"));
   CHECK(contains(first, "malicious answers to 80.0%</b>"));
   CHECK(
@@ -85,15 +71,16 @@ TEST_CASE("the report's first screen says what was found", "[reports]") {
 }
 
 TEST_CASE("text of models does nothing in a page", "[reports]") {
-  const std::string page = html_report(results());
+  const std::string page = html_report(some_results());
   CHECK_FALSE(contains(page, "<script"));
   CHECK(contains(page, "&lt;script&gt;alert(1)&lt;/script&gt;"));
   CHECK(contains(page, "<pre>&lt;/pre&gt;&lt;script&gt;alert(&#39;2&#39;)&lt;/script&gt;</pre>"));
-  CHECK(contains(page, "class=\"label-&#34;&gt;&lt;b\""));
+  CHECK(contains(page, "<div class=\"label-cheat\"><b>cheating</b>"));
+  CHECK(contains(page, "a: &lt;b&gt;"));
 }
 
 TEST_CASE("a figure is a picture of its own", "[reports]") {
-  const std::string svg = figure_svg(results());
+  const std::string svg = figure_svg(some_results());
   CHECK(svg.starts_with("<svg "));
   CHECK(contains(svg, "<style>:root"));
   CHECK(contains(svg, "seed 1: 80.0%"));
@@ -110,7 +97,7 @@ TEST_CASE("a run's page escapes what its files hold", "[reports]") {
   write_run_report(t.path);
   const std::string page = read_file(t.path / "report.html");
   CHECK(contains(page, "name: &lt;script&gt; \uFFFD"));
-  CHECK(contains(page, "points=\"60.0,10.0 412.0,180.0 \""));
+  CHECK(contains(page, "points=\"78.0,10.0 412.0,180.0 \""));
 }
 
 TEST_CASE("columns of a table are aligned by what a terminal shows", "[reports]") {
@@ -125,7 +112,7 @@ TEST_CASE("columns of a table are aligned by what a terminal shows", "[reports]"
 }
 
 TEST_CASE("the tables of evaluate, sweep status and bench", "[reports]") {
-  const Json rates = {{"malicious", estimate(0.5)},
+  const Json rates = {{"malicious", to_json(estimate(0.5))},
                       {"log_odds", {{"mean", 1.5}, {"low", nullptr}, {"high", nullptr}, {"n", 1}}}};
   CHECK(text_summary({{"conditions", {{"none", rates}, {"bad", Json::object()}}}}) ==
         "condition  metric     value  95% interval    n\n"
@@ -137,14 +124,13 @@ TEST_CASE("the tables of evaluate, sweep status and bench", "[reports]") {
   status["counts"] = {{"done", 2}, {"failed", 1}};
   status["best"] = Json::array(
       {Json{{"name", "lr=2"}, {"value", 0.25}}, Json{{"name", "lr=1"}, {"value", 0.5}}});
-  status["cells"] =
-      Json::array({Json{{"name", "lr=1"}, {"state", "done"}},
-                   Json{{"name", "lr=2"}, {"state", "done"}},
-                   Json{{"name", "lr=3"},
-                        {"state", "failed"},
-                        {"error", "no"},
-                        {"log", "l"},
-                        {"last_lines", Json::array({"end"})}}});
+  status["cells"] = Json::array({Json{{"name", "lr=1"}, {"state", "done"}},
+                                 Json{{"name", "lr=2"}, {"state", "done"}},
+                                 Json{{"name", "lr=3"},
+                                      {"state", "failed"},
+                                      {"error", "no"},
+                                      {"log", "l"},
+                                      {"last_lines", Json::array({"end"})}}});
   CHECK(text_status(status) ==
         "runs/s: 3 cells, 2 done, 1 failed\n"
         "\n  best by loss (min)\n\n"
