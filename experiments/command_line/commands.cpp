@@ -1,7 +1,6 @@
 #include "experiments/command_line/commands.h"
 
 #include <cstdio>
-#include <cstdlib>
 
 #include "core/base/data_root.h"
 #include "core/base/process.h"
@@ -77,7 +76,7 @@ void Commands::takes_json(CLI::App* command) {
 
 int Commands::as_ranks(const std::string& folder,
                        const std::function<Outcome(const Ranks&)>& train) const {
-  if (nproc > 1 && !std::getenv("WORLD_SIZE")) {
+  if (nproc > 1 && environment("WORLD_SIZE").empty()) {
     std::vector<std::string> words = line_.words;
     words[0] = this_program();
     return run_ranks(nproc, words, std::max<int64_t>(1, threads() / nproc));
