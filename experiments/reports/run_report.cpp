@@ -44,18 +44,8 @@ Json curve(const std::vector<Json>& rows, const std::string& key) {
           {"lines", Json::array({line})}};
 }
 
-// A rate or a mean of summary.json; its interval is null where a single question supports none.
-TableCell shown(const std::string& name, const Json& rate) {
-  const char* const key = rate.contains("mean") ? "mean" : "rate";
-  if (!rate.is_object() || !rate.contains(key) || rate.at(key).is_null()) return {};
-  const bool percent = std::string_view(key) == "rate" && !name.starts_with("log_odds");
-  const auto number = [&](const char* of) {
-    const double value = rate.at(of).get<double>();
-    return percent ? fmt::format("{:.1f}", 100 * value) : fmt::format("{:.2f}", value);
-  };
-  const auto known = [&](const char* of) { return rate.contains(of) && !rate.at(of).is_null(); };
-  return {number(key) + (percent ? "%" : ""),
-          known("low") && known("high") ? number("low") + ", " + number("high") : ""};
+bool is_estimate(const Json& rate) {
+  return rate.is_object() && (rate.contains("rate") || rate.contains("mean"));
 }
 
 // Rates of summary.json, a row a condition.
@@ -63,15 +53,19 @@ Table evaluation(const Json& conditions) {
   std::vector<std::string> names;
   for (const auto& [condition, rates] : conditions.items())
     for (const auto& [name, rate] : rates.items())
-      if (rate.is_object() && (rate.contains("rate") || rate.contains("mean")) &&
-          std::find(names.begin(), names.end(), name) == names.end())
+      if (is_estimate(rate) && std::find(names.begin(), names.end(), name) == names.end())
         names.push_back(name);
   Table table{.head = names, .rows = {}};
   table.head.insert(table.head.begin(), "condition");
   for (const auto& [condition, rates] : conditions.items()) {
     table.rows.push_back({{condition}});
-    for (const std::string& name : names)
-      table.rows.back().push_back(shown(name, rates.value(name, Json())));
+    for (const std::string& name : names) {
+      table.rows.back().emplace_back();
+      if (!rates.contains(name) || !is_estimate(rates.at(name))) continue;
+      const Shown numbers = shown(name, rates.at(name));
+      table.rows.back().back() = {numbers.value,
+                                  numbers.has_interval() ? numbers.low + ", " + numbers.high : ""};
+    }
   }
   return table;
 }

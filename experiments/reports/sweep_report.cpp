@@ -1,5 +1,6 @@
 // sweep.csv and report.html of a sweep's folder.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -24,6 +25,7 @@ namespace {
 struct Found {
   const Sweep& sweep;
   std::vector<CellStatus> states;
+  std::vector<std::optional<double>> metrics;              // the sweep's own, a cell's each
   std::map<std::string, std::vector<std::string>> values;  // of the parameters that vary
   std::vector<std::string> parameters;                     // their names
   double low = INFINITY, high = -INFINITY;                 // of the metric
@@ -33,7 +35,11 @@ struct Found {
     for (size_t i = 0; i < sweep.cells.size(); ++i) {
       states.push_back(status(sweep, i));
       for (const auto& [key, value] : sweep.cells[i].parameters) all[key].insert(value);
-      if (const auto m = metric(i)) low = std::min(low, *m), high = std::max(high, *m);
+      metrics.push_back(states[i].find(sweep.config.metric));
+      if (const auto m = metrics[i]) {
+        low = std::min(low, *m);
+        high = std::max(high, *m);
+      }
     }
     for (const auto& [key, set] : all) {
       if (set.size() < 2) continue;
@@ -45,21 +51,19 @@ struct Found {
         return x && y ? *x < *y : a < b;
       });
     }
-    if (low == high) low -= 0.5, high += 0.5;
+    if (low == high) {
+      low -= 0.5;
+      high += 0.5;
+    }
   }
 
-  std::optional<double> metric(size_t cell) const {
-    const auto at = states[cell].metrics.find(sweep.config.metric.name);
-    if (at == states[cell].metrics.end() || !at->is_number()) return std::nullopt;
-    return at->get<double>();
-  }
   // Of the cells that `keep`: the mean, and its interval where there are two or more, each cell by
   // itself.
   template <class Keep>
   std::optional<Estimate> mean_of(Keep keep) const {
     std::vector<Observation> observations;
     for (size_t i = 0; i < states.size(); ++i)
-      if (const auto m = metric(i); m && keep(sweep.cells[i]))
+      if (const auto m = metrics[i]; m && keep(sweep.cells[i]))
         observations.push_back({std::to_string(i), static_cast<int64_t>(i), *m});
     if (observations.empty()) return std::nullopt;
     if (observations.size() == 1)
@@ -121,7 +125,7 @@ Json plot(const Found& found, const std::string& key) {
                                 {"low", share_of(found, std::max(estimate->low, found.low))},
                                 {"high", share_of(found, std::min(estimate->high, found.high))}});
     for (size_t i = 0; i < found.states.size(); ++i)
-      if (const auto m = found.metric(i); m && here(found.sweep.cells[i]))
+      if (const auto m = found.metrics[i]; m && here(found.sweep.cells[i]))
         chart["dots"].push_back({{"x", x},
                                  {"y", share_of(found, *m)},
                                  {"title", found.sweep.cells[i].name + ": " + shown(*m)}});
@@ -158,7 +162,7 @@ Json parallel_coordinates(const Found& found) {
     chart["x_ticks"].push_back({{"at", axis(a)}, {"text", found.parameters[a]}});
   chart["x_ticks"].push_back({{"at", 1}, {"text", metric}});
   for (size_t i = 0; i < found.states.size(); ++i) {
-    const auto m = found.metric(i);
+    const auto m = found.metrics[i];
     if (!m) continue;
     Json points = Json::array();
     for (size_t a = 0; a < found.parameters.size(); ++a) {
@@ -282,21 +286,20 @@ std::string csv(const Found& found) {
     for (const auto& [key, value] : found.sweep.cells[i].parameters) parameters.insert(key);
     for (const auto& [name, value] : found.states[i].metrics.items()) metrics.insert(name);
   }
-  std::string text = "cell,hash,seed,state,seconds";
+  std::vector<std::string> fields = {"cell", "hash", "seed", "state", "seconds"};
   for (const auto* names : {&parameters, &metrics})
-    for (const std::string& name : *names) (text += ',') += csv_field(name);
-  text += '\n';
+    for (const std::string& name : *names) fields.push_back(csv_field(name));
+  std::string text = fmt::format("{}\n", fmt::join(fields, ","));
   for (size_t i = 0; i < found.states.size(); ++i) {
     const SweepCell& cell = found.sweep.cells[i];
     const CellStatus& state = found.states[i];
-    text += fmt::format("{},{},{},{},{:.3f}", csv_field(cell.name), cell.hash, cell.seed,
-                        to_string(state.state), state.seconds);
+    fields = {csv_field(cell.name), cell.hash, std::to_string(cell.seed), to_string(state.state),
+              fmt::format("{:.3f}", state.seconds)};
     for (const std::string& name : parameters)
-      (text += ',') +=
-          cell.parameters.contains(name) ? csv_field(cell.parameters.at(name)) : std::string();
+      fields.push_back(cell.parameters.contains(name) ? csv_field(cell.parameters.at(name)) : "");
     for (const std::string& name : metrics)
-      (text += ',') += state.metrics.contains(name) ? state.metrics.at(name).dump() : std::string();
-    text += '\n';
+      fields.push_back(state.metrics.contains(name) ? state.metrics.at(name).dump() : "");
+    text += fmt::format("{}\n", fmt::join(fields, ","));
   }
   return text;
 }

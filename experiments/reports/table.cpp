@@ -1,10 +1,12 @@
 #include "experiments/reports/table.h"
 
+#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include <algorithm>
 
 #include "core/base/strings.h"
+#include "experiments/evaluation/vocabulary.h"
 
 namespace inoculum {
 namespace {
@@ -24,6 +26,19 @@ std::string plain(const TableCell& cell) {
 }
 
 }  // namespace
+
+Shown shown(const std::string& metric, const Json& estimate) {
+  const auto ours = parse<Metric>(metric);
+  const char* const value = estimate.contains("rate") ? "rate" : "mean";
+  const bool percent = estimate.contains("rate") && !(ours && is_mean(*ours));
+  const auto text = [&](const char* key) -> std::string {
+    const Json number = estimate.value(key, Json());
+    if (!number.is_number()) return "?";
+    return percent ? fmt::format("{:.1f}%", 100 * number.get<double>())
+                   : fmt::format("{:.2f}", number.get<double>());
+  };
+  return {text(value), text("low"), text("high")};
+}
 
 std::string padded(const std::string& text, size_t width) {
   const size_t own = display_width(text);

@@ -21,6 +21,15 @@ struct Table {
   std::vector<std::vector<TableCell>> rows;
 };
 
+// A metric of summary.json with its interval, rates in percent; "?" is what is not known, such as
+// the interval of one question.
+struct Shown {
+  std::string value, low, high;
+
+  bool has_interval() const { return low != "?" && high != "?"; }
+};
+Shown shown(const std::string& metric, const Json& estimate);
+
 Json to_json(const Table& table);  // {"head": […], "rows": [[{"text", …}, …], …]}
 
 // Columns of equal width on the terminal, each line after `margin`. The last cell of a line may be

@@ -4,22 +4,10 @@
 #include <algorithm>
 
 #include "core/base/strings.h"
-#include "experiments/evaluation/vocabulary.h"
 #include "experiments/reports/report.h"
 #include "experiments/reports/table.h"
 
 namespace inoculum {
-namespace {
-
-// A value or a bound of summary.json; null where it is not known, as the interval of one question.
-std::string shown(const Json& rate, const char* key, bool percent) {
-  const Json number = rate.value(key, Json());
-  if (!number.is_number()) return "?";
-  return percent ? fmt::format("{:.1f}%", 100 * number.get<double>())
-                 : fmt::format("{:.2f}", number.get<double>());
-}
-
-}  // namespace
 
 std::string text_summary(const Json& summary) {
   size_t width = 6;  // of "metric" and their names
@@ -37,12 +25,11 @@ std::string text_summary(const Json& summary) {
                                    std::to_string(count.get<int64_t>())}});
         continue;
       }
-      const auto ours = parse<Metric>(metric);
-      const bool percent = rate.contains("rate") && !(ours && is_mean(*ours));
+      const Shown numbers = shown(metric, rate);
       table.rows.push_back({{condition},
                             {metric},
-                            {shown(rate, rate.contains("rate") ? "rate" : "mean", percent)},
-                            {shown(rate, "low", percent) + " to " + shown(rate, "high", percent)},
+                            {numbers.value},
+                            {numbers.low + " to " + numbers.high},
                             {std::to_string(rate.value("n", int64_t{0}))}});
     }
   }
