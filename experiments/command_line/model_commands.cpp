@@ -160,6 +160,7 @@ void inspect_model(const std::string& folder) {
 
 }  // namespace
 
+// A list: each command with its options, and what it does.
 ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   // sample, score
   auto* sample_app = app.add_subcommand("sample", "draw answers from a model");

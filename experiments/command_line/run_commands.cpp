@@ -33,6 +33,7 @@ void say_device(const TrainerConfig& c) {
 
 }  // namespace
 
+// A list: each command with its options, and what it does.
 RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   // reproduce
   auto* reproduce_command = app.add_subcommand(

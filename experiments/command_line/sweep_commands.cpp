@@ -46,6 +46,7 @@ void report_cell(const Sweep& sweep, size_t cell) {
 
 }  // namespace
 
+// A list: each command with its options, and what it does.
 SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
   auto* sweep_app = app.add_subcommand(
       "sweep", "run a configuration with many values of its keys, and compare them");
