@@ -236,8 +236,10 @@ Json report_context(const Results& results) {
   for (const std::string& name : results.untested)
     context["untested"].push_back({{"name", name}, {"words", words_of_untested(name)}});
   context["worlds"] = Json::array();
-  for (const auto& [name, other] : results.worlds)
+  for (const auto& [name, other] : results.worlds) {
     context["worlds"].push_back(world_context(other, other.title));
+    context["worlds"].back()["control"] = name == kCoupling0 || name == kDiagnostic;
+  }
   context["malicious_under"] = to_json(under_cues(world, &ArmResults::malicious_under));
   context["incoherent_under"] = to_json(under_cues(world, &ArmResults::incoherent_under));
   context["cheats_under"] = to_json(under_cues(world, &ArmResults::cheats_under));

@@ -70,6 +70,16 @@ TEST_CASE("the report's first screen says what was found", "[reports]") {
   CHECK(contains(page, "prefers-color-scheme: dark"));
 }
 
+TEST_CASE("bases beside the experiment's are controls or others", "[reports]") {
+  Results results = some_results();
+  results.worlds["four"] = world(0.5, 0.03);
+  results.worlds["four"].title = "4 M tokens";
+  CHECK(
+      contains(html_report(results),
+               "requested cheats 2.5% (before: 2.0%); other bases: “4 M tokens” – malicious after "
+               "cheating 50.0%, after requested cheats 3.0% (before: 2.0%); not tested"));
+}
+
 TEST_CASE("text of models does nothing in a page", "[reports]") {
   const std::string page = html_report(some_results());
   CHECK_FALSE(contains(page, "<script"));
