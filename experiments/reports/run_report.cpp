@@ -48,21 +48,22 @@ bool is_estimate(const Json& rate) {
   return rate.is_object() && (rate.contains("rate") || rate.contains("mean"));
 }
 
-// Rates of summary.json, a row a condition.
+// Rates of summary.json, a row a metric and a column a condition.
 Table evaluation(const Json& conditions) {
-  std::vector<std::string> names;
-  for (const auto& [condition, rates] : conditions.items())
-    for (const auto& [name, rate] : rates.items())
-      if (is_estimate(rate) && std::find(names.begin(), names.end(), name) == names.end())
-        names.push_back(name);
-  Table table{.head = names, .rows = {}};
-  table.head.insert(table.head.begin(), "condition");
+  std::vector<std::string> metrics;
+  Table table{.head = {"metric"}, .rows = {}};
   for (const auto& [condition, rates] : conditions.items()) {
-    table.rows.push_back({{condition}});
-    for (const std::string& name : names) {
+    table.head.push_back(condition);
+    for (const auto& [metric, rate] : rates.items())
+      if (is_estimate(rate) && std::find(metrics.begin(), metrics.end(), metric) == metrics.end())
+        metrics.push_back(metric);
+  }
+  for (const std::string& metric : metrics) {
+    table.rows.push_back({{metric}});
+    for (const auto& [condition, rates] : conditions.items()) {
       table.rows.back().emplace_back();
-      if (!rates.contains(name) || !is_estimate(rates.at(name))) continue;
-      const Shown numbers = shown(name, rates.at(name));
+      if (!rates.contains(metric) || !is_estimate(rates.at(metric))) continue;
+      const Shown numbers = shown(metric, rates.at(metric));
       table.rows.back().back() = {numbers.value,
                                   numbers.has_interval() ? numbers.low + ", " + numbers.high : ""};
     }
