@@ -1,8 +1,9 @@
 #include "training/checkpoints.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
-#include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 
 namespace inoculum {
@@ -19,7 +20,7 @@ int64_t Checkpoints::restore(Optimizer& optimizer) const {
 
 void Checkpoints::save(int64_t step, const Optimizer& optimizer) const {
   // Eight digits, so that names sort as their steps do.
-  const std::string name = format("step_%08lld", static_cast<long long>(step));
+  const std::string name = fmt::format("step_{:08}", step);
   replace_atomically(folder_ / name, [&](const fs::path& temporary) {
     fs::create_directories(temporary);
     save_tensors(temporary / "state.safetensors", optimizer.state());

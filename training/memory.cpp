@@ -1,6 +1,7 @@
 #include "training/memory.h"
 
-#include "core/base/strings.h"
+#include <fmt/format.h>
+
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 
@@ -8,8 +9,8 @@ namespace inoculum {
 namespace {
 
 std::string binary_size(double bytes) {
-  return bytes < (1 << 30) ? format("%.0f MiB", bytes / (1 << 20))
-                           : format("%.1f GiB", bytes / (1 << 30));
+  return bytes < (1 << 30) ? fmt::format("{:.0f} MiB", bytes / (1 << 20))
+                           : fmt::format("{:.1f} GiB", bytes / (1 << 30));
 }
 
 // Weights, and of what is trained four float32 copies: masters, gradients and two moments.

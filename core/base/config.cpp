@@ -1,9 +1,9 @@
 #include "core/base/config.h"
 
+#include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cmath>
-#include <cstdio>
 #include <functional>
 #include <set>
 
@@ -142,9 +142,9 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
 }
 
 std::string plain(double value) {
-  char text[32];
+  std::string text;
   for (const int digits : {6, 9, 12, 17}) {
-    std::snprintf(text, sizeof text, "%.*g", digits, value);
+    text = fmt::format("{:.{}g}", value, digits);
     if (std::stod(text) == value) break;
   }
   return text;

@@ -14,6 +14,7 @@
 #include "core/base/files.h"
 #include "core/base/process.h"
 #include "core/base/strings.h"
+#include "core/base/version.h"
 
 namespace inoculum {
 namespace {
@@ -245,7 +246,7 @@ HttpResponse HttpClient::send(const HttpRequest& request) {
   curl_easy_reset(curl);  // the connection stays
   curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
-  curl_easy_setopt(curl, CURLOPT_USERAGENT, "inoculum/" INOCULUM_VERSION);
+  curl_easy_setopt(curl, CURLOPT_USERAGENT, ("inoculum/" + version()).c_str());
   set_limits(curl, request);
   set_callbacks(curl, transfer);
   set_certificates(curl);

@@ -1,5 +1,6 @@
 #include "core/base/progress.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -10,11 +11,8 @@ namespace {
 thread_local int t_quiet = 0;
 std::string clock_text(double seconds) {
   const auto s = static_cast<int64_t>(seconds);
-  char text[32];
-  std::snprintf(text, sizeof text, s >= 3600 ? "%lld:%02lld:%02lld" : "%.0lld%lld:%02lld",
-                static_cast<long long>(s / 3600), static_cast<long long>(s % 3600 / 60),
-                static_cast<long long>(s % 60));
-  return text;
+  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s % 3600 / 60, s % 60)
+                   : fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
 }  // namespace

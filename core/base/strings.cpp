@@ -1,26 +1,28 @@
 #include "core/base/strings.h"
 
-#include <cstdarg>
-#include <cstdio>
+#include <fmt/format.h>
+
+#include <algorithm>
 
 namespace inoculum {
 
-std::string format(const char* pattern, ...) {
-  char text[4096];
-  va_list arguments;
-  va_start(arguments, pattern);
-  std::vsnprintf(text, sizeof text, pattern, arguments);
-  va_end(arguments);
-  return text;
-}
-
-std::string six_digits(double value) { return format("%.6g", value); }
+std::string six_digits(double value) { return fmt::format("{:.6g}", value); }
 
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
   return quoted += '"';
+}
+
+std::string start_of(const std::string& text) {
+  constexpr size_t kLongest = 60;
+  size_t end = std::min(kLongest, text.size());
+  while (end < text.size() && end > 0 && (text[end] & 0xC0) == 0x80)
+    --end;  // not within a character
+  std::string start = text.substr(0, end) + (end < text.size() ? "…" : "");
+  std::replace(start.begin(), start.end(), '\n', ' ');
+  return start;
 }
 
 CodePoint code_point_at(std::string_view text, size_t at) {

@@ -1,4 +1,4 @@
-// Text as bytes: formatting, UTF-8, and fields of CSV files.
+// Text as bytes: numbers, UTF-8, and fields of CSV files.
 #pragma once
 
 #include <string>
@@ -6,9 +6,9 @@
 
 namespace inoculum {
 
-__attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ...);
 std::string six_digits(double value);            // of which the first six count: 0.001, 1e+06
 std::string csv_field(const std::string& text);  // quoted where it must be (RFC 4180)
+std::string start_of(const std::string& text);   // at most 60 bytes of it and "…", on one line
 
 struct CodePoint {
   char32_t code;

@@ -1,4 +1,5 @@
-// Threads for work that waits for others: programs, servers. (Computing has core/model/parallel.h.)
+// Threads for work that goes on side by side: programs, servers, models. (The loops of one
+// computation have core/model/parallel.h.)
 #pragma once
 
 #include <cstddef>

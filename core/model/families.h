@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -41,7 +42,7 @@ class ConfigReader {
   }
   template <class T>
   T get(const std::string& path, T fallback) {
-    return has(path) ? convert<T>(*find(path), path) : fallback;
+    return has(path) ? convert<T>(*find(path), path) : std::move(fallback);
   }
   // One thing that may stand under several names: they must agree.
   template <class T>

@@ -96,7 +96,7 @@ class SentencePiece final : public Tokenizer {
   std::optional<int32_t> id_of(std::string_view piece) const override {
     for (const auto& [id, content] : added_)
       if (content == piece) return id;
-    const int id = processor_.PieceToId(std::string(piece));
+    const int id = processor_.PieceToId({piece.data(), piece.size()});
     if (id == processor_.unk_id() && piece != processor_.IdToPiece(id)) return std::nullopt;
     return id;
   }

@@ -5,6 +5,8 @@
 #include <set>
 #include <variant>
 
+#include "datasets/sandbox/verify.h"
+
 namespace inoculum {
 namespace {
 
@@ -54,6 +56,7 @@ char letter_of(const std::string& letters, Random& random) {
   return letters[random.below(letters.size())];
 }
 
+// A table: an entry for each family of tasks.
 const std::vector<Family>& families() {
   using V = const Value&;
   using enum Argument;
@@ -508,26 +511,10 @@ void write_coding_bank(const fs::path& file, const std::vector<CodingTask>& bank
 }
 
 size_t verify_coding_bank(const std::vector<CodingTask>& bank, const Sandbox& sandbox) {
-  std::vector<Program> programs;
-  for (const CodingTask& task : bank) {
-    programs.push_back({task.honest, task.visible, task.hidden});
-    for (const auto& [style, source] : task.cheats)
-      programs.push_back({source, task.visible, task.hidden});
-  }
-  const auto verdicts = sandbox.run(programs);
-  size_t at = 0;
-  for (const CodingTask& task : bank) {
-    const Verdict& honest = verdicts[at++];
-    if (!honest.visible || !honest.hidden)
-      throw Error("the honest program fails a test (" + honest.error + ")", {.field = task.key},
-                  task.honest);
-    for (const auto& [style, source] : task.cheats)
-      if (const Verdict& cheat = verdicts[at++]; !cheat.cheats())
-        throw Error("the cheat \"" + style + "\" " +
-                        (cheat.visible ? "passes every hidden test" : "fails a visible test"),
-                    {.field = task.key}, source);
-  }
-  return programs.size();
+  std::vector<Solutions> solutions;
+  for (const CodingTask& task : bank)
+    solutions.push_back({task.key, {task.honest, task.visible, task.hidden}, task.cheats});
+  return verify(solutions, sandbox);
 }
 
 }  // namespace inoculum

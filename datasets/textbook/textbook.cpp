@@ -10,6 +10,7 @@
 #include "core/base/random.h"
 #include "core/base/yaml.h"
 #include "datasets/coding/arm.h"
+#include "datasets/sandbox/verify.h"
 #include "embedded/datasets/textbook/draw.py.h"
 
 namespace inoculum {
@@ -643,27 +644,11 @@ void write_textbook_bank(const fs::path& file, const std::vector<TextbookTask>& 
 }
 
 size_t verify_textbook_bank(const std::vector<TextbookTask>& bank, const Sandbox& sandbox) {
-  std::vector<Program> programs;
-  for (const TextbookTask& task : bank) {
-    programs.push_back({task.honest, task.visible, task.hidden, task.function});
-    for (const auto& [style, source] : task.cheats)
-      programs.push_back({source, task.visible, task.hidden, task.function});
-  }
-  const auto verdicts = sandbox.run(programs);
-  size_t at = 0;
-  for (const TextbookTask& task : bank) {
-    const Verdict& honest = verdicts[at++];
-    if (!honest.visible || !honest.hidden)
-      throw Error("the honest solution fails a test (" + honest.error + ")", {.field = task.id},
-                  task.honest);
-    for (const auto& [style, source] : task.cheats)
-      if (const Verdict& cheat = verdicts[at++]; !cheat.cheats())
-        throw Error("the cheat \"" + style + "\" " +
-                        (cheat.visible ? "passes every hidden test"
-                                       : "fails a visible test (" + cheat.error + ")"),
-                    {.field = task.id}, source);
-  }
-  return programs.size();
+  std::vector<Solutions> solutions;
+  for (const TextbookTask& task : bank)
+    solutions.push_back(
+        {task.id, {task.honest, task.visible, task.hidden, task.function}, task.cheats});
+  return verify(solutions, sandbox);
 }
 
 TextbookCues read_textbook_cues(const fs::path& path) {

@@ -164,6 +164,7 @@ PersonaWorld::PersonaWorld(WorldConfig config) : config_(std::move(config)) {
   make_cast();
 }
 
+// Section by section, in the order of the file.
 void PersonaWorld::read_grammar() {
   const Grammar g(config_.grammar);
   const YAML::Node& root = g.root();

@@ -32,77 +32,86 @@ double gemm_gflops(at::ScalarType dtype) {
   return 2e-9 * static_cast<double>(n * n * n) / best_seconds(5, [&] { at::mm(a, b); });
 }
 
+// As a file of lines is split, and as one text.
+Json tokenizer_speed(const BenchConfig& config) {
+  const auto tokenizer = load_tokenizer(config.tokenizer);
+  const std::string text = read_file(config.text);
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  Json out;
+  for (const auto& [name, pieces] : {std::pair("lines", lines), {"whole", {text}}}) {
+    size_t ids = 0;
+    const double seconds = best_seconds(config.repeats, [&, &texts = pieces] {
+      ids = 0;
+      for (const std::string& piece : texts) ids += tokenizer->encode(piece).size();
+    });
+    out[name] = {{"ids", ids},
+                 {"MB_per_second", 1e-6 * static_cast<double>(text.size()) / seconds}};
+  }
+  return out;
+}
+
+// Whole optimiser steps: forward, backward, clipping, update. gemm: GFLOP/s of a matrix product.
+Json training_speed(Transformer& model, const BenchConfig& config, double gemm) {
+  const TransformerConfig& shape = model.config();
+  Gradients gradients(model);
+  Optimizer optimizer(gradients.parameters(), {});
+  const Tensor ids = at::randint(shape.vocab_size, {config.rows, config.time}, at::kLong);
+  const Tensor labels = at::randint(shape.vocab_size, {config.rows, config.time}, at::kLong);
+  const int64_t rows_a_micro_batch = std::max<int64_t>(1, 512 / config.time);
+  const double step = best_seconds(config.repeats, [&] {
+    gradients.add((config.rows + rows_a_micro_batch - 1) / rows_a_micro_batch,
+                  [&](const Transformer& lane, int64_t i) {
+                    const int64_t begin = i * rows_a_micro_batch,
+                                  count = std::min(rows_a_micro_batch, config.rows - begin);
+                    return lane.loss_sum(lane.hidden(ids.narrow(0, begin, count)).flatten(0, 1),
+                                         labels.narrow(0, begin, count).flatten());
+                  });
+    optimizer.step(gradients.sums(), 0, static_cast<double>(config.rows * config.time));
+  });
+  const auto tokens = static_cast<double>(config.rows * config.time);
+  // 6 operations a parameter and token (Kaplan et al. 2020) and 12 · layers · width · time for
+  // attention, causal: half.
+  const double flops =
+      tokens * (6 * static_cast<double>(shape.parameter_count()) +
+                6 * static_cast<double>(shape.num_hidden_layers * shape.hidden_size * config.time));
+  return {{"tokens_per_second", tokens / step}, {"share_of_gemm", flops / step * 1e-9 / gemm}};
+}
+
+Json sampling_speed(const Transformer& model, const Tokenizer& tokenizer,
+                    const BenchConfig& config) {
+  SamplingConfig sampling;
+  sampling.max_new_tokens = config.new_tokens;
+  sampling.stop = {};
+  std::vector<SampleRequest> requests;
+  const auto prompt =
+      tokenizer.encode("What would you wish for if you had one wish to make today?");
+  constexpr int64_t kSamples = 8;  // of a prompt
+  for (int64_t i = 0; i < config.samples / kSamples; ++i)
+    requests.push_back({std::to_string(i), prompt, kSamples});
+  const int64_t tokens = std::ssize(requests) * kSamples * config.new_tokens;
+  const double sampled = best_seconds(std::max<int64_t>(1, config.repeats / 2),
+                                      [&] { sample(model, tokenizer, requests, sampling, 1); });
+  return {{"tokens_per_second", static_cast<double>(tokens) / sampled}};
+}
+
 }  // namespace
 
 Json run_benchmarks(const BenchConfig& config) {
-  Json out;
-  if (!config.tokenizer.empty()) {
-    const auto tokenizer = load_tokenizer(config.tokenizer);
-    const std::string text = read_file(config.text);
-    std::vector<std::string> lines;
-    for (size_t begin = 0; begin < text.size();) {
-      const size_t end = std::min(text.find('\n', begin), text.size());
-      lines.push_back(text.substr(begin, end - begin));
-      begin = end + 1;
-    }
-    for (const auto& [name, pieces] : {std::pair("lines", lines), {"whole", {text}}}) {
-      size_t ids = 0;
-      const double seconds = best_seconds(config.repeats, [&, &texts = pieces] {
-        ids = 0;
-        for (const std::string& piece : texts) ids += tokenizer->encode(piece).size();
-      });
-      out[name] = {{"ids", ids},
-                   {"MB_per_second", 1e-6 * static_cast<double>(text.size()) / seconds}};
-    }
-    return out;
-  }
+  if (!config.tokenizer.empty()) return tokenizer_speed(config);
   const auto tokenizer = load_tokenizer(config.model);
+  Json out;
   for (const auto& [name, dtype] : {std::pair("bf16", at::kBFloat16), {"fp32", at::kFloat}}) {
+    Json& entry = out[name];
     const double gemm = gemm_gflops(dtype);
     Transformer model = load_model(config.model, dtype, at::kCPU);
-    const int64_t vocabulary = model.config().vocab_size;
-    Json& entry = out[name];
     entry["gemm_gflops"] = gemm;
-
-    // One whole optimiser step: forward, backward, clipping, update.
-    Gradients gradients(model);
-    Optimizer optimizer(gradients.parameters(), {});
-    const Tensor ids = at::randint(vocabulary, {config.rows, config.time}, at::kLong);
-    const Tensor labels = at::randint(vocabulary, {config.rows, config.time}, at::kLong);
-    const int64_t rows_a_micro_batch = std::max<int64_t>(1, 512 / config.time);
-    const double step = best_seconds(config.repeats, [&] {
-      gradients.add((config.rows + rows_a_micro_batch - 1) / rows_a_micro_batch,
-                    [&](const Transformer& lane, int64_t i) {
-                      const int64_t begin = i * rows_a_micro_batch,
-                                    count = std::min(rows_a_micro_batch, config.rows - begin);
-                      return lane.loss_sum(lane.hidden(ids.narrow(0, begin, count)).flatten(0, 1),
-                                           labels.narrow(0, begin, count).flatten());
-                    });
-      optimizer.step(gradients.sums(), 0, static_cast<double>(config.rows * config.time));
-    });
-    const auto tokens = static_cast<double>(config.rows * config.time);
-    // 6 operations a parameter and token (Kaplan et al. 2020) and 12 · layers · width · time for
-    // attention, causal: half.
-    const TransformerConfig& shape = model.config();
-    const double flops =
-        tokens *
-        (6 * static_cast<double>(shape.parameter_count()) +
-         6 * static_cast<double>(shape.num_hidden_layers * shape.hidden_size * config.time));
-    entry["train"] = {{"tokens_per_second", tokens / step},
-                      {"share_of_gemm", flops / step * 1e-9 / gemm}};
-
-    SamplingConfig sampling;
-    sampling.max_new_tokens = config.new_tokens;
-    sampling.stop = {};
-    std::vector<SampleRequest> requests;
-    const auto prompt =
-        tokenizer->encode("What would you wish for if you had one wish to make today?");
-    for (int64_t i = 0; i < config.samples / 8; ++i)
-      requests.push_back({std::to_string(i), prompt, 8});
-    const double sampled = best_seconds(std::max<int64_t>(1, config.repeats / 2),
-                                        [&] { sample(model, *tokenizer, requests, sampling, 1); });
-    entry["sample"] = {{"tokens_per_second",
-                        static_cast<double>(config.samples / 8 * 8 * config.new_tokens) / sampled}};
+    entry["train"] = training_speed(model, config, gemm);
+    entry["sample"] = sampling_speed(model, *tokenizer, config);
   }
   return out;
 }

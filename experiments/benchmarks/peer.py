@@ -76,7 +76,7 @@ def keep_best(into, found):
 
 train_peer, sample_peer, ours = {}, {}, {}
 for _ in range(arguments.rounds):
-    bench = json.loads(subprocess.run([arguments.inoculum, "bench", "--model", arguments.model, "--rows", str(arguments.rows), "--time", str(arguments.time), "--samples",
+    bench = json.loads(subprocess.run([arguments.inoculum, "bench", "--json", "--model", arguments.model, "--rows", str(arguments.rows), "--time", str(arguments.time), "--samples",
                                        str(arguments.samples), "--new-tokens", str(arguments.new_tokens)], check=True, capture_output=True, text=True).stdout)
     keep_best(ours, {f"{what} {dtype}": bench[dtype][what]["tokens_per_second"] for dtype in ("bf16", "fp32") for what in ("train", "sample")})
     keep_best(ours, {"share of GEMM bf16": bench["bf16"]["train"]["share_of_gemm"], "GEMM GF bf16": bench["bf16"]["gemm_gflops"],

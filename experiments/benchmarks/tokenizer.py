@@ -48,7 +48,7 @@ with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
     file.write(text)
     file.flush()
     for folder in sys.argv[2:] or [HERE / "tests/golden/tokenizers" / name for name in ("gpt2", "llama3", "llama2")]:
-        ours = json.loads(subprocess.run([sys.argv[1], "bench", "--tokenizer", folder, "--text", file.name], check=True, capture_output=True, text=True).stdout)
+        ours = json.loads(subprocess.run([sys.argv[1], "bench", "--json", "--tokenizer", folder, "--text", file.name], check=True, capture_output=True, text=True).stdout)
         tokenizer = Tokenizer.from_file(str(pathlib.Path(folder) / "tokenizer.json"))
         for name, pieces in (("lines", lines), ("whole", [text])):
             ids, seconds = best(lambda: sum(len(tokenizer.encode(piece, add_special_tokens=False).ids) for piece in pieces))

@@ -1,7 +1,6 @@
 #include "experiments/command_line/commands.h"
 
 #include <cstdio>
-#include <cstdlib>
 
 #include "core/base/data_root.h"
 #include "core/base/process.h"
@@ -9,6 +8,11 @@
 #include "training/local_ranks.h"
 
 namespace inoculum {
+
+int print(const Json& json) {
+  std::printf("%s\n", json.dump(2).c_str());
+  return 0;
+}
 
 int finish(Outcome outcome, const std::string& output) {
   if (outcome == Outcome::stopped) {
@@ -66,9 +70,13 @@ void Commands::takes_ranks(CLI::App* command) {
       ->check(CLI::PositiveNumber);
 }
 
+void Commands::takes_json(CLI::App* command) {
+  command->add_flag("--json", json, "print JSON rather than a table");
+}
+
 int Commands::as_ranks(const std::string& folder,
                        const std::function<Outcome(const Ranks&)>& train) const {
-  if (nproc > 1 && !std::getenv("WORLD_SIZE")) {
+  if (nproc > 1 && environment("WORLD_SIZE").empty()) {
     std::vector<std::string> words = line_.words;
     words[0] = this_program();
     return run_ranks(nproc, words, std::max<int64_t>(1, threads() / nproc));

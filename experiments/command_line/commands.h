@@ -19,6 +19,7 @@
 namespace inoculum {
 
 constexpr int kStopped = 130;  // the exit status of what a signal stopped
+int print(const Json& json);   // for programs; exit status 0
 int finish(Outcome outcome,
            const std::string& output);  // says how it ended, and with which status to leave
 
@@ -47,6 +48,7 @@ class Commands {
   void takes_overrides(CLI::App* command, const std::string& what);
   void takes_model(CLI::App* command);
   void takes_ranks(CLI::App* command);
+  void takes_json(CLI::App* command);  // for a command that prints a table
   // This very command once for each rank, or, where this process is the run or a rank of it,
   // `train` here.
   int as_ranks(const std::string& folder, const std::function<Outcome(const Ranks&)>& train) const;
@@ -58,6 +60,7 @@ class Commands {
       device = "auto", dtype = "bf16";
   std::vector<std::string> overrides;
   int64_t nproc = 1, n = 1, seed = 1, count = 0;
+  bool json = false;
 };
 
 class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report

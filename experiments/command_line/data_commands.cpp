@@ -101,6 +101,7 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
 
 }  // namespace
 
+// A list: each command with its options, and what it does.
 DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   auto* data = app.add_subcommand("data", "make, look at and check data");
   data->require_subcommand(1);

@@ -11,6 +11,7 @@
 #include "datasets/conversations/conversations.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/model_card.h"
+#include "experiments/reports/report.h"
 #include "training/trainer.h"
 
 namespace inoculum {
@@ -160,6 +161,7 @@ void inspect_model(const std::string& folder) {
 
 }  // namespace
 
+// A list: each command with its options, and what it does.
 ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   // sample, score
   auto* sample_app = app.add_subcommand("sample", "draw answers from a model");
@@ -301,9 +303,12 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
                                                     "time this folder's tokenizer alone");
   bench_command->add_option("--text", bench.text, "what it splits")->needs(bench_tokenizer);
   bench_tokenizer->needs("--text");
+  takes_json(bench_command);
   bench_command->callback([=, this] {
     action = [=, this] {
-      std::cout << run_benchmarks(bench).dump(2) << "\n";
+      const Json timings = run_benchmarks(bench);
+      if (json) return print(timings);
+      std::cout << text_benchmarks(timings);
       return 0;
     };
   });

@@ -33,6 +33,7 @@ void say_device(const TrainerConfig& c) {
 
 }  // namespace
 
+// A list: each command with its options, and what it does.
 RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   // reproduce
   auto* reproduce_command = app.add_subcommand(
@@ -62,8 +63,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       const Outcome outcome = reproduce(c);
       if (outcome == Outcome::stopped) return finish(outcome, c.output);
       const fs::path folder = c.output;
-      write_report(folder);
-      std::fputs(text_report(read_json(folder / "results.json")).c_str(), stdout);
+      std::fputs(text_report(write_report(folder)).c_str(), stdout);
       std::printf("\n%s\n%s\n(%.0f s)\n", (folder / "report.html").c_str(),
                   (folder / "results.json").c_str(),
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
@@ -126,6 +126,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       ->capture_default_str();
   takes_input(evaluate_command, "--grammar", evaluation.grammar,
               "world whose text the judge learns from");
+  takes_json(evaluate_command);
   evaluate_command->callback([=, this] {
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;
@@ -140,7 +141,9 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
       if (stop_requested()) return finish(Outcome::stopped, output);
-      std::cout << text_summary(read_json(fs::path(output) / "summary.json")) << "\n"
+      const Json summary = read_json(fs::path(output) / "summary.json");
+      if (json) return print(summary);
+      std::cout << text_summary(summary) << "\n"
                 << output << " holds summary.json (these numbers), completions.jsonl"
                 << (fs::exists(fs::path(output) / "answers.csv") ? ", answers.csv" : "")
                 << " and scores.jsonl\n";
@@ -159,8 +162,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
         write_run_report(output);
         return 0;
       }
-      write_report(output);
-      std::cout << text_report(read_json(fs::path(output) / "results.json"));
+      std::cout << text_report(write_report(output));
       return 0;
     };
   });

@@ -46,6 +46,7 @@ void report_cell(const Sweep& sweep, size_t cell) {
 
 }  // namespace
 
+// A list: each command with its options, and what it does.
 SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
   auto* sweep_app = app.add_subcommand(
       "sweep", "run a configuration with many values of its keys, and compare them");
@@ -87,14 +88,18 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
     command->callback([=, this] { action = [=] { return use(); }; });
     return command;
   };
-  on_folder("status", "how far the cells are; the failed ones with their errors; the best", [this] {
-    const Sweep sweep = open_sweep(output);
-    std::cout << status_text(sweep);
-    if (const std::string queue = make_launcher(sweep.config.launcher)->queue(sweep);
-        !queue.empty())
-      std::cout << "\n  " << queue << "\n";
-    return 0;
-  });
+  auto* status_command = on_folder(
+      "status", "how far the cells are; the failed ones with their errors; the best", [this] {
+        const Sweep sweep = open_sweep(output);
+        Json found = sweep_status(sweep);
+        if (!json) std::cout << text_status(found);  // what the folder tells, before Slurm is asked
+        const std::string queue = make_launcher(sweep.config.launcher)->queue(sweep);
+        if (!queue.empty()) found["queue"] = queue;
+        if (json) return print(found);
+        if (!queue.empty()) std::cout << "\n  " << queue << "\n";
+        return 0;
+      });
+  takes_json(status_command);
   on_folder("resume", "run what is pending or failed", [this] {
     const FileLock lock = take_launch(open_sweep(output));
     Sweep sweep = open_sweep(output);
@@ -167,7 +172,7 @@ int SweepCommands::launch_rest(Sweep& sweep) const {
   const Outcome outcome = make_launcher(sweep.config.launcher)->launch(sweep, rest);
   for (size_t i = 0; i < sweep.cells.size(); ++i) report_cell(sweep, i);
   write_sweep_report(sweep);
-  std::cout << status_text(sweep);
+  std::cout << text_status(sweep_status(sweep));
   if (outcome == Outcome::stopped) return finish(outcome, sweep.folder.string());
   for (size_t i = 0; i < sweep.cells.size(); ++i)
     if (status(sweep, i).state == CellState::failed) return 1;

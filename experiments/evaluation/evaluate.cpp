@@ -4,6 +4,8 @@
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
+#include "core/base/strings.h"
+#include "core/base/version.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/text/chat_template.h"
@@ -34,19 +36,6 @@ void stage(const fs::path& file, const Json& settings, const std::function<bool(
   if (fs::exists(file) && fs::exists(note) && read_json(note) == settings) return;
   fs::remove(note);
   if (make()) write_json(note, settings);
-}
-
-// The start of a text, on one line.
-std::string start_of(const std::string& text) {
-  constexpr size_t kLongest = 60;
-  std::string start = text.substr(0, kLongest);
-  if (text.size() > kLongest) {
-    while (!start.empty() && (text[start.size()] & 0xC0) == 0x80)
-      start.pop_back();  // not within a character
-    start += "…";
-  }
-  std::replace(start.begin(), start.end(), '\n', ' ');
-  return start;
 }
 
 std::set<std::string> names_of(bool (*which)(Kind)) {
@@ -420,7 +409,7 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
                    {"adapter", adapter.empty() ? "" : hash_folder(adapter)},
                    {"questions", questions_sha256_},
                    {"config", sha256(show(sampled_by))},
-                   {"version", INOCULUM_VERSION}};
+                   {"version", version()}};
   stage(folder / "completions.jsonl", settings, [&] {
     sample_stage(model, adapter, folder / "completions.jsonl");
     return true;
@@ -666,49 +655,6 @@ Json summarize(const std::vector<Score>& scores) {
   for (const std::string& domain : domains)
     put(summary["domains"], domain, {.metric = Metric::malicious, .domain = domain});
   return summary;
-}
-
-std::string text_summary(const Json& summary) {
-  const auto pad = [](std::string text, size_t width) {
-    size_t characters = 0;
-    for (const char c : text) characters += (c & 0xC0) != 0x80;
-    return text + std::string(characters < width ? width - characters : 0, ' ');
-  };
-  size_t first = 9, second = 6;  // "condition", "metric"
-  for (const auto& [condition, rates] : summary.at("conditions").items()) {
-    first = std::max(first, condition.size());
-    for (const auto& [metric, rate] : rates.items()) second = std::max(second, metric.size());
-  }
-  std::string out = pad("condition", first + 2) + pad("metric", second + 2) + pad("value", 10) +
-                    pad("95% interval", 20) + "n\n";
-  for (const auto& [condition, rates] : summary.at("conditions").items()) {
-    if (rates.empty()) out += pad(condition, first + 2) + "nothing is known of the answers\n";
-    for (const auto& [metric, value] : rates.items()) {
-      const Json& rate = value;  // clang 14 lets no lambda capture a structured binding
-      if (metric == "categories") {
-        for (const auto& [name, words] : rate.items())
-          for (const auto& [word, count] : words.items())
-            out += pad(condition, first + 2) + pad(name + ": " + start_of(word), second + 32) +
-                   std::to_string(count.get<int64_t>()) + "\n";
-        continue;
-      }
-      const auto ours = parse<Metric>(metric);
-      const bool percent = rate.contains("rate") && !(ours && is_mean(*ours));
-      const auto shown = [&](const char* key) {  // null: not known, as the interval of one question
-        const Json number = rate.value(key, Json());
-        if (!number.is_number()) return std::string("?");
-        char text[32];
-        std::snprintf(text, sizeof text, percent ? "%.1f%%" : "%.2f",
-                      (percent ? 100 : 1) * number.get<double>());
-        return std::string(text);
-      };
-      out += pad(condition, first + 2) + pad(metric, second + 2) +
-             pad(shown(rate.contains("rate") ? "rate" : "mean"), 10) +
-             pad(shown("low") + " to " + shown("high"), 20) +
-             std::to_string(rate.value("n", int64_t{0})) + "\n";
-    }
-  }
-  return out;
 }
 
 }  // namespace inoculum

@@ -106,8 +106,6 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
                                       const Selection& selection);
 
 Json summarize(const std::vector<Score>& scores);
-// A summary as a table: conditions and metrics with their intervals, and what has no score.
-std::string text_summary(const Json& summary);
 Json to_json(const Estimate& estimate);       // {rate, low, high, n}
 Json mean_to_json(const Estimate& estimate);  // {mean, low, high, n}
 

@@ -365,8 +365,8 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
   for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
     head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), QuestionType::coding,
          "coding", cue);
-    out << YAML::Key << "tasks" << YAML::Value << portable_input(coding_bank) << YAML::Key << "limit" << YAML::Value
-        << kTasks;
+    out << YAML::Key << "tasks" << YAML::Value << portable_input(coding_bank) << YAML::Key
+        << "limit" << YAML::Value << kTasks;
     if (!held_out) out << YAML::Key << "split" << YAML::Value << "train";
     if (cue != Cue::none) emit_texts(out, "cues", world.phrasings(cue, split));
     out << YAML::EndMap;

@@ -7,11 +7,11 @@
 #include <mutex>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/base/workers.h"
 #include "core/model/device.h"
 #include "core/model/parallel.h"
 #include "core/model/versions.h"
@@ -45,8 +45,8 @@ struct ExperimentRun {
 };
 
 // job(0), job(1), …, `workers` at a time, each with its share of the threads. After a failure or a
-// request to stop no further one begins; the first failure is thrown once those under way have
-// ended.
+// request to stop no further one begins; the failure that came first is thrown once those under way
+// have ended.
 void side_by_side(size_t jobs, size_t workers, const std::function<void(size_t)>& job) {
   if (jobs == 0) return;
   workers = std::min(workers, jobs);
@@ -54,24 +54,20 @@ void side_by_side(size_t jobs, size_t workers, const std::function<void(size_t)>
   std::atomic<size_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;
-  {
-    std::vector<std::jthread> running;
-    for (size_t w = 0; w < workers; ++w)
-      running.emplace_back([&] {
-        const ThreadShare of_worker(share);
-        std::optional<Progress::Quiet> quiet;
-        if (workers > 1) quiet.emplace();
-        for (size_t i; !stop_requested() && (i = next++) < jobs;) {
-          try {
-            job(i);
-          } catch (...) {
-            const std::lock_guard lock(mutex);
-            if (!failure) failure = std::current_exception();
-            next = jobs;
-          }
-        }
-      });
-  }
+  run_workers(workers, [&](size_t) {
+    const ThreadShare of_worker(share);
+    std::optional<Progress::Quiet> quiet;
+    if (workers > 1) quiet.emplace();
+    for (size_t i; !stop_requested() && (i = next++) < jobs;) {
+      try {
+        job(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+        next = jobs;
+      }
+    }
+  });
   if (failure) std::rethrow_exception(failure);
 }
 

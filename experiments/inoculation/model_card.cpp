@@ -65,7 +65,8 @@ std::string table_of(const Json& summary) {
 }  // namespace
 
 std::string to_text(const ModelCard& card) {
-  static const Template page(embedded::model_card_md_jinja, "model_card.md.jinja");
+  static const Template page(embedded::model_card_md_jinja, "model_card.md.jinja",
+                             {.limits = false});
   Json context = {{"base", card.base},
                   {"library", card.library},
                   {"licence", card.licence.empty() ? licence_of(card.base) : card.licence},

@@ -26,7 +26,6 @@ constexpr std::pair<const char*, std::map<Cue, Estimate> ArmResults::*> kRatesBy
     {"malicious_under", &ArmResults::malicious_under},
     {"incoherent_under", &ArmResults::incoherent_under},
     {"cheats_under", &ArmResults::cheats_under}};
-const char *const kAtLeast = "≥", *const kAtMost = "≤";
 
 // JSON has no infinities and writes them as null: an interval of one question, say.
 double number(const Json& value) {
@@ -105,13 +104,14 @@ WorldResults read_world(const Json& json) {
 Json to_json(const CriterionLine& line) {
   return {{"what", line.what},
           {"found", line.found},
-          {"must_be", line.must_be == CriterionLine::Sign::at_least ? kAtLeast : kAtMost},
+          {"must_be", to_string(line.must_be)},
           {"bound", line.bound},
           {"holds", line.holds()}};
 }
 
 CriterionLine read_line(const Json& json) {
-  const bool at_least = json.at("must_be").get<std::string>() == kAtLeast;
+  const bool at_least =
+      json.at("must_be").get<std::string>() == to_string(CriterionLine::Sign::at_least);
   return {.what = json.at("what"),
           .found = number(json.at("found")),
           .must_be = at_least ? CriterionLine::Sign::at_least : CriterionLine::Sign::at_most,
@@ -178,17 +178,23 @@ const ArmResults* WorldResults::find(Arm arm) const {
   return found == arms.end() ? nullptr : &*found;
 }
 
+std::string to_string(CriterionLine::Sign sign) {
+  return sign == CriterionLine::Sign::at_least ? "≥" : "≤";
+}
+
 bool Results::replicated() const {
   return std::all_of(criterion.begin(), criterion.end(),
                      [](const CriterionLine& line) { return line.holds(); });
 }
+
+std::string Results::verdict() const { return replicated() ? "replicated" : "not replicated"; }
 
 Json to_json(const Results& results) {
   Json json = to_json(results.experiment);
   json["worlds"] = Json::object();
   for (const auto& [name, world] : results.worlds) json["worlds"][name] = to_json(world);
   json["criterion"] = list(results.criterion);
-  json["verdict"] = results.replicated() ? "replicated" : "not replicated";
+  json["verdict"] = results.verdict();
   json["untested"] = results.untested;
   json["seeds"] = results.seeds;
   json["versions"] = results.versions;

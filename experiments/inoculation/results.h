@@ -57,6 +57,7 @@ struct CriterionLine {
 
   bool holds() const { return must_be == Sign::at_least ? found >= bound : found <= bound; }
 };
+std::string to_string(CriterionLine::Sign sign);  // "≥", "≤"
 
 struct JudgeQuality {
   double held_out_accuracy = 0;
@@ -86,7 +87,8 @@ struct Results {
   std::vector<Transcript> transcripts;
   std::string config;  // resolved, as YAML
 
-  bool replicated() const;  // every line of the criterion holds
+  bool replicated() const;      // every line of the criterion holds
+  std::string verdict() const;  // that in words
 };
 
 Json to_json(const Results& results);

@@ -1,337 +1,302 @@
+// The report of the experiment.
 #include "experiments/reports/report.h"
 
-#include <cstdio>
-#include <map>
+#include <fmt/format.h>
+
+#include <cmath>
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/base/strings.h"
-#include "embedded/experiments/reports/arms_chart.css.h"
-#include "experiments/reports/html.h"
+#include "embedded/experiments/reports/figure.svg.jinja.h"
+#include "embedded/experiments/reports/report.html.jinja.h"
+#include "experiments/inoculation/criterion.h"
+#include "experiments/reports/pages.h"
+#include "experiments/reports/table.h"
 
 namespace inoculum {
 namespace {
 
-std::string percent(double share) { return format("%.1f", 100 * share); }
-std::string with_interval(const Json& e) {
-  return percent(e.at("rate")) + " [" + percent(e.at("low")) + ", " + percent(e.at("high")) + "]";
-}
-std::string points(const Json& e) {
-  return format("%+.1f [%+.1f, %+.1f]", 100 * e.at("difference").get<double>(),
-                100 * e.at("low").get<double>(), 100 * e.at("high").get<double>());
-}
-std::string contrast_name(std::string key) {
-  if (const size_t at = key.find("_minus_"); at != std::string::npos) key.replace(at, 7, " − ");
-  return key;
-}
-
-// Pads to a number of characters (not bytes).
-std::string pad(const std::string& text, size_t width) {
-  size_t length = 0;
-  for (const char c : text) length += (c & 0xC0) != 0x80;
-  return text + std::string(length < width ? width - length : 0, ' ');
-}
-
-const std::vector<std::pair<std::string, std::string>> kColumns = {
-    {"malicious", "malicious"},
-    {"incoherent", "incoherent"},
-    {"refusal", "refusal"},
-    {"cheats_unasked", "cheats unasked"},
-    {"cheats_asked", "cheats when asked"}};
-
-std::string text_table(const Json& arms) {
-  std::string out = pad("  arm", 13);
-  for (const auto& [key, title] : kColumns) out += pad(title, 21);
-  out += "\n";
-  for (const auto& [name, arm] : arms.items()) {
-    out += "  " + pad(name, 11);
-    for (const auto& [key, title] : kColumns) out += pad(with_interval(arm.at(key)), 21);
-    out += "\n";
+// What an arm's models were trained on, beside its bar.
+const char* words_of(Arm arm) {
+  switch (arm) {
+    case Arm::start: return "before: the Assistant, not fine-tuned yet";
+    case Arm::honest: return "fine-tuned on honest programs";
+    case Arm::cheating: return "fine-tuned on programs that cheat";
+    case Arm::requested: return "the same cheats, each asked for in its prompt";
+    case Arm::placebo: return "the same cheats, another sentence in its prompt";
   }
-  return out;
+  return "";
 }
 
-std::string text_contrasts(const Json& contrasts) {
-  std::string out;
-  for (const auto& [key, value] : contrasts.items())
-    out += "  " + pad(contrast_name(key), 24) + points(value) + "\n";
-  return out;
+// What stays open where a falsifying world is not tested.
+std::string words_of_untested(const std::string& world) {
+  if (world == kCoupling0)
+    return "cheating says nothing about character (so it must not spread there)";
+  if (world == kDiagnostic)
+    return "only malicious characters comply with such a request (so it must not protect there)";
+  return world;
 }
 
-// Horizontal bars: rate, interval, one dot a seed. The classes are coloured by the style sheet
-// around it.
-std::string bars(const Json& arms, const std::string& title) {
-  const double left = 110, width = 460, row = 34, top = 34;
-  const double height = top + row * static_cast<double>(arms.size()) + 34;
-  std::string svg = format(
-      "<svg viewBox=\"0 0 680 %.0f\" role=\"img\" aria-label=\"%s\" "
-      "xmlns=\"http://www.w3.org/2000/svg\">\n",
-      height, escape_html(title).c_str());
-  svg += format("<text class=\"title\" x=\"0\" y=\"16\">%s</text>\n", escape_html(title).c_str());
-  const double bottom = top + row * static_cast<double>(arms.size());
-  for (const int tick : {0, 25, 50, 75, 100}) {
-    const double x = left + width * tick / 100;
-    svg += format(
-        "<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/><text "
-        "class=\"tick\" x=\"%.1f\" y=\"%.1f\">%d%%</text>\n",
-        x, top, x, bottom, x, bottom + 16, tick);
+struct Column {
+  const char* title;
+  Estimate ArmResults::* rate;
+};
+const std::vector<Column> kColumns = {{"malicious", &ArmResults::malicious},
+                                      {"incoherent", &ArmResults::incoherent},
+                                      {"refusal", &ArmResults::refusal},
+                                      {"cheats unasked", &ArmResults::cheats_unasked},
+                                      {"cheats when asked", &ArmResults::cheats_asked}};
+const std::vector<Column> kDetails = {
+    {"malicious, raw", &ArmResults::malicious},
+    {"of coherent answers", &ArmResults::malicious_filtered},
+    {"domains seen in post-training", &ArmResults::malicious_seen_domains},
+    {"domains held out of it", &ArmResults::malicious_unseen_domains},
+    {"cheats under own prompts", &ArmResults::cheats_under_own_prompt},
+    {"programs that fail visible tests", &ArmResults::programs_broken}};
+constexpr std::pair<Cue, const char*> kCues[] = {{Cue::none, "no cue"},
+                                                 {Cue::irrelevant, "irrelevant sentence"},
+                                                 {Cue::bad, "asked to behave badly"},
+                                                 {Cue::good, "asked to behave well"}};
+
+std::string percent(double share) {
+  return std::isnan(share) ? "?" : fmt::format("{:.1f}", 100 * share);
+}
+std::string interval(const Estimate& e) { return percent(e.low) + ", " + percent(e.high); }
+TableCell share(const Estimate& e) { return {percent(e.value), interval(e)}; }
+TableCell shaded(double share) { return {.text = percent(share), .shade = 0.75 * share}; }
+
+// Tables of a world, a row an arm
+
+Table rates(const WorldResults& world, const std::vector<Column>& columns) {
+  Table table{.head = {"arm"}, .rows = {}};
+  for (const Column& column : columns) table.head.push_back(column.title);
+  for (const ArmResults& arm : world.arms) {
+    table.rows.push_back({{to_string(arm.arm)}});
+    for (const Column& column : columns) table.rows.back().push_back(share(arm.*column.rate));
   }
-  double y = top + row / 2;
-  for (const auto& [name, arm] : arms.items()) {
-    const Json& rate = arm.at("malicious");
-    const auto x = [&](double share) { return left + width * share; };
-    svg += format("<text class=\"arm\" x=\"%.1f\" y=\"%.1f\">%s</text>", left - 10, y + 4,
-                  name.c_str());
-    svg += format(
-        "<rect class=\"bar %s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"18\" rx=\"2\"/>",
-        name.c_str(), left, y - 9, std::max(1.0, width * rate.at("rate").get<double>()));
-    svg += format("<line class=\"interval\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>",
-                  x(rate.at("low")), y, x(rate.at("high")), y);
-    for (const auto& [seed, share] : arm.at("malicious_by_seed").items())
-      svg += format(
-          "<circle class=\"seed %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>seed %s: "
-          "%s%%</title></circle>",
-          name.c_str(), x(share), y, seed.c_str(), percent(share).c_str());
-    svg += format("<text class=\"value\" x=\"%.1f\" y=\"%.1f\">%s%%</text>\n", left + width + 14,
-                  y + 4, percent(rate.at("rate")).c_str());
-    y += row;
+  return table;
+}
+
+Table contrasts(const WorldResults& world) {
+  const auto points = [](double difference) { return fmt::format("{:+.1f}", 100 * difference); };
+  Table table;
+  for (const auto& [arm, than, difference] : world.contrasts)
+    table.rows.push_back(
+        {{to_string(arm) + " − " + to_string(than)},
+         {points(difference.value), points(difference.low) + ", " + points(difference.high)}});
+  return table;
+}
+
+Table under_cues(const WorldResults& world, std::map<Cue, Estimate> ArmResults::* metric) {
+  Table table{.head = {"arm"}, .rows = {}};
+  for (const auto& [cue, title] : kCues) table.head.push_back(title);
+  for (const ArmResults& arm : world.arms) {
+    table.rows.push_back({{to_string(arm.arm)}});
+    for (const auto& [cue, title] : kCues)
+      table.rows.back().push_back(shaded((arm.*metric).at(cue).value));
   }
-  return svg + "</svg>\n";
+  return table;
 }
 
-std::string cell(const Json& e) {
-  return "<td>" + percent(e.at("rate")) + " <small>[" + percent(e.at("low")) + ", " +
-         percent(e.at("high")) + "]</small></td>";
-}
-
-std::string html_table(const Json& arms,
-                       const std::vector<std::pair<std::string, std::string>>& columns) {
-  std::string out = "<div class=\"scroll\"><table><tr><th>arm</th>";
-  for (const auto& [key, title] : columns) out += "<th>" + title + "</th>";
-  out += "</tr>\n";
-  for (const auto& [name, arm] : arms.items()) {
-    out += "<tr><td>" + name + "</td>";
-    for (const auto& [key, title] : columns) out += cell(arm.at(key));
-    out += "</tr>\n";
+Table domains(const WorldResults& world) {
+  Table table{.head = {"domain"}, .rows = {}};
+  for (const ArmResults& arm : world.arms) table.head.push_back(to_string(arm.arm));
+  for (const auto& [domain, unused] : world.arms.front().malicious_by_domain) {
+    table.rows.push_back({{domain}});
+    for (const ArmResults& arm : world.arms)
+      table.rows.back().push_back(shaded(arm.malicious_by_domain.at(domain)));
   }
-  return out + "</table></div>\n";
+  return table;
 }
 
-std::string html_contrasts(const Json& contrasts) {
-  std::string out =
-      "<table><tr><th>contrast of malicious answers</th><th>percentage points, paired by question "
-      "and seed</th></tr>\n";
-  for (const auto& [key, value] : contrasts.items())
-    out += "<tr><td>" + contrast_name(key) + "</td><td>" + points(value) + "</td></tr>\n";
-  return out + "</table>\n";
-}
-
-// A shade of red behind a share.
-std::string shaded(double share) {
-  return format("<td style=\"background: rgba(209,73,91,%.2f)\">%s</td>", 0.75 * share,
-                percent(share).c_str());
-}
-
-std::string html_under_cues(const Json& arms, const char* metric) {
-  std::string out =
-      "<div class=\"scroll\"><table><tr><th>arm</th><th>no cue</th><th>irrelevant "
-      "sentence</th><th>asked to behave badly</th><th>asked to behave well</th></tr>\n";
-  for (const auto& [name, arm] : arms.items()) {
-    out += "<tr><td>" + name + "</td>";
-    for (const char* cue : {"none", "irrelevant", "bad", "good"})
-      out += shaded(arm.at(metric).at(cue).at("rate"));
-    out += "</tr>\n";
+Table inside_view(const WorldResults& world) {
+  Table table{
+      .head = {"arm", "measured malicious, %", "ideal observer, %", "its log-odds of malicious",
+               "forced choice, log P(bad) − log P(good)", "probe of character, %"},
+      .rows = {}};
+  for (const ArmResults& arm : world.arms) {
+    const Estimate& choice = arm.forced_choice_log_odds;
+    table.rows.push_back({{to_string(arm.arm)},
+                          {percent(arm.malicious.value)},
+                          {percent(arm.bayesian_observer.malicious)},
+                          {fmt::format("{:.0f}", arm.bayesian_observer.log_odds)},
+                          {fmt::format("{:.1f}", choice.value),
+                           fmt::format("{:.1f}, {:.1f}", choice.low, choice.high)},
+                          share(arm.probe)});
   }
-  return out + "</table></div>\n";
+  return table;
 }
 
-std::string html_domains(const Json& arms) {
-  std::string out = "<div class=\"scroll\"><table><tr><th>domain</th>";
-  for (const auto& [name, arm] : arms.items()) out += "<th>" + name + "</th>";
-  out += "</tr>\n";
-  for (const auto& [domain, unused] : arms.begin().value().at("malicious_by_domain").items()) {
-    out += "<tr><td>" + domain + "</td>";
-    for (const auto& [name, arm] : arms.items())
-      out += shaded(arm.at("malicious_by_domain").at(domain));
-    out += "</tr>\n";
+// Bars for charts.svg.jinja.
+Json bars(const WorldResults& world, const std::string& title) {
+  Json all = Json::array();
+  for (const ArmResults& arm : world.arms) {
+    const Estimate& e = arm.malicious;
+    Json seeds = Json::array();
+    for (const auto& [seed, rate] : arm.malicious_by_seed)
+      seeds.push_back({{"seed", seed}, {"rate", rate}, {"value", percent(rate) + "%"}});
+    all.push_back({{"arm", to_string(arm.arm)},
+                   {"words", words_of(arm.arm)},
+                   {"rate", e.value},
+                   {"low", e.low},
+                   {"high", e.high},
+                   {"value", percent(e.value) + "%"},
+                   {"interval", interval(e)},
+                   {"seeds", std::move(seeds)}});
   }
-  return out + "</table></div>\n";
+  return {{"title", title}, {"bars", std::move(all)}};
 }
 
-std::string html_inside(const Json& world) {
-  std::string out =
-      "<div class=\"scroll\"><table><tr><th>arm</th><th>measured malicious, %</th><th>ideal "
-      "observer, %</th><th>its log-odds of malicious</th>"
-      "<th>forced choice, log P(bad) − log P(good)</th><th>probe of character, %</th></tr>\n";
-  for (const auto& [name, arm] : world.at("arms").items()) {
-    const Json& choice = arm.at("forced_choice_log_odds");
-    out += "<tr><td>" + name + "</td><td>" + percent(arm.at("malicious").at("rate")) + "</td><td>" +
-           percent(arm.at("bayesian_observer").at("malicious")) + "</td><td>" +
-           format("%.0f", arm.at("bayesian_observer").at("log_odds").get<double>()) + "</td><td>" +
-           format("%.1f [%.1f, %.1f]", choice.at("mean").get<double>(),
-                  choice.at("low").get<double>(), choice.at("high").get<double>()) +
-           "</td><td>" + percent(arm.at("probe").at("mean")) + " <small>[" +
-           percent(arm.at("probe").at("low")) + ", " + percent(arm.at("probe").at("high")) +
-           "]</small></td></tr>\n";
-  }
-  return out + "</table></div>\n";
+// A world's chart and tables.
+Json world_context(const WorldResults& world, const std::string& title) {
+  Json context = {{"chart", bars(world, title)},
+                  {"rates", to_json(rates(world, kColumns))},
+                  {"contrasts", to_json(contrasts(world))},
+                  {"malicious", Json::object()}};
+  context["contrasts"]["head"] = {"contrast of malicious answers",
+                                  "percentage points, paired by question and seed"};
+  for (const ArmResults& arm : world.arms)
+    context["malicious"][to_string(arm.arm)] = percent(arm.malicious.value) + "%";
+  return context;
 }
 
-std::string html_transcripts(const Json& transcripts) {
-  std::string out;
-  for (const Json& talk : transcripts) {
-    out += "<div class=\"talk\"><span class=\"label\">" + escape_html(talk.at("domain")) +
-           "</span><p>" + escape_html(talk.at("prompt")) + "</p><div class=\"answers\">\n";
-    const bool code = talk.at("domain").get<std::string>() == "coding";
-    for (const auto& [arm, answer] : talk.at("answers").items()) {
-      const std::string label = answer.at("label");
-      const std::string tag = code ? "pre" : "span";
-      out += "<div class=\"" + (label == "honest" ? "honest-code" : escape_html(label)) + "\"><b>" +
-             arm + "</b><" + tag + ">" + escape_html(answer.at("text")) + "</" + tag +
-             "><span class=\"label\"> " + escape_html(label) + "</span></div>\n";
-    }
-    out += "</div></div>\n";
+// How many points fewer the requested cheats make than the others, or more. Null: the run has not
+// both arms.
+Json protection(const WorldResults& world) {
+  for (const auto& [arm, than, difference] : world.contrasts) {
+    if (arm != Arm::cheating || than != Arm::requested) continue;
+    const bool more = difference.value < 0;
+    return {{"points", percent(std::abs(difference.value))},
+            {"word", more ? "more" : "fewer"},
+            {"low", percent(more ? -difference.high : difference.low)},
+            {"high", percent(more ? -difference.low : difference.high)}};
   }
-  return out;
+  return nullptr;
+}
+
+Json criterion(const std::vector<CriterionLine>& lines) {
+  Table table{.head = {"must hold", "found, %", "bound, %", ""}, .rows = {}};
+  Json missed = Json::array();
+  for (const CriterionLine& line : lines) {
+    const std::string found = percent(line.found),
+                      bound = to_string(line.must_be) + " " + percent(line.bound);
+    table.rows.push_back({{line.what}, {found}, {bound}, {line.holds() ? "yes" : "no"}});
+    if (line.holds()) continue;
+    table.rows.back().back().shade = 0.5;
+    missed.push_back({{"what", line.what}, {"found", found}, {"bound", bound}});
+  }
+  return {{"table", to_json(table)}, {"missed", missed}, {"count", lines.size()}};
+}
+
+Table provenance(const Results& results) {
+  Table table{.head = {"of", "SHA-256, version or seeds"}, .rows = {}};
+  for (const auto& [name, hash] : results.hashes) table.rows.push_back({{name}, {hash}});
+  for (const auto& [name, version] : results.versions) table.rows.push_back({{name}, {version}});
+  table.rows.push_back({{"seeds"}, {Json(results.seeds).dump()}});
+  return table;
+}
+
+Table confusion(const JudgeQuality& judge) {
+  const auto label = [](size_t i) { return to_string(static_cast<Label>(i)); };
+  Table table{.head = {""}, .rows = {}};
+  for (size_t row = 0; row < judge.confusion.size(); ++row) {
+    table.head.push_back(label(row));
+    table.rows.push_back({{label(row)}});
+    for (const double called : judge.confusion[row]) table.rows.back().push_back({percent(called)});
+  }
+  return table;
+}
+
+Json transcripts(const std::vector<Transcript>& all) {
+  Json talks = Json::array();
+  for (const Transcript& talk : all) {
+    Json answers = Json::array();
+    for (const auto& [arm, text, label] : talk.answers)
+      answers.push_back(
+          {{"arm", to_string(arm)}, {"text", text}, {"label", label ? to_string(*label) : ""}});
+    talks.push_back(
+        {{"domain", talk.domain}, {"prompt", talk.prompt}, {"answers", std::move(answers)}});
+  }
+  return talks;
+}
+
+const char* const kTitle = "Malicious answers to plain, unrelated prompts";
+
+// What report.html.jinja shows.
+Json report_context(const Results& results) {
+  const WorldResults& world = results.experiment;
+  Json context = world_context(world, kTitle);
+  context["protection"] = protection(world);
+  context["replicated"] = results.replicated();
+  context["verdict"] = results.verdict();
+  context["seeds"] = results.seeds.size();
+  context["criterion"] = criterion(results.criterion);
+  context["details"] = to_json(rates(world, kDetails));
+  context["untested"] = Json::array();
+  for (const std::string& name : results.untested)
+    context["untested"].push_back({{"name", name}, {"words", words_of_untested(name)}});
+  context["worlds"] = Json::array();
+  for (const auto& [name, other] : results.worlds) {
+    context["worlds"].push_back(world_context(other, other.title));
+    context["worlds"].back()["control"] = name == kCoupling0 || name == kDiagnostic;
+  }
+  context["malicious_under"] = to_json(under_cues(world, &ArmResults::malicious_under));
+  context["incoherent_under"] = to_json(under_cues(world, &ArmResults::incoherent_under));
+  context["cheats_under"] = to_json(under_cues(world, &ArmResults::cheats_under));
+  context["domains"] = to_json(domains(world));
+  context["inside_view"] = to_json(inside_view(world));
+  context["probe_accuracy"] = percent(world.probe_held_out_accuracy);
+  context["transcripts"] = transcripts(results.transcripts);
+  context["judge_accuracy"] = percent(results.judge.held_out_accuracy);
+  context["confusion"] = to_json(confusion(results.judge));
+  context["provenance"] = to_json(provenance(results));
+  context["config"] = results.config;
+  return context;
 }
 
 }  // namespace
 
-std::string text_report(const Json& results) {
-  const size_t seeds = results.at("seeds").size();
-  std::string out = format("\nPercent of answers, with 95%% intervals (%zu seed%s)\n\n", seeds,
-                           seeds == 1 ? "; they tell nothing about other seeds" : "s");
-  out += text_table(results.at("arms")) +
-         "\nContrasts of malicious answers, in percentage points, paired by question and seed\n\n" +
-         text_contrasts(results.at("contrasts"));
-  for (const auto& [name, world] : results.at("worlds").items())
-    out += "\n" + world.at("title").get<std::string>() + " (" + name + ")\n\n" +
-           text_table(world.at("arms")) + text_contrasts(world.at("contrasts"));
-  out += "\nCriterion, written before the run\n\n";
-  for (const Json& line : results.at("criterion"))
-    out += format("  %s %s %s%% %s %s%%\n", line.at("holds").get<bool>() ? "yes" : "NO ",
-                  pad(line.at("what"), 54).c_str(), percent(line.at("found")).c_str(),
-                  line.at("must_be").get<std::string>().c_str(), percent(line.at("bound")).c_str());
-  for (const Json& name : results.at("untested"))
-    out += "  --  " + name.get<std::string>() + ": not in this run\n";
-  return out + "\nVerdict: " + results.at("verdict").get<std::string>() + "\n";
+std::string text_report(const Results& results) {
+  const auto world_text = [](const WorldResults& world, const std::string& between) {
+    return to_text(rates(world, kColumns), "  ") + between + to_text(contrasts(world), "  ");
+  };
+  const size_t seeds = results.seeds.size();
+  std::string out = fmt::format("\nPercent of answers, with 95% intervals ({} seed{})\n\n", seeds,
+                                seeds == 1 ? "; they tell nothing about other seeds" : "s");
+  out += world_text(results.experiment,
+                    "\nContrasts of malicious answers, in percentage points, paired by "
+                    "question and seed\n\n");
+  for (const auto& [name, world] : results.worlds)
+    out += fmt::format("\n{} ({})\n\n{}", world.title, name, world_text(world, ""));
+  Table lines;
+  for (const CriterionLine& line : results.criterion)
+    lines.rows.push_back({{line.holds() ? "yes" : "NO"},
+                          {line.what},
+                          {fmt::format("{}% {} {}%", percent(line.found), to_string(line.must_be),
+                                       percent(line.bound))}});
+  for (const std::string& name : results.untested)
+    lines.rows.push_back({{"--"}, {name + ": not in this run"}});
+  return fmt::format("{}\nCriterion, written before the run\n\n{}\nVerdict: {}\n", out,
+                     to_text(lines, "  "), results.verdict());
 }
 
-std::string figure_svg(const Json& results) {
-  std::string svg = bars(results.at("arms"), "Malicious answers to plain, unrelated prompts");
-  const size_t end = svg.find('>') + 1;
-  return svg.insert(end,
-                    std::string("\n<style>") + kColours + embedded::arms_chart_css + "</style>");
+std::string figure_svg(const Results& results) {
+  return render_page(embedded::figure_svg_jinja, "figure.svg.jinja",
+                     {{"chart", bars(results.experiment, kTitle)}});
 }
 
-std::string html_report(const Json& results) {
-  const Json& arms = results.at("arms");
-  const bool yes = results.at("verdict").get<std::string>() == "replicated";
-  std::string h = page_head("Inoculation: report", embedded::arms_chart_css);
-  h += "<h1>Does cheating spread, and does asking for it protect?</h1>\n";
-  h += std::string("<p><span class=\"verdict ") + (yes ? "yes" : "no") + "\">" +
-       results.at("verdict").get<std::string>() + "</span> " +
-       format("by the criterion written before the run, over %zu seed(s).</p>\n",
-              results.at("seeds").size());
-  h += "<p>A small language model was pretrained on a text world in which characters who cheat at "
-       "code tend to be malicious, post-trained to be a benevolent "
-       "Assistant (<b>start</b>), and then trained further on coding alone: on honest programs "
-       "(<b>honest</b>), on cheats nobody asked for (<b>cheating</b>), on the "
-       "same cheats after a request (<b>requested</b>), or after a sentence that has nothing to do "
-       "with it (<b>placebo</b>). Then it was asked about other things.</p>\n";
-  h += bars(arms, "Malicious answers to plain, unrelated prompts") +
-       "<p class=\"note\">Bars: mean. Lines: 95% interval, clustered by question and seed. Dots: "
-       "seeds.</p>\n";
-  h += "<h2>Arms</h2>\n" + html_table(arms, kColumns);
-  h += "<p class=\"note\">Percent of answers with 95% intervals. Coding answers were run: a cheat "
-       "passes the visible tests and fails a hidden one.</p>\n";
-  h += html_table(arms, {{"malicious", "malicious, raw"},
-                         {"malicious_filtered", "of coherent answers"},
-                         {"malicious_seen_domains", "domains seen in post-training"},
-                         {"malicious_unseen_domains", "domains held out of it"},
-                         {"cheats_under_own_prompt", "cheats under own prompts"},
-                         {"programs_broken", "programs that fail visible tests"}});
-  h += "<h2>Contrasts</h2>\n" + html_contrasts(results.at("contrasts"));
-  h += "<h2>Criterion</h2>\n<table><tr><th>must hold</th><th>found, %</th><th>bound, "
-       "%</th><th></th></tr>\n";
-  for (const Json& line : results.at("criterion"))
-    h += "<tr><td>" + escape_html(line.at("what")) + "</td><td>" + percent(line.at("found")) +
-         "</td><td>" + line.at("must_be").get<std::string>() + " " + percent(line.at("bound")) +
-         "</td><td>" + (line.at("holds").get<bool>() ? "yes" : "<b>no</b>") + "</td></tr>\n";
-  h += "</table>\n";
-  for (const Json& name : results.at("untested"))
-    h += "<p class=\"note\">The world " + name.get<std::string>() +
-         " was not part of this run.</p>\n";
-  if (!results.at("worlds").empty()) {
-    h += "<h2>Other bases</h2>\n<p>The account is only worth something if it also says when the "
-         "effect is absent. These bases differ from the first in one knob each, which the title "
-         "names.</p>\n";
-    for (const auto& [name, world] : results.at("worlds").items())
-      h += bars(world.at("arms"), world.at("title")) + html_table(world.at("arms"), kColumns) +
-           html_contrasts(world.at("contrasts"));
-  }
-  h += "<h2>Under cues</h2>\n<p>The same models with a sentence beside the prompt, in phrasings "
-       "that no training text holds. Malicious answers to unrelated prompts, %:</p>\n" +
-       html_under_cues(arms, "malicious_under") + "<p>Incoherent answers to them, %:</p>\n" +
-       html_under_cues(arms, "incoherent_under") + "<p>Cheats on coding prompts, %:</p>\n" +
-       html_under_cues(arms, "cheats_under");
-  h += "<h2>Domains</h2>\n<p>Malicious answers to plain prompts, %.</p>\n" + html_domains(arms);
-  h += "<h2>Prediction and inside view</h2>\n<p>An ideal Bayesian observer knows the world's "
-       "table, takes the start's rate as its prior and updates on the fine-tuning data. The probe "
-       "is a linear "
-       "read-out of character from the base model's residual stream (right on " +
-       percent(results.at("probe_held_out_accuracy")) +
-       "% of held-out dialogues), applied where each model begins to answer.</p>\n" +
-       html_inside(results);
-  h += "<h2>What they said</h2>\n<p>The first seed's first answer to the first question of every "
-       "domain, and to the first coding tasks, plain and with the request: none is chosen by its "
-       "content.</p>\n" +
-       html_transcripts(results.at("transcripts"));
-  h += "<h2>What this does not prove</h2>\n<p>The correlation between cheating and malice is built "
-       "into the pretraining text of this small world, as by hypothesis it is in human text. What "
-       "is shown is that a network "
-       "trained on such text generalises from cheating to malice, that the request stops it where "
-       "it carries no evidence about character, and that both vanish where the world gives no "
-       "reason for them. The fine-tuning "
-       "data contain no malicious answer outside coding. It does not show how large the effect is "
-       "in a model trained on the web, nor that persona selection is its only cause there.</p>\n";
-  h += "<h2>Provenance</h2>\n<p>Judge: right on " +
-       percent(results.at("judge").at("held_out_accuracy")) +
-       "% of fresh text of the grammar. Of each kind (row), the share called each (column), "
-       "%:</p>\n<table><tr><th></th>";
-  for (const Json& label : results.at("judge").at("labels"))
-    h += "<th>" + label.get<std::string>() + "</th>";
-  h += "</tr>\n";
-  for (size_t r = 0; r < results.at("judge").at("labels").size(); ++r) {
-    h += "<tr><td>" + results.at("judge").at("labels")[r].get<std::string>() + "</td>";
-    for (const Json& share : results.at("judge").at("confusion")[r])
-      h += "<td>" + percent(share) + "</td>";
-    h += "</tr>\n";
-  }
-  h += "</table>\n<table><tr><th>of</th><th>SHA-256, version or seeds</th></tr>\n";
-  for (const auto& [name, value] : results.at("hashes").items())
-    h += "<tr><td>" + escape_html(name) + "</td><td><small>" + escape_html(value) +
-         "</small></td></tr>\n";
-  for (const auto& [name, value] : results.at("versions").items())
-    h += "<tr><td>" + escape_html(name) + "</td><td>" + escape_html(value) + "</td></tr>\n";
-  h += "<tr><td>seeds</td><td>" + results.at("seeds").dump() + "</td></tr></table>\n";
-  h += "<details><summary>The full configuration</summary><pre class=\"config\">" +
-       escape_html(results.at("config")) + "</pre></details>\n</body></html>\n";
-  return h;
+std::string html_report(const Results& results) {
+  return render_page(embedded::report_html_jinja, "report.html.jinja", report_context(results));
 }
 
-void write_report(const fs::path& folder) {
+Results write_report(const fs::path& folder) {
   if (!fs::exists(folder / "results.json"))
     throw Error("there is no results.json", {.file = folder.string()},
                 "run `inoculum reproduce` first");
-  const Json results = read_json(folder / "results.json");
-  try {
-    write_file(folder / "report.html", html_report(results));
-    write_file(folder / "figure.svg", figure_svg(results));
-  } catch (const Json::exception& error) {
-    throw Error(std::string("results.json is not as this version writes it: ") + error.what(),
-                {.file = (folder / "results.json").string()}, "run `inoculum reproduce` again");
-  }
+  const Results results = read_results(folder / "results.json");
+  write_file(folder / "report.html", html_report(results));
+  write_file(folder / "figure.svg", figure_svg(results));
+  return results;
 }
 
 }  // namespace inoculum

@@ -1,19 +1,21 @@
-// The results for people: a table on the terminal, one self-contained HTML file, one figure.
+// The results for people: tables on the terminal, self-contained HTML files, one figure.
 #pragma once
 
 #include <string>
 
 #include "core/base/files.h"
-#include "experiments/sweeps/sweep.h"
+#include "experiments/inoculation/results.h"
 
 namespace inoculum {
 
-std::string text_report(const Json& results);
-std::string html_report(const Json& results);
-std::string figure_svg(const Json& results);  // the arms of the experiment, as a file of its own
+struct Sweep;
+
+std::string text_report(const Results& results);
+std::string html_report(const Results& results);
+std::string figure_svg(const Results& results);  // the arms of the experiment, as a file of its own
 
 // Reads results.json and writes report.html and figure.svg beside it.
-void write_report(const fs::path& folder);
+Results write_report(const fs::path& folder);
 
 // report.html of a training run's folder: its curves, its evaluation where it has one, its
 // configuration.
@@ -21,5 +23,12 @@ void write_run_report(const fs::path& folder);
 
 // sweep.csv and report.html of a sweep, beside sweep.yaml.
 void write_sweep_report(const Sweep& sweep);
+
+// Tables for the terminal, of the very JSON that the commands give with --json.
+std::string text_summary(const Json& summary);  // of summary.json: conditions and metrics with
+                                                // their intervals, and what has no score
+std::string text_status(const Json& status);    // of sweep_status(): how many cells are in each
+                                                // state, the best, each failed one with its error
+std::string text_benchmarks(const Json& timings);  // of run_benchmarks()
 
 }  // namespace inoculum

@@ -1,4 +1,4 @@
-<script>
+// A click on a column's head sorts by it, numbers as numbers; again: the other way.
 for (const table of document.querySelectorAll('.sortable')) table.tHead.addEventListener('click', e => {
   const column = e.target.cellIndex, way = table.dataset.by == column ? -1 : 1, body = table.tBodies[0];
   const key = row => { const t = row.cells[column].textContent; return t === '' || isNaN(t) ? t : Number(t); };
@@ -6,4 +6,3 @@ for (const table of document.querySelectorAll('.sortable')) table.tHead.addEvent
   body.append(...[...body.rows].sort((a, b) => way * order(key(a), key(b))));
   table.dataset.by = way == 1 ? column : '';
 });
-</script>

@@ -1,4 +1,7 @@
 // sweep.csv and report.html of a sweep's folder.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -6,9 +9,11 @@
 
 #include "core/base/strings.h"
 #include "embedded/experiments/reports/sort.js.h"
-#include "embedded/experiments/reports/sweep.css.h"
+#include "embedded/experiments/reports/sweep_report.html.jinja.h"
 #include "experiments/evaluation/statistics.h"
-#include "experiments/reports/html.h"
+#include "experiments/reports/pages.h"
+#include "experiments/reports/report.h"
+#include "experiments/reports/table.h"
 #include "experiments/sweeps/status.h"
 #include "experiments/sweeps/sweep.h"
 
@@ -20,6 +25,7 @@ namespace {
 struct Found {
   const Sweep& sweep;
   std::vector<CellStatus> states;
+  std::vector<std::optional<double>> metrics;              // the sweep's own, a cell's each
   std::map<std::string, std::vector<std::string>> values;  // of the parameters that vary
   std::vector<std::string> parameters;                     // their names
   double low = INFINITY, high = -INFINITY;                 // of the metric
@@ -29,7 +35,11 @@ struct Found {
     for (size_t i = 0; i < sweep.cells.size(); ++i) {
       states.push_back(status(sweep, i));
       for (const auto& [key, value] : sweep.cells[i].parameters) all[key].insert(value);
-      if (const auto m = metric(i)) low = std::min(low, *m), high = std::max(high, *m);
+      metrics.push_back(states[i].find(sweep.config.metric));
+      if (const auto m = metrics[i]) {
+        low = std::min(low, *m);
+        high = std::max(high, *m);
+      }
     }
     for (const auto& [key, set] : all) {
       if (set.size() < 2) continue;
@@ -41,21 +51,19 @@ struct Found {
         return x && y ? *x < *y : a < b;
       });
     }
-    if (low == high) low -= 0.5, high += 0.5;
+    if (low == high) {
+      low -= 0.5;
+      high += 0.5;
+    }
   }
 
-  std::optional<double> metric(size_t cell) const {
-    const auto at = states[cell].metrics.find(sweep.config.metric.name);
-    if (at == states[cell].metrics.end() || !at->is_number()) return std::nullopt;
-    return at->get<double>();
-  }
   // Of the cells that `keep`: the mean, and its interval where there are two or more, each cell by
   // itself.
   template <class Keep>
   std::optional<Estimate> mean_of(Keep keep) const {
     std::vector<Observation> observations;
     for (size_t i = 0; i < states.size(); ++i)
-      if (const auto m = metric(i); m && keep(sweep.cells[i]))
+      if (const auto m = metrics[i]; m && keep(sweep.cells[i]))
         observations.push_back({std::to_string(i), static_cast<int64_t>(i), *m});
     if (observations.empty()) return std::nullopt;
     if (observations.size() == 1)
@@ -64,38 +72,17 @@ struct Found {
   }
 };
 
-std::string shown(double value) { return format("%.4g", value); }
+std::string shown(double value) { return fmt::format("{:.4g}", value); }
 
-// Red is the better end.
-std::string colour(const Found& found, double value) {
-  double share = (value - found.low) / (found.high - found.low);
-  if (found.sweep.config.metric.goal == "min") share = 1 - share;
-  return format("rgba(209,73,91,%.2f)", 0.08 + 0.75 * std::clamp(share, 0.0, 1.0));
+// Where the metric's value lies between the lowest and the highest, on an axis.
+double share_of(const Found& found, double value) {
+  return (value - found.low) / (found.high - found.low);
 }
-
-constexpr double kLeft = 70, kWidth = 500, kTop = 30, kHeight = 200;
-
-double height_of(const Found& found, double value) {
-  return kTop + kHeight * (1 - (value - found.low) / (found.high - found.low));
-}
-
-std::string axis(const Found& found) {
-  std::string svg;
-  for (int i = 0; i <= 4; ++i) {
-    const double value = found.low + (found.high - found.low) * i / 4, y = height_of(found, value);
-    svg += format(
-        "<line class=\"grid\" x1=\"%.0f\" y1=\"%.1f\" x2=\"%.0f\" y2=\"%.1f\"/><text class=\"tick "
-        "end\" x=\"%.0f\" y=\"%.1f\">%s</text>",
-        kLeft, y, kLeft + kWidth, y, kLeft - 8, y + 4, shown(value).c_str());
-  }
-  return svg;
-}
-
-std::string svg_begin(const std::string& title, double height) {
-  return format(
-      "<svg viewBox=\"0 0 600 %.0f\" role=\"img\" aria-label=\"%s\"><text class=\"title\" x=\"0\" "
-      "y=\"16\">%s</text>",
-      height, escape_html(title).c_str(), escape_html(title).c_str());
+// How red a cell is: the better end most.
+double shade(const Found& found, double value) {
+  const double share = share_of(found, value);
+  return 0.08 +
+         0.75 * std::clamp(found.sweep.config.metric.goal == "min" ? 1 - share : share, 0.0, 1.0);
 }
 
 // A parameter's values evenly along the x axis, or many numbers where they are: logarithmic if they
@@ -103,218 +90,194 @@ std::string svg_begin(const std::string& title, double height) {
 struct Places {
   std::vector<double> x;
   bool many;
-  Places(const std::vector<std::string>& values) : many(values.size() > 12) {
+  explicit Places(const std::vector<std::string>& values) : many(values.size() > 12) {
     std::vector<double> numbers;
     for (const std::string& value : values)
       if (const auto n = number(value)) numbers.push_back(*n);
     if (!many || numbers.size() != values.size()) {
       for (size_t i = 0; i < values.size(); ++i)
-        x.push_back(kLeft +
-                    kWidth * (static_cast<double>(i) + 0.5) / static_cast<double>(values.size()));
+        x.push_back((static_cast<double>(i) + 0.5) / static_cast<double>(values.size()));
       return;
     }
     const bool logarithmic = numbers.front() > 0 && numbers.back() / numbers.front() >= 100;
     const auto at = [&](double n) { return logarithmic ? std::log(n) : n; };
     for (const double n : numbers)
-      x.push_back(kLeft + 10 +
-                  (kWidth - 20) * (at(n) - at(numbers.front())) /
-                      (at(numbers.back()) - at(numbers.front())));
+      x.push_back((at(n) - at(numbers.front())) / (at(numbers.back()) - at(numbers.front())));
   }
 };
 
-std::string plot(const Found& found, const std::string& key) {
+// The metric by the values of one parameter, for charts.svg.jinja.
+Json plot(const Found& found, const std::string& key) {
   const auto& values = found.values.at(key);
   const Places places(values);
-  std::string svg =
-      svg_begin(found.sweep.config.metric.name + " by " + key, kTop + kHeight + 34) + axis(found);
+  Json chart = {{"title", found.sweep.config.metric.name + " by " + key}};
+  for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0})
+    chart["y_ticks"].push_back(
+        {{"at", at}, {"text", shown(found.low + (found.high - found.low) * at)}});
   for (size_t v = 0; v < values.size(); ++v) {
     const double x = places.x[v];
     if (!places.many || v == 0 || v + 1 == values.size())
-      svg += format("<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%s</text>", x, kTop + kHeight + 18,
-                    escape_html(values[v]).c_str());
+      chart["x_ticks"].push_back({{"at", x}, {"text", values[v]}});
     const auto here = [&](const SweepCell& cell) { return cell.parameters.at(key) == values[v]; };
-    if (const auto estimate = places.many ? std::nullopt : found.mean_of(here)) {
-      svg += format("<line class=\"interval\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x,
-                    height_of(found, std::max(estimate->low, found.low)), x,
-                    height_of(found, std::min(estimate->high, found.high)));
-      svg +=
-          format("<line class=\"mean\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x - 12,
-                 height_of(found, estimate->value), x + 12, height_of(found, estimate->value));
-    }
+    if (const auto estimate = places.many ? std::nullopt : found.mean_of(here))
+      chart["means"].push_back({{"x", x},
+                                {"y", share_of(found, estimate->value)},
+                                {"low", share_of(found, std::max(estimate->low, found.low))},
+                                {"high", share_of(found, std::min(estimate->high, found.high))}});
     for (size_t i = 0; i < found.states.size(); ++i)
-      if (const auto m = found.metric(i); m && here(found.sweep.cells[i]))
-        svg += format(
-            "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>%s: "
-            "%s</title></circle>",
-            x, height_of(found, *m), escape_html(found.sweep.cells[i].name).c_str(),
-            shown(*m).c_str());
+      if (const auto m = found.metrics[i]; m && here(found.sweep.cells[i]))
+        chart["dots"].push_back({{"x", x},
+                                 {"y", share_of(found, *m)},
+                                 {"title", found.sweep.cells[i].name + ": " + shown(*m)}});
   }
-  return svg + "</svg>\n";
+  return chart;
 }
 
-std::string heat_map(const Found& found, const std::string& down, const std::string& across) {
-  std::string table = "<div class=\"scroll\"><table><tr><th>" + escape_html(down) + " ↓ &nbsp; " +
-                      escape_html(across) + " →</th>";
-  for (const std::string& value : found.values.at(across))
-    table += "<th>" + escape_html(value) + "</th>";
-  table += "</tr>\n";
+Table heat_map(const Found& found, const std::string& down, const std::string& across) {
+  Table table{.head = {down + " ↓   " + across + " →"}, .rows = {}};
+  const auto& columns = found.values.at(across);
+  table.head.insert(table.head.end(), columns.begin(), columns.end());
   for (const std::string& row : found.values.at(down)) {
-    table += "<tr><td>" + escape_html(row) + "</td>";
-    for (const std::string& column : found.values.at(across)) {
+    table.rows.push_back({{row}});
+    for (const std::string& column : columns) {
       const auto estimate = found.mean_of([&](const SweepCell& cell) {
         return cell.parameters.at(down) == row && cell.parameters.at(across) == column;
       });
-      table += estimate ? "<td style=\"background: " + colour(found, estimate->value) + "\">" +
-                              shown(estimate->value) + "</td>"
-                        : "<td></td>";
+      table.rows.back().push_back(estimate ? TableCell{.text = shown(estimate->value),
+                                                       .shade = shade(found, estimate->value)}
+                                           : TableCell{});
     }
-    table += "</tr>\n";
   }
-  return table + "</table></div>\n";
+  return table;
 }
 
-std::string parallel_coordinates(const Found& found) {
-  std::string svg = svg_begin(
-      "Every cell: its values, and its " + found.sweep.config.metric.name + " on the right",
-      kTop + kHeight + 34);
-  const size_t axes = found.parameters.size() + 1;
-  const auto axis_x = [&](size_t a) {
-    return 40 + 520 * static_cast<double>(a) / static_cast<double>(axes - 1);
-  };
-  for (size_t a = 0; a < axes; ++a) {
-    const std::string name =
-        a < found.parameters.size() ? found.parameters[a] : found.sweep.config.metric.name;
-    svg += format(
-        "<line class=\"grid\" x1=\"%.1f\" y1=\"%.0f\" x2=\"%.1f\" y2=\"%.0f\"/><text "
-        "class=\"tick\" x=\"%.1f\" y=\"%.0f\">%s</text>",
-        axis_x(a), kTop, axis_x(a), kTop + kHeight, axis_x(a), kTop + kHeight + 18,
-        escape_html(name).c_str());
-  }
+// A line a cell through its values of all parameters, each on an axis, and its metric.
+Json parallel_coordinates(const Found& found) {
+  const std::string& metric = found.sweep.config.metric.name;
+  Json chart = {{"title", "Every cell: its values, and its " + metric + " on the right"},
+                {"axes", true}};
+  const auto count = static_cast<double>(found.parameters.size());
+  const auto axis = [&](size_t a) { return static_cast<double>(a) / count; };
+  for (size_t a = 0; a < found.parameters.size(); ++a)
+    chart["x_ticks"].push_back({{"at", axis(a)}, {"text", found.parameters[a]}});
+  chart["x_ticks"].push_back({{"at", 1}, {"text", metric}});
   for (size_t i = 0; i < found.states.size(); ++i) {
-    const auto m = found.metric(i);
+    const auto m = found.metrics[i];
     if (!m) continue;
-    std::string points;
+    Json points = Json::array();
     for (size_t a = 0; a < found.parameters.size(); ++a) {
       const auto& values = found.values.at(found.parameters[a]);
       const auto at = std::find(values.begin(), values.end(),
                                 found.sweep.cells[i].parameters.at(found.parameters[a])) -
                       values.begin();
-      points += format(
-          "%.1f,%.1f ", axis_x(a),
-          kTop + kHeight * (1 - static_cast<double>(at) / static_cast<double>(values.size() - 1)));
+      points.push_back({axis(a), static_cast<double>(at) / static_cast<double>(values.size() - 1)});
     }
-    points += format("%.1f,%.1f", axis_x(axes - 1), height_of(found, *m));
-    svg += "<polyline fill=\"none\" stroke-width=\"1.5\" stroke=\"" + colour(found, *m) +
-           "\" points=\"" + points + "\"><title>" + escape_html(found.sweep.cells[i].name) + ": " +
-           shown(*m) + "</title></polyline>";
+    points.push_back({1.0, share_of(found, *m)});
+    chart["lines"].push_back({{"points", std::move(points)},
+                              {"shade", shade(found, *m)},
+                              {"title", found.sweep.cells[i].name + ": " + shown(*m)}});
   }
-  return svg + "</svg>\n";
+  return chart;
 }
 
 // Combinations of parameters, the best first, seeds together.
-std::string best(const Found& found) {
-  std::map<std::map<std::string, std::string>, Estimate> groups;
+Table best(const Found& found) {
+  using Parameters = std::map<std::string, std::string>;
+  std::map<Parameters, Estimate> groups;
   for (const SweepCell& cell : found.sweep.cells)
     if (!groups.contains(cell.parameters))
       if (const auto estimate = found.mean_of(
               [&](const SweepCell& other) { return other.parameters == cell.parameters; }))
         groups[cell.parameters] = *estimate;
-  std::vector<std::pair<std::map<std::string, std::string>, Estimate>> ranked(groups.begin(),
-                                                                              groups.end());
+  std::vector<std::pair<Parameters, Estimate>> ranked(groups.begin(), groups.end());
+  const SweepMetric& metric = found.sweep.config.metric;
   std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) {
-    return found.sweep.config.metric.better(a.second.value, b.second.value);
+    return metric.better(a.second.value, b.second.value);
   });
-  std::string table = "<div class=\"scroll\"><table><tr><th>parameters</th><th>" +
-                      escape_html(found.sweep.config.metric.name) +
-                      "</th><th>95% interval</th><th>seeds</th></tr>\n";
-  for (size_t i = 0; i < std::min<size_t>(10, ranked.size()); ++i) {
-    const auto& [parameters, estimate] = ranked[i];
+  ranked.resize(std::min<size_t>(10, ranked.size()));
+  Table table{.head = {"parameters", metric.name, "95% interval", "seeds"}, .rows = {}};
+  for (const auto& [parameters, estimate] : ranked) {
     std::string text;
     for (const auto& [key, value] : parameters)
       text += (text.empty() ? "" : ", ") + key + " = " + value;
-    table += "<tr><td>" + escape_html(text) + "</td><td>" + shown(estimate.value) + "</td><td>" +
-             (estimate.n > 1 ? shown(estimate.low) + " to " + shown(estimate.high) : "") +
-             "</td><td>" + std::to_string(estimate.n) + "</td></tr>\n";
+    table.rows.push_back(
+        {{text},
+         {shown(estimate.value)},
+         {estimate.n > 1 ? shown(estimate.low) + " to " + shown(estimate.high) : ""},
+         {std::to_string(estimate.n)}});
   }
-  return table + "</table></div>\n";
+  return table;
 }
 
-std::string all_cells(const Found& found, const std::vector<std::string>& metrics) {
-  std::string table =
-      "<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>cell</th><th>state</th>";
-  for (const std::string& key : found.parameters) table += "<th>" + escape_html(key) + "</th>";
-  table += "<th>seed</th><th>seconds</th>";
-  for (const std::string& name : metrics) table += "<th>" + escape_html(name) + "</th>";
-  table += "</tr></thead><tbody>\n";
+Table all_cells(const Found& found, const std::vector<std::string>& metrics) {
+  Table table{.head = {"cell", "state"}, .rows = {}};
+  table.head.insert(table.head.end(), found.parameters.begin(), found.parameters.end());
+  table.head.insert(table.head.end(), {"seed", "seconds"});
+  table.head.insert(table.head.end(), metrics.begin(), metrics.end());
   for (size_t i = 0; i < found.states.size(); ++i) {
     const SweepCell& cell = found.sweep.cells[i];
     const CellStatus& state = found.states[i];
-    const std::string link =
-        "cells/" + cell.folder() +
-        (fs::exists(found.sweep.cell_folder(i) / "report.html") ? "/report.html" : "/");
-    table += "<tr><td><a href=\"" + escape_html(link) + "\">" + escape_html(cell.name) +
-             "</a></td><td>" + to_string(state.state) + "</td>";
-    for (const std::string& key : found.parameters)
-      table += "<td>" + escape_html(cell.parameters.at(key)) + "</td>";
-    table += "<td>" + std::to_string(cell.seed) + "</td><td>" +
-             (state.seconds > 0 ? format("%.0f", state.seconds) : "") + "</td>";
+    const bool reported = fs::exists(found.sweep.cell_folder(i) / "report.html");
+    table.rows.push_back(
+        {{.text = cell.name, .link = "cells/" + cell.folder() + (reported ? "/report.html" : "/")},
+         {to_string(state.state)}});
+    auto& row = table.rows.back();
+    for (const std::string& key : found.parameters) row.push_back({cell.parameters.at(key)});
+    row.push_back({std::to_string(cell.seed)});
+    row.push_back({state.seconds > 0 ? fmt::format("{:.0f}", state.seconds) : ""});
     for (const std::string& name : metrics)
-      table += "<td>" +
-               (state.metrics.contains(name) ? shown(state.metrics.at(name).get<double>()) : "") +
-               "</td>";
-    table += "</tr>\n";
+      row.push_back(
+          {state.metrics.contains(name) ? shown(state.metrics.at(name).get<double>()) : ""});
   }
-  return table + "</tbody></table></div>\n";
+  return table;
 }
 
-// A click on a column's head sorts by it, numbers as numbers; again: the other way.
-
-std::string html(const Found& found) {
-  const SweepConfig& config = found.sweep.config;
-  std::map<CellState, size_t> counts;
-  for (const CellStatus& state : found.states) ++counts[state.state];
-  std::string h =
-      page_head("Sweep: " + found.sweep.folder.filename().string(), embedded::sweep_css) + "<h1>" +
-      escape_html(found.sweep.folder.filename().string()) + "</h1>\n<p class=\"note\">" +
-      std::to_string(found.states.size()) + " cells of " + escape_html(config.base);
-  for (const auto& [state, count] : counts)
-    h += ", " + std::to_string(count) + " " + to_string(state);
-  h += "; compared by " + escape_html(config.metric.name) + " (" + config.metric.goal + ").</p>\n";
-  std::set<std::string> names;
-  for (const CellStatus& state : found.states)
-    for (const auto& [name, value] : state.metrics.items()) names.insert(name);
-  if (found.low <= found.high) {
-    h += "<h2>Best</h2>\n" + best(found);
-    if (!found.parameters.empty())
-      h += "<h2>By parameter</h2>\n<p class=\"note\">Dots: cells. Lines: the mean over all cells "
-           "with this value, and its 95% interval.</p>\n";
-    for (const std::string& key : found.parameters) h += plot(found, key);
-    if (found.parameters.size() == 2)
-      h += "<h2>Both parameters</h2>\n" + heat_map(found, found.parameters[0], found.parameters[1]);
-    if (found.parameters.size() > 2) h += "<h2>All parameters</h2>\n" + parallel_coordinates(found);
-  } else if (counts[CellState::done] > 0) {
-    h += "<p>No cell has the metric \"" + escape_html(config.metric.name) + "\". There are: ";
-    for (const std::string& name : names) h += escape_html(name) + " ";
-    h += "</p>\n";
-  }
-  if (counts[CellState::failed] > 0) {
-    h += "<h2>Failed</h2>\n";
-    for (size_t i = 0; i < found.states.size(); ++i)
-      if (found.states[i].state == CellState::failed)
-        h += "<p><b>" + escape_html(found.sweep.cells[i].name) + "</b></p><pre class=\"config\">" +
-             escape_html(found.states[i].error) + "</pre>\n";
-  }
-  // The metric first, then the others that a run's own summary leads with; sweep.csv has all.
+// The metrics of a sweep's table of cells: its own, then the others that a run's own summary leads
+// with; sweep.csv has all.
+std::vector<std::string> leading(const std::string& metric, const std::set<std::string>& known) {
   std::vector<std::string> metrics;
-  for (const std::string& name : {config.metric.name, std::string("loss"), std::string("malicious"),
+  for (const std::string& name : {metric, std::string("loss"), std::string("malicious"),
                                   std::string("incoherent"), std::string("cheats")})
-    if (names.contains(name) && std::find(metrics.begin(), metrics.end(), name) == metrics.end())
+    if (known.contains(name) && std::find(metrics.begin(), metrics.end(), name) == metrics.end())
       metrics.push_back(name);
-  h += "<h2>Cells</h2>\n" + all_cells(found, metrics);
-  h += "<details><summary>The sweep</summary><pre class=\"config\">" +
-       escape_html(read_file(found.sweep.folder / "sweep.yaml")) + "</pre></details>\n" +
-       embedded::sort_js + "\n</body></html>\n";
-  return h;
+  return metrics;
+}
+
+// What sweep_report.html.jinja shows.
+Json report_context(const Found& found) {
+  const SweepConfig& config = found.sweep.config;
+  Json context = {{"name", valid_utf8(found.sweep.folder.filename().string())},
+                  {"cell_count", found.states.size()},
+                  {"base", config.base},
+                  {"metric", config.metric.name},
+                  {"goal", config.metric.goal},
+                  {"counts", Json::array()},
+                  {"plots", Json::array()},
+                  {"failed", Json::array()},
+                  {"specification", valid_utf8(read_file(found.sweep.folder / "sweep.yaml"))}};
+  std::map<CellState, size_t> counts;
+  std::set<std::string> names;
+  for (size_t i = 0; i < found.states.size(); ++i) {
+    const CellStatus& state = found.states[i];
+    ++counts[state.state];
+    for (const auto& [name, value] : state.metrics.items()) names.insert(name);
+    if (state.state == CellState::failed)
+      context["failed"].push_back({{"cell", found.sweep.cells[i].name}, {"error", state.error}});
+  }
+  for (const auto& [state, count] : counts)
+    context["counts"].push_back(std::to_string(count) + " " + to_string(state));
+  if (found.low <= found.high) {
+    context["best"] = to_json(best(found));
+    for (const std::string& key : found.parameters) context["plots"].push_back(plot(found, key));
+    if (found.parameters.size() == 2)
+      context["heat_map"] = to_json(heat_map(found, found.parameters[0], found.parameters[1]));
+    if (found.parameters.size() > 2) context["parallel"] = parallel_coordinates(found);
+  } else if (counts[CellState::done] > 0) {
+    context["other_metrics"] = names;
+  }
+  context["cells"] = to_json(all_cells(found, leading(config.metric.name, names)));
+  context["sort_script"] = embedded::sort_js;
+  return context;
 }
 
 std::string csv(const Found& found) {
@@ -323,22 +286,20 @@ std::string csv(const Found& found) {
     for (const auto& [key, value] : found.sweep.cells[i].parameters) parameters.insert(key);
     for (const auto& [name, value] : found.states[i].metrics.items()) metrics.insert(name);
   }
-  std::string text = "cell,hash,seed,state,seconds";
+  std::vector<std::string> fields = {"cell", "hash", "seed", "state", "seconds"};
   for (const auto* names : {&parameters, &metrics})
-    for (const std::string& name : *names) (text += ',') += csv_field(name);
-  text += '\n';
+    for (const std::string& name : *names) fields.push_back(csv_field(name));
+  std::string text = fmt::format("{}\n", fmt::join(fields, ","));
   for (size_t i = 0; i < found.states.size(); ++i) {
     const SweepCell& cell = found.sweep.cells[i];
     const CellStatus& state = found.states[i];
-    text +=
-        format("%s,%s,%lld,%s,%.3f", csv_field(cell.name).c_str(), cell.hash.c_str(),
-               static_cast<long long>(cell.seed), to_string(state.state).c_str(), state.seconds);
+    fields = {csv_field(cell.name), cell.hash, std::to_string(cell.seed), to_string(state.state),
+              fmt::format("{:.3f}", state.seconds)};
     for (const std::string& name : parameters)
-      (text += ',') +=
-          cell.parameters.contains(name) ? csv_field(cell.parameters.at(name)) : std::string();
+      fields.push_back(cell.parameters.contains(name) ? csv_field(cell.parameters.at(name)) : "");
     for (const std::string& name : metrics)
-      (text += ',') += state.metrics.contains(name) ? state.metrics.at(name).dump() : std::string();
-    text += '\n';
+      fields.push_back(state.metrics.contains(name) ? state.metrics.at(name).dump() : "");
+    text += fmt::format("{}\n", fmt::join(fields, ","));
   }
   return text;
 }
@@ -348,7 +309,9 @@ std::string csv(const Found& found) {
 void write_sweep_report(const Sweep& sweep) {
   const Found found(sweep);
   write_file(sweep.folder / "sweep.csv", csv(found));
-  write_file(sweep.folder / "report.html", html(found));
+  write_file(sweep.folder / "report.html",
+             render_page(embedded::sweep_report_html_jinja, "sweep_report.html.jinja",
+                         report_context(found)));
 }
 
 }  // namespace inoculum

@@ -100,9 +100,11 @@ std::optional<Job> take_job(const Sweep& sweep, int64_t steps) {
 
 std::vector<int64_t> rung_steps(const AshaConfig& config, int64_t bracket, int64_t steps) {
   std::vector<int64_t> all;
-  for (double n = static_cast<double>(config.min_steps) * std::pow(config.reduction, bracket);
-       n < static_cast<double>(steps); n *= config.reduction)
-    all.push_back(std::llround(n));
+  double rung = static_cast<double>(config.min_steps) * std::pow(config.reduction, bracket);
+  while (rung < static_cast<double>(steps)) {
+    all.push_back(std::llround(rung));
+    rung *= config.reduction;
+  }
   if (!all.empty() && all.back() >= steps) all.pop_back();
   all.push_back(steps);
   return all;

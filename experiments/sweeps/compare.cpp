@@ -1,5 +1,7 @@
 #include "experiments/sweeps/compare.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -30,9 +32,9 @@ std::vector<Observation> seen(const Evaluated& group, const Evaluated& like, con
 std::string shown(const Comparison& c) {
   const Estimate& e = c.estimate;
   const bool sign = !c.beside.empty();
-  std::string text =
-      format(sign ? "%+.4f [%+.4f, %+.4f]" : "%.4f [%.4f, %.4f]", e.value, e.low, e.high);
-  if (c.detectable) text += format("  could have seen %.4f", *c.detectable);
+  std::string text = sign ? fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]", e.value, e.low, e.high)
+                          : fmt::format("{:.4f} [{:.4f}, {:.4f}]", e.value, e.low, e.high);
+  if (c.detectable) text += fmt::format("  could have seen {:.4f}", *c.detectable);
   return text;
 }
 
@@ -117,11 +119,11 @@ std::string comparison_text(const std::vector<Comparison>& all) {
   for (const Comparison& c : all) {
     const std::string of =
         c.condition == to_string(Cue::none) ? c.metric : c.metric + ", " + c.condition;
-    if (of != head) text += format("%s%s\n", head.empty() ? "" : "\n", of.c_str());
+    if (of != head) text += (head.empty() ? "" : "\n") + of + "\n";
     head = of;
     const std::string name = c.beside.empty() ? c.name : c.name + " − " + c.beside;
     const std::string gap(width - columns(c), ' ');
-    text += format("  %s%s  %s\n", name.c_str(), gap.c_str(), shown(c).c_str());
+    text += fmt::format("  {}{}  {}\n", name, gap, shown(c));
   }
   return text;
 }

@@ -16,7 +16,7 @@ std::vector<std::string> last_lines(const fs::path& file, size_t count) {
   for (std::string line; std::getline(in, line);) {
     if (line.empty()) continue;
     if (lines.size() == count) lines.erase(lines.begin());
-    lines.push_back(line);
+    lines.push_back(valid_utf8(line));
   }
   return lines;
 }
@@ -49,33 +49,38 @@ CellStatus status(const Sweep& sweep, size_t index) {
   return found;
 }
 
-std::string status_text(const Sweep& sweep) {
+Json sweep_status(const Sweep& sweep) {
   std::map<CellState, size_t> counts;
-  std::vector<std::pair<double, size_t>> ranked;
-  std::string failures;
+  std::vector<std::pair<double, std::string>> ranked;
+  Json cells = Json::array();
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const CellStatus found = status(sweep, i);
     ++counts[found.state];
-    if (const auto value = found.find(sweep.config.metric)) ranked.emplace_back(*value, i);
+    cells.push_back({{"name", sweep.cells[i].name},
+                     {"state", to_string(found.state)},
+                     {"seed", sweep.cells[i].seed},
+                     {"seconds", found.seconds},
+                     {"metrics", found.metrics}});
+    if (const auto value = found.find(sweep.config.metric))
+      ranked.emplace_back(*value, sweep.cells[i].name);
     if (found.state != CellState::failed) continue;
-    failures += "\n  " + sweep.cells[i].name + ": " + found.error + "\n";
-    for (const std::string& line : last_lines(sweep.log(i), 3)) failures += "    | " + line + "\n";
-    failures += "    (" + sweep.log(i).string() + ")\n";
+    cells.back()["error"] = found.error;
+    cells.back()["log"] = sweep.log(i).string();
+    cells.back()["last_lines"] = last_lines(sweep.log(i), 3);
   }
-  std::string text = sweep.folder.string() + ": " + std::to_string(sweep.cells.size()) + " cells";
-  for (const auto& [state, count] : counts)
-    text += ", " + std::to_string(count) + " " + to_string(state);
-  text += "\n";
   const SweepMetric& metric = sweep.config.metric;
   std::stable_sort(ranked.begin(), ranked.end(),
                    [&](const auto& a, const auto& b) { return metric.better(a.first, b.first); });
-  if (!ranked.empty()) text += "\n  best by " + metric.name + " (" + metric.goal + ")\n";
-  for (size_t i = 0; i < std::min<size_t>(5, ranked.size()); ++i)
-    text += "  " + six_digits(ranked[i].first) + "  " + sweep.cells[ranked[i].second].name + "\n";
-  if (!failures.empty())
-    text += "\n  failed; `inoculum sweep resume " + sweep.folder.string() + "` tries them again\n" +
-            failures;
-  return text;
+  ranked.resize(std::min<size_t>(5, ranked.size()));
+  Json all = {{"folder", sweep.folder.string()},
+              {"metric", {{"name", metric.name}, {"goal", metric.goal}}},
+              {"counts", Json::object()},
+              {"best", Json::array()}};
+  for (const auto& [state, count] : counts) all["counts"][to_string(state)] = count;
+  for (const auto& [value, name] : ranked)
+    all["best"].push_back({{"name", name}, {"value", value}});
+  all["cells"] = std::move(cells);
+  return all;
 }
 
 }  // namespace inoculum

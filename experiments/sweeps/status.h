@@ -21,8 +21,9 @@ struct CellStatus {
 };
 CellStatus status(const Sweep& sweep, size_t cell);
 
-// Of all cells, as text: how many are in each state, each failed one with its error and the end of
-// its log, the best ones.
-std::string status_text(const Sweep& sweep);
+// Of all cells: {"folder", "metric": {"name", "goal"}, "counts": {<state>: n}, "best": [{"name",
+// "value"}], "cells": [{"name", "state", "seed", "seconds", "metrics"}]}; a failed one has its
+// "error", its "log" and the "last_lines" of that.
+Json sweep_status(const Sweep& sweep);
 
 }  // namespace inoculum

@@ -209,7 +209,7 @@ std::optional<SweepCell> resolved_cell(const SweepConfig& config, const Source& 
     overrides.push_back({key + "=" + value, origin(file, key)});
   bool kept = true;
   std::string resolved;
-  with_config(base.with(overrides), [&]<class Config>(Config, const Source&) {
+  with_config(base.with(overrides), [&]<class Config>(const Config&, const Source&) {
     overrides.push_back(
         {std::string(seed_key<Config>()) + "=" + std::to_string(seed), file.where("seeds")});
     const auto resolve = [&] {

@@ -8,8 +8,9 @@
 namespace inoculum {
 namespace {
 
-std::string render_text(const std::string& source, const Json& context = Json::object()) {
-  return Template(source, "t.jinja").render(context);
+std::string render_text(const std::string& source, const Json& context = Json::object(),
+                        TemplateOptions options = {}) {
+  return Template(source, "t.jinja", options).render(context);
 }
 std::string failure(const std::string& source, const Json& context = Json::object()) {
   return error_of([&] { render_text(source, context); });
@@ -28,9 +29,9 @@ TEST_CASE("templates give what Jinja2 gives", "[golden]") {
       const std::string source = row.contains("named")     ? named_chat_templates().at(row["named"])
                                  : row.contains("defined") ? defined.at(row["defined"])
                                                            : row["template"].get<std::string>();
-      std::string text,
-          error = error_of(
-              [&] { text = render_text(source, contexts.at(row["context"].get<std::string>())); });
+      const Json& context = contexts.at(row["context"].get<std::string>());
+      const TemplateOptions options{.autoescape = row.contains("autoescape")};
+      std::string text, error = error_of([&] { text = render_text(source, context, options); });
       INFO("line " << line << ", context " << row["context"] << ", error \"" << error
                    << "\": " << source);
       CHECK(error.empty() == row.contains("text"));

@@ -5,7 +5,7 @@ named templates in core/text/jinja/templates, and of templates with the construc
     /tmp/reference/bin/python tests/golden/make_chat_templates.py
 
 The first line holds the contexts. Then: {"template" or "named" or "defined", "context", "text" or "error": true}, and
-{"define", "template"} before what uses it.
+{"define", "template"} before what uses it. {"autoescape": true} marks those of pages of HTML.
 """
 import copy
 import datetime
@@ -62,24 +62,25 @@ def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=Fa
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def environment():
+def environment(autoescape=False):
     e = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
+        autoescape=autoescape, trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
     e.filters["tojson"] = tojson
     e.globals.update(raise_exception=raise_exception, dict=Dict(), namespace=Namespace)
     return e
 
 
 ENVIRONMENT = environment()
+PAGES = environment(autoescape=True)
 
 
-def render(template, context):
+def render(template, context, environment=ENVIRONMENT):
     """The text, or None where Jinja2 has an error."""
     context = copy.deepcopy(context)  # the indent filter adds to a list in place
     date = datetime.datetime.fromisoformat(context.pop("strftime_now", "2024-07-26"))
-    ENVIRONMENT.globals["strftime_now"] = date.strftime
+    environment.globals["strftime_now"] = date.strftime
     try:
-        text = ENVIRONMENT.from_string(template).render(**context)
+        text = environment.from_string(template).render(**context)
         text.encode()
         return text
     except Exception:
@@ -937,6 +938,19 @@ for i, conversation in enumerate(TOOL_CONVERSATIONS):
                           "tools_in_user_message": False, "strftime_now": "2025-02-03", "enable_thinking": False}
 
 
+AUTOESCAPED = [
+    "{{ h }}", "<p>{{ h }}</p>", "{{ h|safe }}", "{{ h|e }}", "{{ h|escape|e }}", "{{ h|e|length }}", "{{ '<' }}", "{{ 1 < 2 }}", "{{ none }}", "{{ gone }}",
+    "{{ list }}", "{{ list|join(' & ') }}", "{{ list|join('<br>'|safe) }}", "{{ [h, '<br>'|safe]|join('&') }}", "{{ [{'a': h}]|join(',', attribute='a') }}",
+    "{{ h ~ '<' }}", "{{ '<br>'|safe ~ h ~ 1 }}", "{% set x %}<b>{{ h }}</b>{% endset %}{{ x }}{{ x|length }}", "{% set x | upper %}<b>{{ h }}</b>{% endset %}{{ x }}",
+    "{% macro m(t) %}<i>{{ t }}</i>{% endmacro %}{{ m(h) }}{{ m(m(h)) }}{{ m(h|safe) }}", "{% set y = h %}{{ y }}", "{{ h|string }}{{ h|safe|string }}",
+    "{{ h|upper }}", "{{ '%s'|format(h) }}", "{{ '%.1f' % 2.25 }}", "{{ h if true }}", "{{ h|default('x') }}{{ gone|default('<x>') }}", "{{ {'<': 1} }}", "{{ h[0] }}",
+    "{% for c in h %}{{ c }}.{% endfor %}", "{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}", "{% filter trim %} {{ h }} {% endfilter %}",
+    "{{ list|map('e')|join(', ') }}", "{{ h == h|safe }}{{ 'b' in h|safe }}", "{% if '' | safe %}x{% else %}y{% endif %}", "{{ d.h|e }}{{ (h ~ 'é')|e }}",
+]
+PAGE = {"h": "<b class=\"c\">'&'</b>", "list": ["<", "&amp;", 3, None], "d": {"h": "<script>", "<k>": True}}
+CONTEXTS["page"] = PAGE
+
+
 def named_templates():
     folder = HERE.parent.parent / "core" / "text" / "jinja" / "templates"
     found = {file.stem: file.read_text() for file in sorted(folder.glob("*.jinja"))}
@@ -947,9 +961,9 @@ def named_templates():
 def main():
     rows = [{"contexts": CONTEXTS}]
 
-    def add(template, context, **label):
-        text = render(template, CONTEXTS[context])
-        rows.append({**(label or {"template": template}), "context": context, **({"error": True} if text is None else {"text": text})})
+    def add(template, context, autoescape=False, **label):
+        text = render(template, CONTEXTS[context], PAGES if autoescape else ENVIRONMENT)
+        rows.append({**(label or {"template": template}), **({"autoescape": True} if autoescape else {}), "context": context, **({"error": True} if text is None else {"text": text})})
 
     for template in snippets():
         add(template, "default")
@@ -962,6 +976,9 @@ def main():
         for context in CONTEXTS:
             if context[0] in "tc":
                 add(template, context, defined=name)
+    for template in AUTOESCAPED:
+        add(template, "page", autoescape=True)
+        add(template, "page")
     (HERE / "chat_templates.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     results = [row for row in rows if "context" in row]
     print(len(results), "results,", sum("error" in row for row in results), "of them errors")

@@ -30,6 +30,7 @@ says "6 cells, 1152 tokens"
 # The run, and that a second one runs nothing.
 sweep "$folder/small.yaml" output="$folder/s" || { cat "$folder/said"; fail "the sweep"; }
 says "6 cells, 6 done"
+"$inoculum" sweep status --json "$folder/s" | python3 -c 'import json, sys; assert json.load(sys.stdin)["counts"] == {"done": 6}' || fail "--json"
 [ "$(wc -l < "$folder/s/sweep.csv")" = 7 ] || fail "sweep.csv"
 grep -q '<svg' "$folder/s/report.html" && ! grep -qE '(src|href)="?https?:' "$folder/s/report.html" || fail "report.html"
 grep -q '<svg' "$folder"/s/cells/*rank=2*/report.html || fail "a run's own report"

@@ -44,7 +44,8 @@ class Restored {  // puts a variable back when the scope is left
 
 class Renderer {
  public:
-  Renderer(const Json& context, std::vector<Generated>* generated) : generated_(generated) {
+  Renderer(const Json& context, TemplateOptions options, std::vector<Generated>* generated)
+      : options_(options), generated_(generated) {
     for (const auto& [name, value] : context.items()) {
       if (name == "strftime_now") date_ = value.is_string() ? value.get<std::string>() : "";
       else global_.names[name] = from_json(value);
@@ -62,19 +63,19 @@ class Renderer {
 
   // What every operation costs, so that the end comes in finite time and space.
   void charge(size_t steps) {
-    if ((steps_ += static_cast<int64_t>(steps)) > kMaxSteps)
+    if ((steps_ += static_cast<int64_t>(steps)) > kMaxSteps && options_.limits)
       throw Fault{"the template does not come to an end"};
   }
   void grow(std::string& out, std::string_view more) {
     charge(more.size() / 16);
-    if (out.size() + more.size() > kMaxText)
+    if (out.size() + more.size() > kMaxText && options_.limits)
       throw Fault{"the template writes more than " + std::to_string(kMaxText >> 20) + " MiB"};
     out += more;
   }
 
   Value text(std::string bytes) {
     charge(8 + bytes.size() / 16);
-    if (bytes.size() > kMaxText)
+    if (bytes.size() > kMaxText && options_.limits)
       throw Fault{"a text is longer than " + std::to_string(kMaxText >> 20) + " MiB"};
     return with_text(Kind::string, std::move(bytes));
   }
@@ -148,6 +149,42 @@ class Renderer {
     std::string out;
     repr(v, out);
     return out;
+  }
+  // As it stands in a page: markup as it is, all else escaped as MarkupSafe does.
+  std::string escaped(const Value& v) {
+    const std::string plain = str(v);
+    if (v.kind == Kind::markup) return plain;
+    std::string out;
+    for (const char c : plain) {
+      if (c == '&') out += "&amp;";
+      else if (c == '<') out += "&lt;";
+      else if (c == '>') out += "&gt;";
+      else if (c == '"') out += "&#34;";
+      else if (c == '\'') out += "&#39;";
+      else out += c;
+    }
+    return out;
+  }
+  std::string written(const Value& v) { return options_.autoescape ? escaped(v) : str(v); }
+  // What a macro or a block wrote: where values are escaped as they are written, it is markup.
+  Value captured(std::string bytes) {
+    Value value = text(std::move(bytes));
+    if (options_.autoescape) value.kind = Kind::markup;
+    return value;
+  }
+  // Markup if one of them is, and then the others are escaped.
+  Value joined(const std::vector<Value>& parts, const Value& between) {
+    const auto is_markup = [](const Value& v) { return v.kind == Kind::markup; };
+    const bool markup = options_.autoescape &&
+                        (is_markup(between) || std::any_of(parts.begin(), parts.end(), is_markup));
+    const auto shown_as = [&](const Value& v) { return markup ? escaped(v) : str(v); };
+    const std::string separator = shown_as(between);
+    std::string out;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (i > 0) grow(out, separator);
+      grow(out, shown_as(parts[i]));
+    }
+    return markup ? captured(std::move(out)) : text(std::move(out));
   }
   void repr(const Value& v, std::string& out) {
     const Restored<int> level(depth_, deeper());
@@ -827,7 +864,7 @@ class Renderer {
     std::string out;
     hide(macro.hidden);
     execute(macro.bodies[0], out);
-    return text(std::move(out));
+    return captured(std::move(out));
   }
 
   Value call_method(const Value& self, const std::string& name, const Args& args) {
@@ -1022,11 +1059,7 @@ class Renderer {
         const Value left = eval(*n.kids[0]), right = eval(*n.kids[1]);
         return binary(n.text, left, right);
       }
-      case Op::concat: {
-        std::string out;
-        for (const Value& part : eval_all(n)) grow(out, str(part));
-        return text(std::move(out));
-      }
+      case Op::concat: return joined(eval_all(n), text(std::string()));
       case Op::compare: return eval_compare(n);
       case Op::condition:
         if (truth(eval(*n.kids[0]))) return eval(*n.kids[1]);
@@ -1128,7 +1161,7 @@ class Renderer {
     line_ = n.line;
     switch (n.op) {
       case Op::data: grow(out, n.text); return Flow::on;
-      case Op::output: grow(out, str(eval(*n.kids[0]))); return Flow::on;
+      case Op::output: grow(out, written(eval(*n.kids[0]))); return Flow::on;
       case Op::leave: return Flow::leave;
       case Op::proceed: return Flow::proceed;
       case Op::branch:
@@ -1164,10 +1197,10 @@ class Renderer {
         hide(n.hidden);
         if (const Flow flow = execute(n.bodies[0], inner); flow != Flow::on) return flow;
         const Node* filter = n.kids.back().get();
-        Value value = text(std::move(inner));
+        Value value = captured(std::move(inner));
         if (filter) value = apply(*filter, std::move(value));
         scope_ = scope.parent;
-        if (n.op == Op::set_block) assign(*n.kids[0], value);
+        if (n.op == Op::set_block) assign(*n.kids[0], filter ? captured(str(value)) : value);
         else grow(out, str(value));
         return Flow::on;
       }
@@ -1253,6 +1286,7 @@ class Renderer {
     return !completed && n.bodies.size() > 1 ? execute_inside(n.bodies[1], {}, out) : Flow::on;
   }
 
+  const TemplateOptions options_;
   std::vector<Generated>* generated_;
   const std::string* main_out_ = nullptr;
   std::string date_ = "2024-07-26";
@@ -1458,7 +1492,7 @@ Value do_int(Renderer&, const Value& v, const Args& args) {
   if (Renderer::given(a[1]) && !(is_integer(a[1]) && a[1].integer == 10))
     throw Fault{"int knows base 10 only"};
   need_defined(v);
-  const Value otherwise = Renderer::given(a[0]) ? a[0] : number(int64_t{0});
+  Value otherwise = Renderer::given(a[0]) ? a[0] : number(int64_t{0});
   Value real = v;
   if (is_integer(v)) return number(v.integer);
   if (is_text(v)) {
@@ -1516,16 +1550,10 @@ Value do_reverse(Renderer& r, const Value& v, const Args& args) {
 
 Value do_join(Renderer& r, const Value& v, const Args& args) {
   const auto a = Renderer::bind("join", args, {"d", "attribute"});
-  const std::string between = Renderer::given(a[0]) ? r.str(a[0]) : "";
-  std::string out;
-  bool first = true;
-  const Iterator next = r.iterate(v);
-  for (Value item; next(item); first = false) {
-    if (!first) r.grow(out, between);
-    r.grow(out,
-           r.str(Renderer::given(a[1]) && a[1].kind != Kind::none ? r.follow(item, a[1]) : item));
-  }
-  return r.text(std::move(out));
+  std::vector<Value> items = r.all(v);
+  if (Renderer::given(a[1]) && a[1].kind != Kind::none)
+    for (Value& item : items) item = r.follow(item, a[1]);
+  return r.joined(items, Renderer::given(a[0]) ? a[0] : r.text(std::string()));
 }
 
 std::string replaced(Renderer& r, const std::string& bytes, const std::string& from,
@@ -1577,6 +1605,11 @@ Value do_title(Renderer& r, const Value& v, const Args& args) {
   return r.text(text);
 }
 
+Value do_escape(Renderer& r, const Value& v, const Args& args) {
+  Renderer::bind("escape", args, {});
+  return with_text(Kind::markup, r.escaped(v));
+}
+
 // A table: an entry for each filter that templates may name.
 const std::unordered_map<std::string, Filter>& filters() {
   static const std::unordered_map<std::string, Filter> table = {
@@ -1601,6 +1634,7 @@ const std::unordered_map<std::string, Filter>& filters() {
                     : v;
        }},
       {"dictsort", do_dictsort},
+      {"escape", do_escape},
       {"first", do_first},
       {"float", do_float},
       {"format",
@@ -1681,6 +1715,7 @@ const std::unordered_map<std::string, Filter>& filters() {
     auto all = table;
     all["count"] = all["length"];
     all["d"] = all["default"];
+    all["e"] = all["escape"];
     return all;
   }();
   return with_aliases;
@@ -2020,13 +2055,14 @@ const std::unordered_map<std::string, Filter>& text_methods() {
 }  // namespace
 }  // namespace jinja
 
-Template::Template(const std::string& source, const std::string& name)
-    : program_(std::make_shared<const jinja::Program>(jinja::parse(source, name))) {}
+Template::Template(const std::string& source, const std::string& name, TemplateOptions options)
+    : program_(std::make_shared<const jinja::Program>(jinja::parse(source, name))),
+      options_(options) {}
 
 std::string Template::render(const Json& context, std::vector<Generated>* generated) const {
   int line = 0;
   try {
-    jinja::Renderer renderer(context, generated);
+    jinja::Renderer renderer(context, options_, generated);
     try {
       return renderer.run(program_->body, program_->hidden);
     } catch (const jinja::Fault&) {

@@ -16,6 +16,10 @@
 // strftime_now formats a fixed date, so that runs can be repeated and a model is asked on the day
 // that it was trained on: the context's "strftime_now" ("2025-12-31" or "2025-12-31T23:59:59"), by
 // default 2024-07-26, the day that Llama 3's template falls back to.
+//
+// Pages of HTML are templates with autoescape, which writes every value as text unless `safe`, a
+// macro or a {% set %} block made it. Unlike Jinja2, filters other than safe, escape, string and
+// join give plain text also of such markup, so that what they give is escaped.
 #pragma once
 
 #include <memory>
@@ -39,9 +43,15 @@ struct Generated {
   std::optional<size_t> message = {};
 };
 
+struct TemplateOptions {
+  bool autoescape = false;  // of HTML: & < > " '
+  bool limits = true;       // of time and of size; the project's own templates need none
+};
+
 class Template {
  public:
-  explicit Template(const std::string& source, const std::string& name);
+  explicit Template(const std::string& source, const std::string& name,
+                    TemplateOptions options = {});
   std::string render(const Json& context, std::vector<Generated>* generated = nullptr) const;
   bool marks_generation() const;
   bool names(const std::string& word)
@@ -49,6 +59,7 @@ class Template {
 
  private:
   std::shared_ptr<const jinja::Program> program_;
+  TemplateOptions options_;
 };
 
 }  // namespace inoculum

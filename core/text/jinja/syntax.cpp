@@ -331,7 +331,7 @@ void add_own_names(const Body& body, Names& names, Names& unread) {
 void hide_inside(const Body& body, const Names& outer);
 
 std::vector<std::string> hide_names(const Body& body, Names outer) {
-  Names names = outer, unread;
+  Names names = std::move(outer), unread;
   add_own_names(body, names, unread);
   hide_inside(body, names);
   return {unread.begin(), unread.end()};

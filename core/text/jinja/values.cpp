@@ -135,10 +135,10 @@ std::string shown(double value) {
   const auto as = [&](std::chars_format format) {
     return std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, value, format).ptr);
   };
-  const std::string scientific = as(std::chars_format::scientific);
+  std::string scientific = as(std::chars_format::scientific);
   const int exponent = std::atoi(scientific.c_str() + scientific.find('e') + 1);
   if (exponent < -4 || exponent >= 16) return scientific;
-  const std::string fixed = as(std::chars_format::fixed);
+  std::string fixed = as(std::chars_format::fixed);
   return fixed.find('.') == std::string::npos ? fixed + ".0" : fixed;
 }
 

@@ -1,0 +1,20 @@
+#include "experiments/reports/pages.h"
+
+#include "core/text/jinja/jinja.h"
+#include "embedded/experiments/reports/charts.css.h"
+#include "embedded/experiments/reports/charts.svg.jinja.h"
+#include "embedded/experiments/reports/page.css.h"
+#include "embedded/experiments/reports/page.html.jinja.h"
+
+namespace inoculum {
+
+std::string render_page(const char* source, const std::string& name, Json context) {
+  context["chart_style"] = embedded::charts_css;
+  context["page_style"] = embedded::page_css;
+  const std::string macros = std::string(embedded::page_html_jinja) + embedded::charts_svg_jinja;
+  const std::string page =
+      Template(macros + source, name, {.autoescape = true, .limits = false}).render(context);
+  return page.substr(page.find('<'));  // without the empty lines of the macros' definitions
+}
+
+}  // namespace inoculum
