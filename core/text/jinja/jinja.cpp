@@ -152,7 +152,7 @@ class Renderer {
   }
   // As it stands in a page: markup as it is, all else escaped as MarkupSafe does.
   std::string escaped(const Value& v) {
-    const std::string plain = str(v);
+    std::string plain = str(v);
     if (v.kind == Kind::markup) return plain;
     std::string out;
     for (const char c : plain) {
