@@ -3,11 +3,8 @@
 # named here: `.venv/bin/pip install clang-format==23.1.5`. With --fix it formats.
 version=23.1.5
 cd "$(dirname "$0")/.." || exit 1
-for program in .venv/bin/clang-format .venv-hf/bin/clang-format "${INOCULUM_PYTHON:+$(dirname "$INOCULUM_PYTHON")/clang-format}" clang-format; do
-  [[ $("$program" --version 2> /dev/null) == *"$version"* ]] && break
-  program=
-done
-[ -n "$program" ] || { echo "SKIPPED: there is no clang-format $version"; exit 77; }
+. tests/pinned.sh
+program=$(pinned clang-format "$version") || exit
 mapfile -t files < <(git ls-files --cached --others --exclude-standard '*.h' '*.cpp')
 ((${#files[@]})) || { echo "SKIPPED: git lists no files here"; exit 77; }
 if [ "$1" = --fix ]; then exec "$program" -i "${files[@]}"; fi

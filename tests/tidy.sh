@@ -3,11 +3,8 @@
 # version, so it takes the one named here: `.venv/bin/pip install clang-tidy==23.1.4`. build/ must be configured.
 version=23.1.4
 cd "$(dirname "$0")/.." || exit 1
-for program in .venv/bin/clang-tidy .venv-hf/bin/clang-tidy "${INOCULUM_PYTHON:+$(dirname "$INOCULUM_PYTHON")/clang-tidy}" clang-tidy; do
-  [[ $("$program" --version 2> /dev/null) == *"$version"* ]] && break
-  program=
-done
-[ -n "$program" ] || { echo "SKIPPED: there is no clang-tidy $version"; exit 77; }
+. tests/pinned.sh
+program=$(pinned clang-tidy "$version") || exit
 # LibTorch's headers include omp.h, which GCC keeps beside its own.
 headers=$(mktemp -d) || exit 1
 trap 'rm -rf "$headers"' EXIT

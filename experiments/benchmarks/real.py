@@ -20,23 +20,23 @@ DEVICE = sys.argv[3] if len(sys.argv) > 3 else "cpu"
 HERE = pathlib.Path(__file__).resolve().parents[2]
 
 
-def peer(model, device):
+def peer(model):
     import peft
     import torch
     import transformers
 
     torch.manual_seed(0)
-    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).to(device)
+    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).to(DEVICE)
     adapted = peft.get_peft_model(base, peft.LoraConfig(r=32, lora_alpha=64, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW((p for p in adapted.parameters() if p.requires_grad), lr=1e-5)
     seconds = []
     for _ in range(STEPS):
-        ids = torch.randint(0, 1000, (ROWS, TIME)).to(device)
+        ids = torch.randint(0, 1000, (ROWS, TIME)).to(DEVICE)
         start = time.monotonic()
         adapted(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if device == "cuda":
+        if DEVICE == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - start)
     print(json.dumps({"tokens_per_second": ROWS * TIME * (STEPS - 1) / sum(seconds[1:])}))
@@ -94,4 +94,4 @@ def main():
 
 
 if __name__ == "__main__":
-    peer(sys.argv[4], DEVICE) if sys.argv[1] == "--peer" else main()
+    peer(sys.argv[4]) if sys.argv[1] == "--peer" else main()
