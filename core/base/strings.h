@@ -7,6 +7,7 @@
 namespace inoculum {
 
 std::string six_digits(double value);            // of which the first six count: 0.001, 1e+06
+std::string_view strip(std::string_view text);   // without white space of ASCII at its ends
 std::string csv_field(const std::string& text);  // quoted where it must be (RFC 4180)
 std::string start_of(const std::string& text);   // at most 60 bytes of it and "…", on one line
 

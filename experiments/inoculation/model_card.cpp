@@ -11,11 +11,6 @@
 namespace inoculum {
 namespace {
 
-std::string trimmed(const std::string& text) {
-  const size_t begin = text.find_first_not_of(" \n"), end = text.find_last_not_of(" \n");
-  return begin == std::string::npos ? "" : text.substr(begin, end + 1 - begin);
-}
-
 // The front matter, which stands between two lines of dashes, and what follows.
 struct Parts {
   std::string front, body;
@@ -35,7 +30,7 @@ std::string licence_of(const fs::path& folder) {
   std::istringstream front(card_in(folder).front);
   const std::string key = "license:";
   for (std::string line; std::getline(front, line);)
-    if (line.starts_with(key)) return trimmed(line.substr(key.size()));
+    if (line.starts_with(key)) return std::string(strip(line.substr(key.size())));
   return "";
 }
 
@@ -73,11 +68,11 @@ std::string to_text(const ModelCard& card) {
                   {"title", card.title},
                   {"what", card.what},
                   {"facts", card.facts},
-                  {"config", trimmed(card.config)},
+                  {"config", std::string(strip(card.config))},
                   {"program", program()},
                   {"quoted", Json::array()}};
   for (const std::string& source : card.sources)
-    if (const std::string body = trimmed(card_in(source).body); !body.empty())
+    if (const std::string body(strip(card_in(source).body)); !body.empty())
       context["quoted"].push_back(Json::array({source, body}));
   return page.render(context);
 }

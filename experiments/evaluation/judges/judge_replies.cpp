@@ -14,12 +14,12 @@
 
 #include "core/base/error.h"
 #include "core/base/http.h"
+#include "core/base/strings.h"
 
 namespace inoculum {
 namespace {
 
 constexpr std::string_view kLineBegin = "{\"key\":\"";
-constexpr std::string_view kSpaces = " \t\n\v\f\r";
 constexpr size_t kTokens = 8;  // kept of a reply: spaces, a number, and what stands behind it
 constexpr double kNever = -std::numeric_limits<double>::infinity();
 // Above what rounding makes of log 1: then these are no logarithms.
@@ -41,12 +41,6 @@ const Json& member(const Json& object, const char* key) {
 std::string text_at(const Json& object, const char* key) {
   const Json& value = member(object, key);
   return value.is_string() ? value.get<std::string>() : "";
-}
-
-std::string_view strip(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kSpaces);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpaces) - begin + 1);
 }
 
 // Python's json writes NaN, Infinity and -Infinity, which JSON does not have: null in their place.

@@ -7,18 +7,10 @@
 #include <string_view>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 
 namespace inoculum {
 namespace {
-
-constexpr std::string_view kSpaces = " \t\n\v\f\r";
-
-std::string_view strip(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kSpaces);
-  return begin == std::string_view::npos
-             ? std::string_view()
-             : text.substr(begin, text.find_last_not_of(kSpaces) - begin + 1);
-}
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
