@@ -23,6 +23,8 @@ if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   target_link_libraries(torch_libraries INTERFACE ${OpenMP_CXX_LIBRARIES})
 endif()
 target_include_directories(torch_libraries SYSTEM INTERFACE ${LIBTORCH}/include ${LIBTORCH}/include/torch/csrc/api/include)
+# Headers of operations one by one: see core/model/torch.h.
+target_compile_definitions(torch_libraries INTERFACE AT_PER_OPERATOR_HEADERS)
 target_compile_options(torch_libraries INTERFACE -fopenmp)  # at::parallel_for is inline and needs it
 target_link_directories(torch_libraries INTERFACE ${LIBTORCH}/lib)
 target_link_options(torch_libraries INTERFACE -Wl,-rpath,${LIBTORCH}/lib -Wl,-rpath-link,${LIBTORCH}/lib)

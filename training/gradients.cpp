@@ -3,8 +3,6 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include <numeric>
-
 #include "core/model/lora.h"
 #include "core/model/parallel.h"
 
@@ -83,7 +81,7 @@ Gradients::~Gradients() {
       torch::autograd::impl::set_post_acc_grad_hooks(leaf, nullptr);
 }
 
-double Gradients::add(int64_t micro_batches, const Loss& loss) {
+Tensor Gradients::add(int64_t micro_batches, const Loss& loss) {
   micro_batches_ = micro_batches;
   sent_.clear();
   for (Bucket& bucket : buckets_) bucket.left = bucket.parameters;
@@ -91,7 +89,7 @@ double Gradients::add(int64_t micro_batches, const Loss& loss) {
     sum->next = 0;
     sum->early.clear();
   }
-  std::vector<double> losses(static_cast<size_t>(micro_batches));
+  std::vector<Tensor> losses(static_cast<size_t>(micro_batches));
   parallel(micro_batches, static_cast<int64_t>(lanes_.size()),
            [&](int64_t micro_batch, int64_t number) {
              Lane& lane = *lanes_[static_cast<size_t>(number)];
@@ -99,11 +97,14 @@ double Gradients::add(int64_t micro_batches, const Loss& loss) {
              std::fill(lane.taken.begin(), lane.taken.end(), uint8_t{0});
              const Tensor value = loss(lane.model, micro_batch);
              value.backward();
-             losses[static_cast<size_t>(micro_batch)] = value.item<double>();
+             losses[static_cast<size_t>(micro_batch)] = value.detach();
              for (size_t i = 0; i < lane.taken.size(); ++i)
                if (!lane.taken[i]) take(i, micro_batch, {});  // the loss does not depend on it
            });
-  return std::accumulate(losses.begin(), losses.end(), 0.0);
+  const at::NoGradGuard no_grad;
+  Tensor sum = at::zeros({}, parameters_[0].tensor.options().dtype(at::kDouble));
+  for (const Tensor& loss : losses) sum += loss;
+  return sum;
 }
 
 void Gradients::take(size_t parameter, int64_t micro_batch, const Tensor& gradient) {

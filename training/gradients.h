@@ -3,7 +3,7 @@
 //
 //   Gradients gradients(model, ranks);
 //   Optimizer optimizer(gradients.parameters(), config);
-//   const double loss = gradients.add(batches.size(), [&](const auto& lane, int64_t i) { … });
+//   const Tensor loss = gradients.add(batches.size(), [&](const auto& lane, int64_t i) { … });
 //   optimizer.step(gradients.sums(), lr, tokens);
 //
 // On the CPU micro-batches are computed side by side, each by one thread on a lane: a copy of the
@@ -38,9 +38,9 @@ class Gradients {
 
   // Adds the gradients of this rank's micro-batches: none where it has no share of the step. `loss`
   // computes the one of the given number, a float scalar, on the given copy of the model. → the
-  // losses' sum
+  // losses' sum, a double scalar on the model's device, for which nothing has waited
   using Loss = std::function<Tensor(const Transformer& lane, int64_t micro_batch)>;
-  double add(int64_t micro_batches, const Loss& loss);
+  Tensor add(int64_t micro_batches, const Loss& loss);
   // Float32, shaped as the parameters, over all ranks; whoever used them clears them.
   std::vector<Tensor>& sums();
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 
@@ -24,14 +26,18 @@ double state_bytes(Transformer& model) {
 }
 
 // What backward keeps of a micro-batch, roughly: for each token and layer 10 hidden vectors and 4
-// of the feed-forward, and the logits, once in float32.
+// of the feed-forward (where blocks are recomputed, for one layer, and one hidden vector for each),
+// and the logits of one chunk (see linear_cross_entropy_sum), once in float32.
 double activation_bytes(const Transformer& model, const Batch& batch) {
   const TransformerConfig& c = model.config();
   const auto size = static_cast<double>(model.embedding.element_size());
-  const int64_t values = batch.input_ids.numel() * c.num_hidden_layers *
-                         (10 * c.hidden_size + 4 * c.intermediate_size);
-  return size * static_cast<double>(values) +
-         (4 + 2 * size) * static_cast<double>(batch.supervised * c.vocab_size);
+  const int64_t layer = 10 * c.hidden_size + 4 * c.intermediate_size;
+  const int64_t values =
+      batch.input_ids.numel() *
+      (model.recompute ? layer + c.num_hidden_layers * c.hidden_size : layer * c.num_hidden_layers);
+  const int64_t logits =
+      std::min(batch.supervised * c.vocab_size, std::max<int64_t>(1 << 24, 64 * c.vocab_size));
+  return size * static_cast<double>(values) + (4 + 2 * size) * static_cast<double>(logits);
 }
 
 }  // namespace
@@ -44,7 +50,8 @@ Error out_of_memory(Transformer& model, const Batch& batch, const std::string& f
   return Error("there is not enough memory on " + describe(model.embedding.device()) + ": " +
                    needs + " (" + failure.substr(0, failure.find('\n')) + ")",
                {.field = "batch_tokens"},
-               "lower it, or train an adapter (lora.rank), or take a smaller type (dtype: bf16); "
+               "lower it, or set `recompute: block`, or train an adapter (lora.rank), or take a "
+               "smaller type (dtype: bf16); "
                "the last checkpoint is untouched");
 }
 

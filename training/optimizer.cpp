@@ -4,7 +4,6 @@
 #include <cmath>
 #include <map>
 #include <numbers>
-#include <numeric>
 
 #include "core/base/error.h"
 #include "core/model/parallel.h"
@@ -47,6 +46,7 @@ double OptimizerConfig::rate(int64_t step, int64_t steps) const {
 
 Optimizer::Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config)
     : config_(std::move(config)), parameters_(std::move(parameters)) {
+  on_cpu_ = parameters_.empty() || parameters_[0].tensor.is_cpu();
   for (const auto& [name, parameter] : parameters_) {
     masters_.push_back(parameter.detach().to(at::kFloat, false, true));
     exp_avgs_.push_back(at::zeros_like(masters_.back()));
@@ -55,23 +55,35 @@ Optimizer::Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config
   }
 }
 
-double Optimizer::step(std::vector<Tensor>& gradients, double lr, double divisor) {
+Tensor Optimizer::step(std::vector<Tensor>& gradients, double lr, double divisor) {
   const at::NoGradGuard no_grad;
-  std::vector<double> squares(gradients.size());
-  parallel(static_cast<int64_t>(gradients.size()), [&](int64_t i) {
-    Tensor& gradient = gradients[static_cast<size_t>(i)];
-    gradient.div_(divisor);
-    squares[static_cast<size_t>(i)] = std::pow(gradient.norm().item<double>(), 2);
-  });
-  const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
-  if (!std::isfinite(norm)) return norm;
-  if (config_.max_grad_norm > 0 && norm > config_.max_grad_norm)
-    for (Tensor& gradient : gradients) gradient.mul_(config_.max_grad_norm / (norm + 1e-6));
+  const Tensor norm = clip(gradients, divisor);
   adamw(gradients, lr);
   muon(gradients, lr);
   ++step_;
-  for (Tensor& gradient : gradients) gradient.zero_();
+  at::_foreach_zero_(gradients);
   publish();
+  return norm;
+}
+
+// As torch.nn.utils.clip_grad_norm_.
+Tensor Optimizer::clip(std::vector<Tensor>& gradients, double divisor) const {
+  const auto count = static_cast<int64_t>(gradients.size());
+  std::vector<Tensor> norms(gradients.size());
+  if (on_cpu_) {
+    parallel(count, [&](int64_t i) {
+      norms[static_cast<size_t>(i)] = gradients[static_cast<size_t>(i)].div_(divisor).norm();
+    });
+  } else {
+    at::_foreach_div_(gradients, divisor);
+    norms = at::_foreach_norm(gradients);
+  }
+  const Tensor norm = at::stack(norms).to(at::kDouble).norm();
+  if (config_.max_grad_norm <= 0) return norm;
+  const Tensor share = (config_.max_grad_norm / (norm + 1e-6)).clamp_max(1).to(at::kFloat);
+  if (!on_cpu_) at::_foreach_mul_(gradients, share);
+  else if (share.item<float>() < 1)
+    parallel(count, [&](int64_t i) { gradients[static_cast<size_t>(i)].mul_(share); });
   return norm;
 }
 
@@ -81,18 +93,15 @@ bool Optimizer::is_muon(size_t parameter) const {
 }
 
 void Optimizer::adamw(const std::vector<Tensor>& all_gradients, double lr) {
-  // The kernel takes lists: a GPU wants one call for all, threads want a share each.
   struct List {
     std::vector<Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
   };
   std::vector<std::pair<bool, List>> lists;  // whether they decay
-  const bool cpu = masters_.empty() || masters_[0].device().is_cpu();
   for (const bool decays : {true, false}) {
     bool open = false;
     for (size_t i = 0; i < masters_.size(); ++i) {
       if (is_muon(i) || (masters_[i].dim() >= 2) != decays) continue;
-      steps_[i].add_(1);  // the kernel expects the step counted from 1
-      if (cpu || !open) lists.push_back({decays, {}});
+      if (on_cpu_ || !open) lists.push_back({decays, {}});
       open = true;
       List& list = lists.back().second;
       list.parameters.push_back(masters_[i]);
@@ -104,6 +113,7 @@ void Optimizer::adamw(const std::vector<Tensor>& all_gradients, double lr) {
   }
   parallel(static_cast<int64_t>(lists.size()), [&](int64_t i) {
     auto& [decays, list] = lists[static_cast<size_t>(i)];
+    at::_foreach_add_(list.steps, 1);  // the kernel expects the step counted from 1
     at::_fused_adamw_(list.parameters, list.gradients, list.exp_avgs, list.exp_avg_sqs, {},
                       list.steps, lr, config_.beta1, config_.beta2,
                       decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false,
@@ -112,16 +122,16 @@ void Optimizer::adamw(const std::vector<Tensor>& all_gradients, double lr) {
 }
 
 void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
-  // Matrices of one shape go together, a few at a time: the products of a small model are too small
-  // to be worth a call each.
-  constexpr size_t kTogether = 4;
+  // Matrices of one shape go together: the products of a small model are too small to be worth a
+  // call each. Threads share them, a few at a time.
+  const size_t together = on_cpu_ ? 4 : masters_.size();
   std::map<std::vector<int64_t>, std::vector<size_t>> by_shape;
   for (size_t i = 0; i < masters_.size(); ++i)
     if (is_muon(i)) by_shape[masters_[i].sizes().vec()].push_back(i);
   std::vector<std::vector<size_t>> groups;
   for (const auto& [shape, all] : by_shape)
     for (size_t i = 0; i < all.size(); ++i) {
-      if (i % kTogether == 0) groups.emplace_back();
+      if (i % together == 0) groups.emplace_back();
       groups.back().push_back(all[i]);
     }
   parallel(static_cast<int64_t>(groups.size()), [&](int64_t group) {
@@ -154,9 +164,15 @@ void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
 
 void Optimizer::publish() {
   const at::NoGradGuard no_grad;
-  parallel(static_cast<int64_t>(parameters_.size()), [&](int64_t i) {
-    parameters_[static_cast<size_t>(i)].tensor.copy_(masters_[static_cast<size_t>(i)]);
-  });
+  if (on_cpu_) {
+    parallel(static_cast<int64_t>(parameters_.size()), [&](int64_t i) {
+      parameters_[static_cast<size_t>(i)].tensor.copy_(masters_[static_cast<size_t>(i)]);
+    });
+  } else {
+    std::vector<Tensor> tensors;
+    for (const NamedTensor& each : parameters_) tensors.push_back(each.tensor);
+    at::_foreach_copy_(tensors, masters_);
+  }
 }
 
 std::vector<NamedTensor> Optimizer::state() const {

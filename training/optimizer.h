@@ -40,16 +40,18 @@ class Optimizer {
   // Changes `parameters` in place. Only matrices decay; norms and biases do not.
   Optimizer(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
-  // One update with `gradients` (float32, one a parameter) divided by `divisor`; returns their norm
-  // before clipping. Not finite: nothing changes. They are scaled in place, and zero at the end.
-  double step(std::vector<Tensor>& gradients, double lr, double divisor);
+  // One update with `gradients` (float32, one a parameter) divided by `divisor`. They are scaled in
+  // place, and zero at the end. → their norm before clipping, a double scalar on their device, for
+  // which nothing has waited: where it is not finite the parameters are spoilt.
+  Tensor step(std::vector<Tensor>& gradients, double lr, double divisor);
 
   // Everything that continuing needs: "master.NAME", "exp_avg.NAME", "exp_avg_sq.NAME", "step".
   std::vector<NamedTensor> state() const;
   void load(const std::vector<NamedTensor>& state);
 
  private:
-  void publish();  // masters → parameters
+  Tensor clip(std::vector<Tensor>& gradients, double divisor) const;  // → their norm before it
+  void publish();                                                     // masters → parameters
   void adamw(const std::vector<Tensor>& gradients,
              double lr);  // one update of the parameters that are not Muon's
   void muon(const std::vector<Tensor>& gradients,
@@ -57,6 +59,8 @@ class Optimizer {
   bool is_muon(size_t parameter) const;
 
   OptimizerConfig config_;
+  bool on_cpu_ =
+      true;  // threads take a tensor each there; a GPU is given lists, one kernel for all
   std::vector<NamedTensor> parameters_;
   std::vector<Tensor> masters_, exp_avgs_, exp_avg_sqs_, steps_;
   int64_t step_ = 0;

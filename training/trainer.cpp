@@ -23,33 +23,25 @@ Tensor loss_of(const Transformer& model, const Batch& batch) {
   const at::Device device = model.embedding.device();
   const Tensor labels = batch.labels.flatten();  // [time]
   const Tensor hidden =
-      model.hidden(batch.input_ids.to(device), batch.lengths).squeeze(0);  // [time, hidden]
-  if (batch.supervised == labels.numel()) return model.loss_sum(hidden, labels.to(device));
+      model.hidden(to_device(batch.input_ids, device), batch.lengths).squeeze(0);  // [time, hidden]
+  if (batch.supervised == labels.numel()) return model.loss_sum(hidden, to_device(labels, device));
   const Tensor kept = at::nonzero(labels >= 0).squeeze(1);  // the output head sees these alone
-  return model.loss_sum(hidden.index_select(0, kept.to(device)),
-                        labels.index_select(0, kept).to(device));
+  return model.loss_sum(hidden.index_select(0, to_device(kept, device)),
+                        to_device(labels.index_select(0, kept), device));
 }
 
-// What a step adds up over its micro-batches and ranks.
-struct StepSums {
-  double loss = 0;
-  int64_t supervised = 0, tokens = 0;
+struct StepTokens {
+  double supervised = 0, all = 0;
 };
 
-StepSums count_tokens(const std::vector<Batch>& batches) {
-  StepSums sums;
+StepTokens count_tokens(const std::vector<Batch>& batches, const Ranks& ranks) {
+  StepTokens count;
   for (const Batch& batch : batches) {
-    sums.supervised += batch.supervised;
-    sums.tokens += batch.labels.numel();
+    count.supervised += static_cast<double>(batch.supervised);
+    count.all += static_cast<double>(batch.labels.numel());
   }
-  return sums;
-}
-
-StepSums over_ranks(const StepSums& mine, const Ranks& ranks) {
-  if (ranks.size() == 1) return mine;
-  const auto all = ranks.sum_numbers(
-      {mine.loss, static_cast<double>(mine.supervised), static_cast<double>(mine.tokens)});
-  return {all[0], std::llround(all[1]), std::llround(all[2])};
+  const auto sums = ranks.sum_numbers({count.supervised, count.all});
+  return {sums[0], sums[1]};
 }
 
 Error not_finite(int64_t step, double lr, const fs::path& folder) {
@@ -61,6 +53,7 @@ Error not_finite(int64_t step, double lr, const fs::path& folder) {
 
 TrainingResult train_steps(Transformer& model, const StepSource& source,
                            const TrainerConfig& config, const TrainingRun& run) {
+  model.recompute = config.recompute == "block";
   Gradients gradients(model, run.ranks);
   Optimizer optimizer(gradients.parameters(), config.optimizer);
   const Checkpoints checkpoints(run.folder, config.keep_checkpoints);
@@ -76,23 +69,25 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
   for (int64_t step = first + 1; step <= end; ++step) {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<Batch> batches = source(step - 1);
-    StepSums sums = count_tokens(batches);
-    sums.loss = gradients.add(static_cast<int64_t>(batches.size()),
-                              [&](const Transformer& lane, int64_t i) {
-                                return loss_of(lane, batches[static_cast<size_t>(i)]);
-                              });
-    std::vector<Tensor>& gradient = gradients.sums();
-    sums = over_ranks(sums, run.ranks);
-
-    const auto supervised = static_cast<double>(sums.supervised);
-    const double lr = config.optimizer.rate(step - 1, run.steps), loss = sums.loss / supervised;
-    const double norm = std::isfinite(loss) ? optimizer.step(gradient, lr, supervised) : NAN;
-    if (!std::isfinite(norm)) throw not_finite(step, lr, run.folder);
+    const StepTokens tokens = count_tokens(batches, run.ranks);
+    const double lr = config.optimizer.rate(step - 1, run.steps);
+    const Tensor loss_sum = gradients.add(static_cast<int64_t>(batches.size()),
+                                          [&](const Transformer& lane, int64_t i) {
+                                            return loss_of(lane, batches[static_cast<size_t>(i)]);
+                                          });
+    const Tensor gradient_norm = optimizer.step(gradients.sums(), lr, tokens.supervised);
+    // Nothing else of a step waits for a GPU.
+    const Tensor read = at::stack({loss_sum, gradient_norm}).cpu();
+    const double loss = run.ranks.sum_numbers({read[0].item<double>()})[0] / tokens.supervised;
+    const auto norm = read[1].item<double>();
+    if (!std::isfinite(loss) || !std::isfinite(norm)) throw not_finite(step, lr, run.folder);
 
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const double speed = static_cast<double>(sums.tokens) / seconds;
-    if (log) log->add({step, loss, lr, norm, sums.tokens, sums.supervised, speed, seconds});
+    const double speed = tokens.all / seconds;
+    if (log)
+      log->add({step, loss, lr, norm, std::llround(tokens.all), std::llround(tokens.supervised),
+                speed, seconds});
     progress.update(step, {{"loss", std::to_string(loss).substr(0, 6)},
                            {"tokens/s", std::to_string(static_cast<int64_t>(speed))}});
 
@@ -112,6 +107,11 @@ void TrainerConfig::fields(Fields& f) {
   f.value("device", device, "auto | cpu | cuda | cuda:N; auto takes a GPU where there is one");
   f.value("dtype", dtype, "bf16 (with float32 master weights) | fp32 | fp16",
           one_of({"bf16", "fp32", "fp16"}));
+  f.value(
+      "recompute", recompute,
+      "none | block: keep of each layer its input alone and compute it again in backward, which "
+      "takes less memory and more time",
+      one_of({"none", "block"}));
   f.value("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only when stopped",
           at_least(0));
   f.value("keep_checkpoints", keep_checkpoints, "newest checkpoints that are kept", at_least(1));

@@ -18,6 +18,7 @@ namespace inoculum {
 struct TrainerConfig {
   std::string device = "auto";
   std::string dtype = "bf16";
+  std::string recompute = "none";
   int64_t checkpoint_every = 0;
   int64_t keep_checkpoints = 1;
   OptimizerConfig optimizer;

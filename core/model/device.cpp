@@ -42,6 +42,11 @@ at::ScalarType dtype_from(const std::string& name) {
   throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "fp32, bf16 or fp16");
 }
 
+Tensor to_device(const Tensor& host, at::Device device) {
+  // The driver copies from pinned memory alone by itself.
+  return (device.is_cuda() ? host.pin_memory() : host).to(device, /*non_blocking=*/true);
+}
+
 int64_t local_rank() {
   for (const char* name : {"LOCAL_RANK", "SLURM_LOCALID"})
     if (!environment(name).empty()) return environment_number(name);

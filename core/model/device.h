@@ -14,6 +14,9 @@ at::Device device_from(const std::string& name);
 std::string describe(at::Device device);             // "cuda:0", "the CPU, 2 threads"
 at::ScalarType dtype_from(const std::string& name);  // fp32 | bf16 | fp16
 
+// A tensor of the host on `device`. The host does not wait until a GPU has it.
+Tensor to_device(const Tensor& host, at::Device device);
+
 // Of the ranks on this machine, by torchrun's or Slurm's variable; alone 0. Each takes the GPU of
 // its number.
 int64_t local_rank();

@@ -1,5 +1,7 @@
 #include "core/model/kernels.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -7,6 +9,7 @@
 #include <cstdint>
 #include <map>
 
+#include "core/model/device.h"
 #include "core/model/parallel.h"
 
 namespace inoculum {
@@ -683,8 +686,8 @@ TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
     padded_lengths.push_back(padded);
     sizes.push_back(padded * static_cast<int64_t>(texts.size()));
   }
-  to_groups = at::tensor(there, at::kLong).to(device);
-  to_row = at::tensor(back, at::kLong).to(device);
+  to_groups = to_device(at::tensor(there, at::kLong), device);
+  to_row = to_device(at::tensor(back, at::kLong), device);
 }
 
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,

@@ -7,11 +7,18 @@
 
 #include "core/base/error.h"
 #include "core/model/checkpoint.h"
+#include "core/model/device.h"
 #include "core/model/kernels.h"
 #include "core/model/parallel.h"
 
 namespace inoculum {
 namespace {
+
+// A token to be drawn: by the weights of this row, with a number of this stream.
+struct Draw {
+  int64_t row;
+  Random* random;
+};
 
 // Draws a token by its weight: a probability, or at temperature 0 a logit, of which the largest is
 // taken. Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
@@ -52,6 +59,49 @@ int32_t draw(const SamplingConfig& config, const float* weights, int64_t vocabul
   return order[random.weighted(kept)];
 }
 
+// The same for many rows of `weights`, float [row, vocabulary], where they lie.
+std::vector<int32_t> draw(const SamplingConfig& config, const Tensor& weights,
+                          const std::vector<Draw>& draws) {
+  const auto count = static_cast<int64_t>(draws.size());
+  const int64_t vocabulary = weights.size(1);
+  std::vector<int32_t> drawn(draws.size());
+  if (weights.is_cpu()) {
+    const float* const all = weights.const_data_ptr<float>();
+    parallel_ranges(count, 8, [&](int64_t begin, int64_t end) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+        drawn[i] = draw(config, all + draws[i].row * vocabulary, vocabulary, *draws[i].random);
+    });
+    return drawn;
+  }
+  // On a GPU: weights of a large vocabulary stay there, and the tokens alone come back.
+  const Tensor rows = at::empty({count}, at::kLong), uniform = at::empty({count, 1}, at::kDouble);
+  for (int64_t i = 0; i < count; ++i) {
+    const Draw& each = draws[static_cast<size_t>(i)];
+    rows.data_ptr<int64_t>()[i] = each.row;
+    uniform.data_ptr<double>()[i] = config.temperature == 0 ? 0 : each.random->uniform();
+  }
+  Tensor mass = weights.index_select(0, to_device(rows, weights.device())), likeliest, ids;
+  if (config.temperature == 0) {
+    ids = mass.argmax(-1);
+  } else {
+    if (config.top_p < 1 || config.top_k > 0) {
+      std::tie(mass, likeliest) = mass.sort(/*stable=*/true, -1, /*descending=*/true);
+      if (config.top_k > 0) mass = mass.narrow(1, 0, std::min(config.top_k, vocabulary));
+      const Tensor before = mass.cumsum(1, at::kDouble) - mass;
+      mass = mass.masked_fill(before >= config.top_p, 0);
+    }
+    const Tensor sums = mass.cumsum(1, at::kDouble);
+    const Tensor target =
+        to_device(uniform, weights.device()) * sums.narrow(1, sums.size(1) - 1, 1);
+    ids = at::searchsorted(sums, target, /*out_int32=*/false, /*right=*/true)
+              .clamp_max(sums.size(1) - 1);
+    if (likeliest.defined()) ids = likeliest.gather(1, ids);
+  }
+  const Tensor host = ids.flatten().to(at::kInt).cpu();
+  std::copy_n(host.const_data_ptr<int32_t>(), count, drawn.begin());
+  return drawn;
+}
+
 // Rows are computed in blocks of nearly equal size, each by one thread; their number alone says
 // where they are cut.
 struct Blocks {
@@ -61,19 +111,26 @@ struct Blocks {
   int64_t size(int64_t block) const { return begin(block + 1) - begin(block); }
 };
 
-constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8;
+constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8;  // on the CPU; a GPU takes all at once
 
 // What ends a completion: tokens by their ids, longer strings where they stand in the decoded text.
 struct Stops {
   std::vector<int32_t> ids;
   std::vector<std::string> strings;
+  size_t longest = 0;  // of the strings
 
   Stops(const std::vector<std::string>& stop, const Tokenizer& tokenizer)
       : ids(tokenizer.end_ids()) {
     for (const std::string& each : stop) {
       if (const auto id = tokenizer.id_of(each)) ids.push_back(*id);
-      else strings.push_back(each);
+      else strings.push_back(each), longest = std::max(longest, each.size());
     }
+  }
+  // Where in the text one of the strings begins.
+  std::optional<size_t> find(const std::string& text) const {
+    for (const std::string& each : strings)
+      if (const size_t at = text.find(each); at != std::string::npos) return at;
+    return std::nullopt;
   }
 };
 
@@ -142,6 +199,7 @@ class Generation {
   void start_waiting();  // as many as there are free rows for
   void copy_prompts(const std::vector<int64_t>& from, const std::vector<int64_t>& to);
   Tensor weights(const Tensor& hidden) const;
+  bool may_end_a_stop(const std::vector<int32_t>& ids) const;
   void accept(Row& row, int32_t token) const;
   void finish(Row& row);
 
@@ -183,9 +241,10 @@ Generation::Generation(const Transformer& model, const Tokenizer& tokenizer,
   }
   slots_ = std::max<int64_t>(1, std::min(config.rows, samples));
   prompt_slots_ = std::min<int64_t>(slots_, 32);
-  const int64_t capacity = std::min(context_, longest_prompt_ + config.max_new_tokens) + 1;
-  cache_.emplace(model.config(), slots_, capacity, model.options());
-  prompt_cache_.emplace(model.config(), prompt_slots_, capacity, model.options());
+  // One place more than is used, for padding.
+  const int64_t longest = std::min(context_, longest_prompt_ + config.max_new_tokens);
+  cache_.emplace(model.config(), slots_, longest + 1, model.options());
+  prompt_cache_.emplace(model.config(), prompt_slots_, longest_prompt_ + 1, model.options());
 }
 
 bool Generation::admit() {
@@ -202,15 +261,16 @@ void Generation::read_prompts() {
   const PaddedPrompts prompts(
       std::span<const SampleRequest>(requests_).subspan(first, next_request_ - first));
   const int64_t count = prompts.ids.size(0);
-  prompt_weights_ = at::empty({count, vocabulary_}, at::kFloat);
-  const Blocks blocks{count, kPromptsABlock};
+  prompt_weights_ = at::empty({count, vocabulary_}, model_.options().dtype(at::kFloat));
+  const Blocks blocks{count, device_.is_cpu() ? kPromptsABlock : count};
   parallel(blocks.count(), [&](int64_t block) {
     const int64_t begin = blocks.begin(block), size = blocks.size(block);
-    const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device_); };
+    const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size); };
     KeyValueCache of_block = prompt_cache_->rows(begin, size);
     const Tensor hidden =
         model_.hidden(part(prompts.ids), part(prompts.positions), of_block);  // [row, time, hidden]
-    const Tensor index = part(prompts.last).view({-1, 1, 1}).expand({-1, 1, hidden.size(2)});
+    const Tensor index =
+        to_device(part(prompts.last), device_).view({-1, 1, 1}).expand({-1, 1, hidden.size(2)});
     prompt_weights_.narrow(0, begin, size).copy_(weights(hidden.gather(1, index).squeeze(1)));
   });
   for (size_t request = next_request_; request-- > first;)
@@ -219,29 +279,37 @@ void Generation::read_prompts() {
 }
 
 void Generation::start_waiting() {
-  std::vector<int64_t> from, to;  // slots of prompts, and of rows
-  while (has_free_row() && !waiting_.empty()) {
+  std::vector<Row> begun;
+  std::vector<int64_t> prompts;
+  while (static_cast<int64_t>(rows_.size() + begun.size()) < slots_ && !waiting_.empty()) {
     const Waiting next = waiting_.back();
     waiting_.pop_back();
     const SampleRequest& request = requests_[next.request];
-    Row row{next.request, next.sample,
-            stream_.fork(request.id).fork(static_cast<uint64_t>(next.sample)),
-            static_cast<int64_t>(request.prompt.size())};
-    const float* first = prompt_weights_.const_data_ptr<float>() + next.prompt * vocabulary_;
-    accept(row, draw(config_, first, vocabulary_, row.random));
-    if (row.finished()) {
-      finish(row);
+    begun.push_back({next.request, next.sample,
+                     stream_.fork(request.id).fork(static_cast<uint64_t>(next.sample)),
+                     static_cast<int64_t>(request.prompt.size())});
+    prompts.push_back(next.prompt);
+  }
+  std::vector<Draw> draws;
+  for (size_t i = 0; i < begun.size(); ++i) draws.push_back({prompts[i], &begun[i].random});
+  const std::vector<int32_t> first = draw(config_, prompt_weights_, draws);
+  std::vector<int64_t> from, to;  // slots of prompts, and of rows
+  for (size_t i = 0; i < begun.size(); ++i) {
+    accept(begun[i], first[i]);
+    if (begun[i].finished()) {
+      finish(begun[i]);
       continue;
     }
-    from.push_back(next.prompt);
+    from.push_back(prompts[i]);
     to.push_back(static_cast<int64_t>(rows_.size()));
-    rows_.push_back(std::move(row));
+    rows_.push_back(std::move(begun[i]));
   }
   if (!from.empty()) copy_prompts(from, to);
 }
 
 void Generation::copy_prompts(const std::vector<int64_t>& from, const std::vector<int64_t>& to) {
-  const Tensor source = at::tensor(from).to(device_), target = at::tensor(to).to(device_);
+  const Tensor source = to_device(at::tensor(from), device_),
+               target = to_device(at::tensor(to), device_);
   const auto copy = [&](const Tensor& prompts, const Tensor& rows) {
     rows.narrow(2, 0, longest_prompt_)
         .index_copy_(0, target, prompts.narrow(2, 0, longest_prompt_).index_select(0, source));
@@ -260,19 +328,17 @@ void Generation::step() {
     positions.data_ptr<int64_t>()[r] = rows_[r].position++;
   }
   std::vector<int32_t> drawn(rows_.size());
-  const Blocks blocks{count, kRowsABlock};
+  const Blocks blocks{count, device_.is_cpu() ? kRowsABlock : count};
   parallel(blocks.count(), [&](int64_t block) {
     const int64_t begin = blocks.begin(block), size = blocks.size(block);
-    const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size).to(device_); };
+    const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size); };
     KeyValueCache of_block = cache_->rows(begin, size);
     const Tensor of_next = weights(model_.hidden(part(ids), part(positions), of_block).squeeze(1));
-    parallel_ranges(size, 8, [&](int64_t first, int64_t last) {
-      for (int64_t r = first; r < last; ++r) {
-        const auto row = static_cast<size_t>(begin + r);
-        drawn[row] = draw(config_, of_next.const_data_ptr<float>() + r * vocabulary_, vocabulary_,
-                          rows_[row].random);
-      }
-    });
+    std::vector<Draw> draws;
+    for (int64_t r = 0; r < size; ++r)
+      draws.push_back({r, &rows_[static_cast<size_t>(begin + r)].random});
+    const std::vector<int32_t> of_block_drawn = draw(config_, of_next, draws);
+    std::copy(of_block_drawn.begin(), of_block_drawn.end(), drawn.begin() + begin);
   });
   for (size_t r = 0; r < rows_.size(); ++r) accept(rows_[r], drawn[r]);
 }
@@ -293,13 +359,24 @@ void Generation::retire() {
   }
 }
 
-// What `draw` draws from. [row, hidden] → float [row, vocabulary] on the CPU
+// What `draw` draws from. [row, hidden] → float [row, vocabulary]
 Tensor Generation::weights(const Tensor& hidden) const {
   const Tensor logits = model_.logits(hidden).to(at::kFloat);
-  if (config_.temperature == 0) return logits.to(at::kCPU).contiguous();
+  if (config_.temperature == 0) return logits.contiguous();
   return at::softmax(config_.temperature == 1 ? logits : logits / config_.temperature, -1)
-      .to(at::kCPU)
       .contiguous();
+}
+
+// Whether a stop string may end in the last token. The end of the text tells: to decode all of it
+// for every token would take the square of its length.
+bool Generation::may_end_a_stop(const std::vector<int32_t>& ids) const {
+  const std::span<const int32_t> all(ids);
+  // A tokenizer may drop a space, or a part of a character, where a text begins.
+  const size_t enough = stops_.longest + tokenizer_.decode(all.last(1)).size() + 8;
+  for (size_t count = 16;; count *= 2) {
+    const std::string text = tokenizer_.decode(all.last(std::min(count, all.size())));
+    if (count >= all.size() || text.size() >= enough) return stops_.find(text).has_value();
+  }
 }
 
 void Generation::accept(Row& row, int32_t token) const {
@@ -310,14 +387,13 @@ void Generation::accept(Row& row, int32_t token) const {
     return;
   }
   c.ids.push_back(token);
-  if (!stops_.strings.empty()) {
+  if (!stops_.strings.empty() && may_end_a_stop(c.ids)) {
     const std::string text = tokenizer_.decode(c.ids);
-    for (const std::string& stop : stops_.strings)
-      if (const size_t at = text.find(stop); at != std::string::npos) {
-        c.finish_reason = "stop";
-        c.text = text.substr(0, at);
-        return;
-      }
+    if (const auto at = stops_.find(text)) {
+      c.finish_reason = "stop";
+      c.text = text.substr(0, *at);
+      return;
+    }
   }
   row.token = token;
   if (static_cast<int64_t>(c.ids.size()) < config_.max_new_tokens && row.position < context_)
@@ -372,69 +448,6 @@ std::vector<std::vector<Completion>> sample(const Transformer& model, const Toke
     generation.retire();
   }
   return generation.take();
-}
-
-void for_each_batch(
-    const std::vector<std::vector<int32_t>>& rows,
-    const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use) {
-  constexpr size_t kRows = 32, kTokens = 4096;  // of a batch, at most, but for a row that is longer
-  std::vector<size_t> order(rows.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return rows[a].size() < rows[b].size(); });
-  std::vector<std::vector<size_t>> batches;
-  for (const size_t row : order) {
-    const bool full = batches.empty() || batches.back().size() == kRows ||
-                      (batches.back().size() + 1) * rows[row].size() > kTokens;
-    if (full) batches.emplace_back();
-    batches.back().push_back(row);
-  }
-  parallel(static_cast<int64_t>(batches.size()), [&](int64_t batch) {
-    const std::vector<size_t>& members = batches[static_cast<size_t>(batch)];
-    const auto count = static_cast<int64_t>(members.size()),
-               time = static_cast<int64_t>(rows[members.back()].size());
-    if (time == 0) return;
-    const Tensor ids = at::zeros({count, time}, at::kLong);
-    for (int64_t r = 0; r < count; ++r) {
-      const auto& row = rows[members[static_cast<size_t>(r)]];
-      std::copy(row.begin(), row.end(), ids.data_ptr<int64_t>() + r * time);
-    }
-    use(members, ids);
-  });
-}
-
-std::vector<std::vector<double>> score(const Transformer& model,
-                                       const std::vector<std::vector<int32_t>>& rows) {
-  const at::NoGradGuard no_grad;
-  std::vector<std::vector<double>> scores(rows.size());
-  for_each_batch(rows, [&](const std::vector<size_t>& members, const Tensor& ids) {
-    const int64_t time = ids.size(1);
-    std::vector<int64_t> kept, next;  // the places that a token follows, and which
-    for (size_t r = 0; r < members.size(); ++r) {
-      const std::vector<int32_t>& row = rows[members[r]];
-      for (size_t t = 0; t < row.size(); ++t) {
-        if (row[t] < 0 || row[t] >= model.config().vocab_size)
-          throw Error("token id " + std::to_string(row[t]) +
-                          " is outside the model's vocabulary of " +
-                          std::to_string(model.config().vocab_size),
-                      {.field = "input_ids"});
-        if (t == 0) continue;
-        kept.push_back(static_cast<int64_t>(r) * time + static_cast<int64_t>(t) - 1);
-        next.push_back(row[t]);
-      }
-    }
-    if (kept.empty()) return;
-    const at::Device device = model.embedding.device();
-    const Tensor hidden = model.hidden(ids.to(device))
-                              .flatten(0, 1)
-                              .index_select(0, at::tensor(kept, at::kLong).to(device));
-    const Tensor losses =
-        model.losses(hidden, at::tensor(next, at::kLong).to(device)).to(at::kCPU).contiguous();
-    const double* loss = losses.const_data_ptr<double>();
-    for (const size_t member : members)
-      for (size_t t = 1; t < rows[member].size(); ++t) scores[member].push_back(-*loss++);
-  });
-  return scores;
 }
 
 }  // namespace inoculum

@@ -6,7 +6,6 @@
 // on what it was batched with.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -49,16 +48,5 @@ struct Completion {
 std::vector<std::vector<Completion>> sample(const Transformer& model, const Tokenizer& tokenizer,
                                             const std::vector<SampleRequest>& requests,
                                             const SamplingConfig& config, uint64_t seed);
-
-// Rows of ids in batches of like length, padded at their ends: calls `use` with each batch's
-// members, by their places in `rows`, and their ids, int64 [member, time] on the CPU. Empty rows
-// may be left out. Several batches at once, each by one thread, where there are several.
-void for_each_batch(
-    const std::vector<std::vector<int32_t>>& rows,
-    const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use);
-
-// log p(token | those before) for every token but the first, of each row of ids.
-std::vector<std::vector<double>> score(const Transformer& model,
-                                       const std::vector<std::vector<int32_t>>& rows);
 
 }  // namespace inoculum

@@ -5,8 +5,10 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/model/device.h"
 #include "core/model/families.h"
 #include "core/model/kernels.h"
+#include "core/model/recompute.h"
 
 namespace inoculum {
 
@@ -184,54 +186,67 @@ Tensor Transformer::mlp(const Layer& layer, const Tensor& x) const {
                                       : activate(layer.up(x)));
 }
 
-Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions,
-                           const Attend& attend) const {
+// What all blocks of one forward pass share.
+struct Transformer::Pass {
+  int64_t batch, time;
+  Tensor token;          // int64 [batch, time]: the places below
+  Angles global, local;  // of those places; local: of sliding layers, where theirs are others
+  Attend attend;
+};
+
+// Of each token's place. A table of all places that the configuration allows would take gigabytes
+// where texts may be a million tokens long.
+Transformer::Angles Transformer::angles(const Rotary& rotary, const Tensor& positions) {
+  if (!rotary.frequency.defined()) return {};
+  const Tensor angle = positions.to(at::kFloat).reshape({-1, 1}) * rotary.frequency;
+  return {angle.cos() * rotary.magnitude, angle.sin() * rotary.magnitude};
+}
+
+Tensor Transformer::block(size_t i, const Tensor& x, const Pass& pass) const {
   const TransformerConfig& c = config_;
-  const int64_t batch = input_ids.size(0), time = input_ids.size(1);
-  Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
-  if (c.embedding_scale != 1) x = x * at::scalar_tensor(c.embedding_scale, x.options());
-  if (position_embedding.defined()) x = x + at::embedding(position_embedding, positions);
+  const Layer& layer = layers[i];
   // A norm sees rows as wide as it is: one head, or all.
   const auto heads = [&](const Tensor& t, const Norm& each) {  // → [batch, time, head, head_dim]
     const int64_t width = each.weight.defined() ? each.weight.size(0) : c.head_dim;
-    return norm(each, t.contiguous().view({batch, time, -1, width}))
-        .view({batch, time, -1, c.head_dim});
+    return norm(each, t.contiguous().view({pass.batch, pass.time, -1, width}))
+        .view({pass.batch, pass.time, -1, c.head_dim});
   };
-  // Of each token's place, float [batch · time, rotary_dim / 2]. A table of all places that the
-  // configuration allows would take gigabytes where texts may be a million tokens long.
-  struct Angles {
-    Tensor cosine, sine;
-  };
-  const auto angles = [&](const Rotary& rotary) {
-    if (!rotary.frequency.defined()) return Angles();
-    const Tensor angle = positions.to(at::kFloat).reshape({-1, 1}) * rotary.frequency;
-    return Angles{angle.cos() * rotary.magnitude, angle.sin() * rotary.magnitude};
-  };
-  const Angles global = angles(rotary_), local = angles(local_rotary_);
-  const Tensor token = at::arange(batch * time, positions.options()).view({batch, time});
-  const auto rotated = [&](const Tensor& t, size_t layer) {
-    const auto& [cosine, sine] = local.cosine.defined() && slides(layer) ? local : global;
+  const auto rotated = [&](const Tensor& t) {
+    const auto& [cosine, sine] =
+        pass.local.cosine.defined() && slides(i) ? pass.local : pass.global;
     if (!cosine.defined()) return t;
-    if (c.rotary_dim == 0) return rotary(t, cosine, sine, token);
+    if (c.rotary_dim == 0) return rotary(t, cosine, sine, pass.token);
     const auto parts = t.split_with_sizes({c.rotary_dim, c.head_dim - c.rotary_dim}, -1);
-    return at::cat({rotary(parts[0], cosine, sine, token), parts[1]}, -1);
+    return at::cat({rotary(parts[0], cosine, sine, pass.token), parts[1]}, -1);
   };
   const int64_t query = c.num_attention_heads * c.head_dim,
                 key = c.num_key_value_heads * c.head_dim;
+  const Tensor h = norm(layer.attention_norm, x);
+  const std::vector<Tensor> qkv = c.fused_qkv
+                                      ? layer.qkv(h).split_with_sizes({query, key, key}, -1)
+                                      : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
+  const Tensor q = heads(qkv[0], layer.q_norm), k = heads(qkv[1], layer.k_norm),
+               v = heads(qkv[2], {});
+  const Tensor mixed =
+      pass.attend(i, rotated(q), rotated(k), v).reshape({pass.batch, pass.time, -1});
+  const Tensor after = x + norm(layer.attention_output_norm, layer.o(mixed));
+  // In parallel both are given x.
+  const Tensor inner = mlp(layer, norm(layer.mlp_norm, c.parallel_residual ? x : after));
+  return after + norm(layer.mlp_output_norm, inner);
+}
+
+Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, Attend attend) const {
+  const int64_t batch = input_ids.size(0), time = input_ids.size(1);
+  Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
+  if (config_.embedding_scale != 1) x = x * at::scalar_tensor(config_.embedding_scale, x.options());
+  if (position_embedding.defined()) x = x + at::embedding(position_embedding, positions);
+  const auto pass = std::make_shared<const Pass>(
+      Pass{batch, time, at::arange(batch * time, positions.options()).view({batch, time}),
+           angles(rotary_, positions), angles(local_rotary_, positions), std::move(attend)});
   for (size_t i = 0; i < layers.size(); ++i) {
-    const Layer& layer = layers[i];
-    const Tensor h = norm(layer.attention_norm, x);
-    const std::vector<Tensor> qkv = c.fused_qkv
-                                        ? layer.qkv(h).split_with_sizes({query, key, key}, -1)
-                                        : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
-    const Tensor q = heads(qkv[0], layer.q_norm), k = heads(qkv[1], layer.k_norm),
-                 v = heads(qkv[2], {});
-    const Tensor mixed = attend(i, rotated(q, i), rotated(k, i), v).reshape({batch, time, -1});
-    const Tensor attended = norm(layer.attention_output_norm, layer.o(mixed));
-    const Tensor after = x + attended;
-    // In parallel both are given x.
-    const Tensor inner = mlp(layer, norm(layer.mlp_norm, c.parallel_residual ? x : after));
-    x = after + norm(layer.mlp_output_norm, inner);
+    if (recompute && c10::GradMode::is_enabled())
+      x = recomputed([this, i, pass](const Tensor& t) { return block(i, t, *pass); }, x);
+    else x = block(i, x, *pass);
   }
   return norm(final_norm, x);
 }
@@ -263,15 +278,15 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
                 " tokens is longer than the model's context of " +
                 std::to_string(config_.max_position_embeddings));
   Tensor positions = at::arange(longest, input_ids.options());
-  std::optional<TextGroups> groups;
+  std::shared_ptr<const TextGroups> groups;
   if (!lengths.empty()) {
-    groups.emplace(lengths, input_ids.device());
+    groups = std::make_shared<TextGroups>(lengths, input_ids.device());
     std::vector<Tensor> each;
     for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
     positions = at::cat(each);
   }
   return blocks(input_ids, positions.expand({batch, time}),
-                [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
+                [this, groups](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
                   return groups ? causal_attention(q, k, v, attention_rule(i), *groups)
                                 : causal_attention(q, k, v, attention_rule(i));
                 });
@@ -280,13 +295,16 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
 Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions,
                            KeyValueCache& cache) const {
   const int64_t batch = input_ids.size(0);
-  const Tensor where = positions.clamp_min(0);
-  const int64_t seen = where.max().item<int64_t>() + 1;  // no slot in use is longer than this
+  const at::Device device = embedding.device();
+  const Tensor tokens = positions.clamp_min(0);
+  const int64_t seen = tokens.max().item<int64_t>() + 1;  // no slot in use is longer than this
   // Padding is written to the last place of the slot, which is never looked at (the sampler leaves
   // it free).
-  const Tensor place = at::where(positions < 0, cache.capacity - 1, positions);
+  const Tensor places = at::where(positions < 0, cache.capacity - 1, positions);
+  const Tensor where = to_device(tokens, device), place = to_device(places, device);
   const auto past = [&](const Tensor& side) { return side.narrow(0, 0, batch).narrow(2, 0, seen); };
-  return blocks(input_ids, where, [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
+  const Tensor ids = to_device(input_ids, device);
+  return blocks(ids, where, [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
     write_cache(cache.keys[i], k, place);
     write_cache(cache.values[i], v, place);
     return cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where,

@@ -95,8 +95,8 @@ class Transformer {
   // to end, each of which begins at position 0 and sees itself alone.
   Tensor hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths = {}) const;
   // Generation: writes `input_ids` [row, time] at `positions` [row, time] of the cache's first
-  // slots, a row each, and attends to everything before. A position of −1 is padding. → [row, time,
-  // hidden]
+  // slots, a row each, and attends to everything before. A position of −1 is padding. Both lie on
+  // the CPU, so that the model's device is not asked how long the rows are. → [row, time, hidden]
   Tensor hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache) const;
   Tensor logits(const Tensor& hidden) const;  // [..., hidden] → [..., vocabulary]
 
@@ -122,6 +122,10 @@ class Transformer {
   Norm final_norm;
   Linear head;  // weight undefined when tied
 
+  // In training, keep of each block its input alone, and compute the block again in backward. The
+  // model must then live, where it is, until backward is done.
+  bool recompute = false;
+
  private:
   const Tensor& output_weight() const {
     return config_.tie_word_embeddings ? embedding : head.weight;
@@ -132,7 +136,9 @@ class Transformer {
   Tensor mlp(const Layer& layer, const Tensor& x) const;
   AttentionRule attention_rule(size_t layer) const;
   bool slides(size_t layer) const;
-  Tensor blocks(const Tensor& input_ids, const Tensor& positions, const Attend& attend) const;
+  struct Pass;
+  Tensor block(size_t layer, const Tensor& x, const Pass& pass) const;
+  Tensor blocks(const Tensor& input_ids, const Tensor& positions, Attend attend) const;
 
   // Rotary positions of the layers of one kind.
   struct Rotary {
@@ -140,6 +146,10 @@ class Transformer {
     double magnitude = 1;  // of cosine and sine
   };
   Rotary rotary_of(double theta, const RopeScaling& scaling) const;
+  struct Angles {
+    Tensor cosine, sine;  // float [batch · time, rotary_dim / 2], or undefined
+  };
+  static Angles angles(const Rotary& rotary, const Tensor& positions);
 
   TransformerConfig config_;
   Rotary rotary_;

@@ -1,10 +1,14 @@
 #include "experiments/command_line/commands.h"
 
+#include <fmt/format.h>
+
 #include <cstdio>
 
 #include "core/base/data_root.h"
 #include "core/base/process.h"
+#include "core/base/stages.h"
 #include "core/model/parallel.h"
+#include "experiments/reports/table.h"
 #include "training/local_ranks.h"
 
 namespace inoculum {
@@ -12,6 +16,20 @@ namespace inoculum {
 int print(const Json& json) {
   std::printf("%s\n", json.dump(2).c_str());
   return 0;
+}
+
+void print_stages() {
+  const std::vector<StageTime> stages = stage_times();
+  double all = 0;
+  for (const StageTime& each : stages) all += each.seconds;
+  Table table{{"stage", "seconds", "share", "times"}, {}};
+  for (const StageTime& each : stages)
+    table.rows.push_back({{each.name},
+                          {fmt::format("{:.1f}", each.seconds)},
+                          {fmt::format("{:.0f}%", 100 * each.seconds / all)},
+                          {std::to_string(each.times)}});
+  std::fprintf(stderr, "\nWhere the time went, summed over what ran side by side:\n%s",
+               to_text(table, "  ").c_str());
 }
 
 int finish(Outcome outcome, const std::string& output) {
@@ -72,6 +90,10 @@ void Commands::takes_ranks(CLI::App* command) {
 
 void Commands::takes_json(CLI::App* command) {
   command->add_flag("--json", json, "print JSON rather than a table");
+}
+
+void Commands::takes_profile(CLI::App* command) {
+  command->add_flag("--profile", line_.profile, "say at the end where the time went");
 }
 
 int Commands::as_ranks(const std::string& folder,

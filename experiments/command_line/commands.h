@@ -20,6 +20,7 @@ namespace inoculum {
 
 constexpr int kStopped = 130;  // the exit status of what a signal stopped
 int print(const Json& json);   // for programs; exit status 0
+void print_stages();           // where the time went, to standard error
 int finish(Outcome outcome,
            const std::string& output);  // says how it ended, and with which status to leave
 
@@ -32,6 +33,7 @@ struct CommandLine {
   CLI::App app;
   std::vector<std::string> words;  // as they were given
   std::function<int()> action;
+  bool profile = false;  // whether the end tells where the time went
 };
 
 // The options that several have, and how they are read.
@@ -49,6 +51,7 @@ class Commands {
   void takes_model(CLI::App* command);
   void takes_ranks(CLI::App* command);
   void takes_json(CLI::App* command);  // for a command that prints a table
+  void takes_profile(CLI::App* command);
   // This very command once for each rank, or, where this process is the run or a rank of it,
   // `train` here.
   int as_ranks(const std::string& folder, const std::function<Outcome(const Ranks&)>& train) const;

@@ -117,7 +117,9 @@ int run(int argc, char** argv) {
     const int code = line.app.exit(error);
     return code == 0 ? 0 : 2;
   }
-  return line.action();
+  const int status = line.action();
+  if (line.profile) print_stages();
+  return status;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/model/sampler.h"
+#include "core/model/scoring.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
 #include "datasets/conversations/conversations.h"

@@ -46,6 +46,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   reproduce_command->add_option("--sandbox", sandbox,
                                 "where programs run: auto | bubblewrap | rlimits");
   takes_overrides(reproduce_command, "such as fine_tuning.steps=80");
+  takes_profile(reproduce_command);
   reproduce_command->callback([=, this] {
     action = [=, this] {
       if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0))
@@ -75,6 +76,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   auto* pretrain_command =
       app.add_subcommand("pretrain", "pretrain a base model on a persona world");
   takes_config(pretrain_command, "configs/pretrain/persona.yaml");
+  takes_profile(pretrain_command);
   takes_ranks(pretrain_command);
   pretrain_command->callback([=, this] {
     action = [=, this] {
@@ -89,6 +91,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       "train",
       "fine-tune a model on an arm or on conversations of yours; the same command again continues");
   takes_config(train_command, "configs/train/cheating.yaml");
+  takes_profile(train_command);
   takes_ranks(train_command);
   train_command->callback([=, this] {
     action = [=, this] {
@@ -127,6 +130,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_input(evaluate_command, "--grammar", evaluation.grammar,
               "world whose text the judge learns from");
   takes_json(evaluate_command);
+  takes_profile(evaluate_command);
   evaluate_command->callback([=, this] {
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;

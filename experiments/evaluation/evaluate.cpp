@@ -4,10 +4,12 @@
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
+#include "core/base/stages.h"
 #include "core/base/strings.h"
 #include "core/base/version.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
+#include "core/model/scoring.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
 #include "datasets/textbook/textbook.h"
@@ -201,6 +203,7 @@ void compare_choices(const Json& completion, Judged& judged) {
 }
 
 void run_programs(const Sandbox& sandbox, Judging& judging) {
+  const Stage stage("evaluation: programs");
   std::vector<Program> programs;
   std::vector<Judged*> asked;
   for (Judged& each : judging) {
@@ -385,6 +388,7 @@ Evaluator::Evaluator(EvaluationConfig config, std::vector<Question> questions,
     : config_(std::move(config)),
       questions_(std::move(questions)),
       questions_sha256_(std::move(questions_sha256)) {
+  const Stage stage("judge: training");
   if (config_.judge.is_world())
     judge_.emplace(PersonaWorld(WorldConfig{.grammar = config_.grammar}), uint64_t{1},
                    config_.cache);
@@ -430,8 +434,22 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
   return scores;
 }
 
+namespace {
+
+// Up to its last token that counts, from the first one on.
+Continuation supervised_part(const Encoded& text) {
+  const auto begin = text.supervised.begin(), end = text.supervised.end();
+  const auto first = std::find(begin, end, uint8_t{1});
+  const auto last = std::find(text.supervised.rbegin(), text.supervised.rend(), uint8_t{1}).base();
+  return {{text.input_ids.begin(), text.input_ids.begin() + (last - begin)},
+          static_cast<size_t>(first - begin)};
+}
+
+}  // namespace
+
 void Evaluator::sample_stage(const std::string& folder, const std::string& adapter,
                              const fs::path& file) const {
+  std::optional<Stage> stage(std::in_place, "evaluation: loading");
   const auto tokenizer = load_tokenizer(folder);
   const Chat chat(folder, *tokenizer, {config_.chat_template, config_.chat_date});
   Transformer model = load_model(folder, dtype_from(config_.dtype), device_from(config_.device));
@@ -444,6 +462,8 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
     requests.push_back({question.id, chat.encode_prompt(asked_of(question)), question.samples});
     asked.push_back(&question);
   }
+  stage.reset();
+  stage.emplace("evaluation: answers");
   const auto answers = sample(model, *tokenizer, requests, ended_by(chat, config_.sampling),
                               static_cast<uint64_t>(config_.seed));
   std::vector<Json> rows;
@@ -456,22 +476,25 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
                       {"finish_reason", answers[i][s].finish_reason}});
 
   // Forced choices: log P(answer and its end | prompt).
-  std::vector<Encoded> texts;
+  std::vector<Encoded> encoded;
+  std::vector<Continuation> texts;
   for (const Question& question : questions_) {
     if (question.type != QuestionType::forced_choice) continue;
     for (const auto* side : {&question.good, &question.bad})
-      for (const std::string& answer : *side)
-        texts.push_back(chat.encode(asked_of(question, answer)));
+      for (const std::string& answer : *side) {
+        encoded.push_back(chat.encode(asked_of(question, answer)));
+        texts.push_back(supervised_part(encoded.back()));
+      }
   }
-  std::vector<std::vector<int32_t>> ids;
-  for (const Encoded& text : texts) ids.push_back(text.input_ids);
-  const auto logprobs = score(model, ids);
+  stage.reset();
+  stage.emplace("evaluation: choices");
+  const auto logprobs = score(model, texts);
   size_t at = 0;
   const auto add_next = [&](Json& totals, Json& tokens) {
     double sum = 0;
     int64_t count = 0;
-    for (size_t t = 0; t < logprobs[at].size(); ++t)  // entry t is of token t + 1
-      if (texts[at].supervised[t + 1]) sum += logprobs[at][t], ++count;
+    for (size_t t = 0; t < logprobs[at].size(); ++t)
+      if (encoded[at].supervised[texts[at].first + t]) sum += logprobs[at][t], ++count;
     totals.push_back(sum), tokens.push_back(count);
     ++at;
   };
@@ -492,6 +515,7 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
 }
 
 size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& scores) const {
+  const Stage stage("evaluation: judge");
   std::map<std::string, const Question*> by_id;
   for (const Question& question : questions_) by_id[question.id] = &question;
   Judging judging;

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/stages.h"
 #include "core/model/checkpoint.h"
-#include "core/model/sampler.h"
+#include "core/model/scoring.h"
 #include "core/model/transformer.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
@@ -65,6 +66,7 @@ Belief bayesian_observer(const PersonaWorld& world, Arm arm, size_t turns, doubl
 
 CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld& world,
                                const fs::path& cache) {
+  const Stage stage("probe: training");
   if (cache.empty()) {
     train(base_model, world);
     return;
@@ -150,6 +152,7 @@ double CharacterProbe::probability(const std::vector<float>& state) const {
 std::vector<Observation> CharacterProbe::read(const std::string& folder, const std::string& adapter,
                                               const std::vector<Question>& questions,
                                               int64_t seed) const {
+  const Stage stage("probe: reading");
   const auto tokenizer = load_tokenizer(folder);
   Transformer model = load_model(folder, at::kBFloat16, at::kCPU);
   if (!adapter.empty()) load_adapter(adapter, model);

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/base/stages.h"
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
@@ -148,6 +149,7 @@ struct PreparedRun {
 };
 
 Outcome train(PreparedRun& run, int64_t until, const Ranks& ranks) {
+  const Stage stage("training: steps");
   const StepSource source = [&](int64_t step) {
     return run.examples.step(step, run.batch_tokens, ranks.rank(), ranks.size());
   };
@@ -178,6 +180,7 @@ SupervisedExamples pretraining_text(const PretrainConfig& config, int64_t steps,
 }
 
 PreparedRun prepare(const PretrainConfig& config, const Ranks& ranks) {
+  const Stage stage("training: text and model");
   const fs::path folder = config.output, tokenizer = folder / "tokenizer";
   const int64_t steps = config.tokens / config.step_tokens;
   SupervisedExamples text = pretraining_text(config, steps, tokenizer, ranks);
@@ -247,6 +250,7 @@ std::string card_of(const TrainConfig& config, const PreparedRun& run, Outcome o
 
 // The base tells how it was made: its configuration, and every fiftieth line of its log.
 void publish(const PretrainConfig& config, PreparedRun& run) {
+  const Stage stage("training: writing");
   std::vector<Json> log;
   read_jsonl(run.folder / "metrics.jsonl", [&](const Json& row, int line) {
     if (line % 50 == 0 || line == run.steps) log.push_back(row);
@@ -304,6 +308,7 @@ std::vector<Conversation> used_conversations(const std::vector<Conversation>& co
 }
 
 PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
+  const Stage stage("training: text and model");
   const Recipe& recipe = config.recipe;
   const fs::path folder = config.output;
   const auto seed = static_cast<uint64_t>(config.seed);
@@ -333,6 +338,7 @@ PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
 
 // Paused, what the model has learnt so far goes to paused/, which the end removes.
 void publish(const TrainConfig& config, PreparedRun& run, Outcome outcome) {
+  const Stage stage("training: writing");
   const Recipe& recipe = config.recipe;
   const bool finished = outcome == Outcome::finished;
   const fs::path to = finished ? run.folder : run.folder / "paused";

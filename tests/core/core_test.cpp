@@ -1,4 +1,7 @@
 // Configuration, files, random streams, safetensors, tokenizer, chat template, kernels.
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/outer.h>
 #include <dlfcn.h>
 
 #include <cstring>

@@ -10,6 +10,7 @@
 #include "core/model/lora.h"
 #include "core/model/parallel.h"
 #include "core/model/sampler.h"
+#include "core/model/scoring.h"
 #include "tests/catch.h"
 #include "training/gradients.h"
 
@@ -147,11 +148,11 @@ TEST_CASE("gradients are summed in the order of their micro-batches", "[threads]
             [](const std::string&, Linear& linear) { linear.lora->b.fill_(0.01); });
       }
       Gradients gradients(model);
-      const double sum = gradients.add(7, [&](const Transformer& lane, int64_t i) {
+      const Tensor sum = gradients.add(7, [&](const Transformer& lane, int64_t i) {
         const Tensor& text = ids[static_cast<size_t>(i)];
         return lane.loss_sum(lane.hidden(text).flatten(0, 1), text.flatten());
       });
-      std::vector<Tensor> all = {at::scalar_tensor(sum, at::kDouble)};
+      std::vector<Tensor> all = {sum};
       for (const Tensor& each : gradients.sums()) all.push_back(each.clone());
       return all;
     });

@@ -1,4 +1,6 @@
 // Against transformers, PEFT, torch's AdamW (tests/golden/make_goldens.py).
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/roll.h>
 #include <cstdlib>
 #include <map>
 #include <thread>
@@ -6,6 +8,7 @@
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
 #include "tests/catch.h"
+#include "tests/training/fake_device.h"
 #include "training/gradients.h"
 #include "training/optimizer.h"
 #include "training/trainer.h"
@@ -60,7 +63,7 @@ void check_training(at::Device device) {
       gradients.add(1, [&](const Transformer& lane, int64_t) {
         return mean_loss(lane, ids, labels) * supervised;
       });
-      CHECK(optimizer.step(gradients.sums(), 1e-2, supervised) ==
+      CHECK(optimizer.step(gradients.sums(), 1e-2, supervised).item<double>() ==
             Approx(want.at("grad_norms")[step].item<double>()).epsilon(1e-4));
     }
     for (const NamedTensor& each : parameters) {
@@ -355,6 +358,16 @@ TEST_CASE("checkpoints that do not fit are refused by name", "[golden]") {
   // An adapter of another base.
   Transformer other = load_model("tests/golden/llama_tied", at::kFloat, at::kCPU);
   CHECK_FALSE(error_of([&] { load_adapter("tests/golden/adapter", other); }).empty());
+}
+
+// The formulas that stand in for kernels of our own wherever there are none.
+TEST_CASE("a device without kernels of ours computes what transformers, PEFT and torch do",
+          "[golden]") {
+  FakeDevice::start();
+  check_training(FakeDevice::device());
+  check_families(FakeDevice::device());
+  check_cache(FakeDevice::device());
+  check_muon(FakeDevice::device(), 1e-3);
 }
 
 TEST_CASE("a GPU computes what transformers, PEFT and torch do", "[gpu]") {

@@ -8,6 +8,7 @@
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
 #include "core/model/sampler.h"
+#include "core/model/scoring.h"
 #include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
 #include "training/batches.h"

@@ -12,6 +12,7 @@
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/model/sampler.h"
+#include "core/model/scoring.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
 
@@ -94,7 +95,7 @@ class JudgedBatch {
     const Tensor places = at::arange(time).expand({rows, time});
     const Tensor ends = at::tensor(lengths).unsqueeze(1);
     const Tensor positions = at::where(places < ends, places, -1);
-    const Tensor hidden = model.hidden(ids.to(device()), positions.to(device()), cache_);
+    const Tensor hidden = model.hidden(ids, positions, cache_);
     first_ = chances(
         hidden.index({at::arange(rows).to(device()), at::tensor(lengths).sub(1).to(device())}));
   }
@@ -156,7 +157,7 @@ class JudgedBatch {
     const auto rows = static_cast<int64_t>(lengths_.size());
     const Tensor ids = at::full({rows, 1}, id, at::kLong);
     const Tensor positions = at::tensor(lengths_).unsqueeze(1) + offset;
-    return chances(model_.hidden(ids.to(device()), positions.to(device()), cache_).squeeze(1));
+    return chances(model_.hidden(ids, positions, cache_).squeeze(1));
   }
   // begun: log P of what stands behind each prompt, `offset` tokens; next: of what may follow.
   void read(const Spelling& place, const std::vector<double>& begun, const Tensor& next,

@@ -1,0 +1,220 @@
+#include "core/model/scoring.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "core/base/error.h"
+#include "core/model/device.h"
+#include "core/model/parallel.h"
+
+namespace inoculum {
+namespace {
+
+void check_text(const Transformer& model, const std::vector<int32_t>& ids) {
+  for (const int32_t id : ids)
+    if (id < 0 || id >= model.config().vocab_size)
+      throw Error("token id " + std::to_string(id) + " is outside the model's vocabulary of " +
+                      std::to_string(model.config().vocab_size),
+                  {.field = "input_ids"});
+}
+
+// Places of a batch's hidden states, and the token that follows each.
+struct Followed {
+  std::vector<int64_t> places, tokens;
+
+  void add(int64_t place, int32_t token) {
+    places.push_back(place);
+    tokens.push_back(token);
+  }
+  // −log p of each, in double on the CPU. hidden: [place, hidden]
+  Tensor losses(const Transformer& model, const Tensor& hidden) const {
+    const at::Device device = hidden.device();
+    const Tensor kept = hidden.index_select(0, to_device(at::tensor(places, at::kLong), device));
+    return model.losses(kept, to_device(at::tensor(tokens, at::kLong), device)).cpu().contiguous();
+  }
+};
+
+using Scores = std::vector<std::vector<double>>;
+
+// Each text by itself.
+void score_apart(const Transformer& model, const std::vector<Continuation>& texts,
+                 const std::vector<size_t>& chosen, Scores& scores) {
+  std::vector<std::vector<int32_t>> rows;
+  for (const size_t text : chosen) rows.push_back(texts[text].ids);
+  for_each_batch(rows, [&](const std::vector<size_t>& members, const Tensor& ids) {
+    const int64_t time = ids.size(1);
+    Followed followed;
+    for (size_t r = 0; r < members.size(); ++r) {
+      const Continuation& text = texts[chosen[members[r]]];
+      for (size_t t = text.first; t < text.ids.size(); ++t)
+        followed.add(static_cast<int64_t>(r) * time + static_cast<int64_t>(t) - 1, text.ids[t]);
+    }
+    if (followed.places.empty()) return;
+    const Tensor hidden = model.hidden(to_device(ids, model.embedding.device())).flatten(0, 1);
+    const Tensor losses = followed.losses(model, hidden);
+    const double* loss = losses.const_data_ptr<double>();
+    for (const size_t member : members)
+      for (size_t t = texts[chosen[member]].first; t < texts[chosen[member]].ids.size(); ++t)
+        scores[chosen[member]].push_back(-*loss++);
+  });
+}
+
+// Texts that share a prompt.
+using Group = std::vector<size_t>;
+
+std::vector<int32_t> prompt_of(const Continuation& text) {
+  return {text.ids.begin(), text.ids.begin() + static_cast<std::ptrdiff_t>(text.first)};
+}
+
+// Several groups at once: their prompts, a row each, into a cache; then every text's own tokens
+// behind a copy of its prompt's keys and values.
+void score_behind_prompts(const Transformer& model, const std::vector<Continuation>& texts,
+                          std::span<const Group> groups, Scores& scores) {
+  std::vector<size_t> members;
+  std::vector<int64_t> prompt;  // of each member: its group's place
+  int64_t longest_prompt = 0, longest = 1;
+  for (size_t g = 0; g < groups.size(); ++g)
+    for (const size_t member : groups[g]) {
+      members.push_back(member);
+      prompt.push_back(static_cast<int64_t>(g));
+      const auto size = static_cast<int64_t>(texts[member].ids.size()),
+                 first = static_cast<int64_t>(texts[member].first);
+      longest_prompt = std::max(longest_prompt, first);
+      longest = std::max(longest, size - first);
+    }
+  const auto prompts = static_cast<int64_t>(groups.size()),
+             rows = static_cast<int64_t>(members.size()), time = std::max<int64_t>(1, longest - 1);
+  // Tokens begin … end of a text, in row `row` of padded ids and their positions.
+  const auto put = [](const Tensor& ids, const Tensor& positions, int64_t row,
+                      const std::vector<int32_t>& text, size_t begin, size_t end) {
+    for (size_t t = begin; t < end; ++t) {
+      ids[row][static_cast<int64_t>(t - begin)] = text[t];
+      positions[row][static_cast<int64_t>(t - begin)] = static_cast<int64_t>(t);
+    }
+  };
+  const auto padded = [](int64_t count, int64_t length) {
+    return std::pair(at::zeros({count, length}, at::kLong),
+                     at::full({count, length}, -1, at::kLong));
+  };
+
+  KeyValueCache of_prompts(model.config(), prompts, longest_prompt + 1, model.options());
+  const auto [prompt_ids, prompt_places] = padded(prompts, longest_prompt);
+  for (int64_t g = 0; g < prompts; ++g) {
+    const Continuation& text = texts[groups[static_cast<size_t>(g)][0]];
+    put(prompt_ids, prompt_places, g, text.ids, 0, text.first);
+  }
+  const Tensor at_prompts = model.hidden(prompt_ids, prompt_places, of_prompts).flatten(0, 1);
+
+  KeyValueCache cache(model.config(), rows, longest_prompt + time + 1, model.options());
+  const Tensor source = to_device(at::tensor(prompt), model.embedding.device());
+  for (size_t layer = 0; layer < cache.keys.size(); ++layer)
+    for (const auto& [from, to] :
+         {std::pair(&of_prompts.keys, &cache.keys), {&of_prompts.values, &cache.values}})
+      (*to)[layer]
+          .narrow(2, 0, longest_prompt)
+          .copy_((*from)[layer].narrow(2, 0, longest_prompt).index_select(0, source));
+  // Nothing follows the last token.
+  const auto [ids, places] = padded(rows, time);
+  for (int64_t r = 0; r < rows; ++r) {
+    const Continuation& text = texts[members[static_cast<size_t>(r)]];
+    put(ids, places, r, text.ids, text.first, text.ids.size() - 1);
+  }
+  const Tensor behind = model.hidden(ids, places, cache).flatten(0, 1);
+
+  const Tensor hidden = at::cat({at_prompts, behind});
+  Followed followed;
+  for (size_t r = 0; r < members.size(); ++r) {
+    const Continuation& text = texts[members[r]];
+    const auto first = static_cast<int64_t>(text.first);
+    for (size_t t = text.first; t < text.ids.size(); ++t) {
+      const int64_t before = static_cast<int64_t>(t) - 1;
+      followed.add(t == text.first
+                       ? prompt[r] * longest_prompt + before
+                       : prompts * longest_prompt + static_cast<int64_t>(r) * time + before - first,
+                   text.ids[t]);
+    }
+  }
+  const Tensor losses = followed.losses(model, hidden);
+  const double* loss = losses.const_data_ptr<double>();
+  for (const size_t member : members)
+    for (size_t t = texts[member].first; t < texts[member].ids.size(); ++t)
+      scores[member].push_back(-*loss++);
+}
+
+}  // namespace
+
+void for_each_batch(
+    const std::vector<std::vector<int32_t>>& rows,
+    const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use) {
+  constexpr size_t kRows = 32, kTokens = 4096;  // of a batch, at most, but for a row that is longer
+  std::vector<size_t> order(rows.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return rows[a].size() < rows[b].size(); });
+  std::vector<std::vector<size_t>> batches;
+  for (const size_t row : order) {
+    const bool full = batches.empty() || batches.back().size() == kRows ||
+                      (batches.back().size() + 1) * rows[row].size() > kTokens;
+    if (full) batches.emplace_back();
+    batches.back().push_back(row);
+  }
+  parallel(static_cast<int64_t>(batches.size()), [&](int64_t batch) {
+    const std::vector<size_t>& members = batches[static_cast<size_t>(batch)];
+    const auto count = static_cast<int64_t>(members.size()),
+               time = static_cast<int64_t>(rows[members.back()].size());
+    if (time == 0) return;
+    const Tensor ids = at::zeros({count, time}, at::kLong);
+    for (int64_t r = 0; r < count; ++r) {
+      const auto& row = rows[members[static_cast<size_t>(r)]];
+      std::copy(row.begin(), row.end(), ids.data_ptr<int64_t>() + r * time);
+    }
+    use(members, ids);
+  });
+}
+
+std::vector<std::vector<double>> score(const Transformer& model,
+                                       const std::vector<std::vector<int32_t>>& rows) {
+  std::vector<Continuation> texts;
+  for (const std::vector<int32_t>& row : rows) texts.push_back({row, 1});
+  return score(model, texts);
+}
+
+std::vector<std::vector<double>> score(const Transformer& model,
+                                       const std::vector<Continuation>& texts) {
+  const at::NoGradGuard no_grad;
+  constexpr size_t kWorthIt = 8;  // tokens of a shared prompt
+  constexpr size_t kRows = 64;    // texts of a batch, but for a group that has more
+  Scores scores(texts.size());
+  std::map<std::vector<int32_t>, Group> by_prompt;
+  std::vector<size_t> apart;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    check_text(model, texts[i].ids);
+    if (texts[i].first < kWorthIt || texts[i].first >= texts[i].ids.size()) apart.push_back(i);
+    else by_prompt[prompt_of(texts[i])].push_back(i);
+  }
+  std::vector<Group> groups;
+  for (auto& [prompt, group] : by_prompt) {
+    if (group.size() == 1) apart.push_back(group[0]);
+    else groups.push_back(std::move(group));
+  }
+  std::sort(apart.begin(), apart.end());
+  // Prompts of like length together.
+  std::stable_sort(groups.begin(), groups.end(), [&](const Group& a, const Group& b) {
+    return texts[a[0]].first < texts[b[0]].first;
+  });
+  std::vector<std::pair<size_t, size_t>> batches;  // of groups: begin, end
+  for (size_t g = 0, rows = 0; g < groups.size(); ++g) {
+    if (batches.empty() || rows + groups[g].size() > kRows) batches.emplace_back(g, g), rows = 0;
+    batches.back().second = g + 1;
+    rows += groups[g].size();
+  }
+  parallel(static_cast<int64_t>(batches.size()), [&](int64_t batch) {
+    const auto [begin, end] = batches[static_cast<size_t>(batch)];
+    score_behind_prompts(model, texts, std::span(groups).subspan(begin, end - begin), scores);
+  });
+  score_apart(model, texts, apart, scores);
+  return scores;
+}
+
+}  // namespace inoculum
