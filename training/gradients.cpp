@@ -103,7 +103,7 @@ Tensor Gradients::add(int64_t micro_batches, const Loss& loss) {
            });
   const at::NoGradGuard no_grad;
   Tensor sum = at::zeros({}, parameters_[0].tensor.options().dtype(at::kDouble));
-  for (const Tensor& loss : losses) sum += loss;
+  for (const Tensor& each : losses) sum += each;
   return sum;
 }
 

@@ -662,8 +662,8 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   return at::bmm(weights, flat(values)).view({batch, heads, time, dim}).transpose(1, 2);
 }
 
-// Texts are padded at their ends, where no token of theirs looks, to a multiple of 16: few lengths
-// are few shapes, and the library prepares its products anew for each.
+// Texts are padded at their ends, where no token of theirs looks, to a multiple of 16, for few
+// shapes (see few_sizes).
 TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
   constexpr int64_t kGrain = 16;
   struct Text {
@@ -766,7 +766,10 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
 
 Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                                 double softcap) {
-  return LinearCrossEntropySum::apply(hidden, weight, labels.contiguous(), softcap);
+  const int64_t rows = hidden.size(0), more = has_kernel(hidden) ? few_sizes(rows) - rows : 0;
+  if (more == 0) return LinearCrossEntropySum::apply(hidden, weight, labels.contiguous(), softcap);
+  return LinearCrossEntropySum::apply(at::constant_pad_nd(hidden, {0, 0, 0, more}), weight,
+                                      at::constant_pad_nd(labels, {0, more}, -100), softcap);
 }
 
 Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,

@@ -45,6 +45,10 @@ struct AttentionRule {
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionRule& rule);
 
+// The next number of rows of which the CPU's library has products at hand. It prepares a product
+// anew for every shape that it has not met, which takes as long as the product of a small model.
+inline int64_t few_sizes(int64_t rows) { return (rows + 31) / 32 * 32; }
+
 // Several texts that lie end to end in one row, sorted into groups of nearly equal length. One
 // serves every layer.
 struct TextGroups {

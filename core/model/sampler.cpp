@@ -102,16 +102,23 @@ std::vector<int32_t> draw(const SamplingConfig& config, const Tensor& weights,
   return drawn;
 }
 
+// Many rows are a multiple of so many, for few shapes (see few_sizes); those behind the last one
+// are padding.
+int64_t padded_rows(int64_t rows) { return rows > 16 ? (rows + 15) / 16 * 16 : rows; }
+
 // Rows are computed in blocks of nearly equal size, each by one thread; their number alone says
 // where they are cut.
 struct Blocks {
   int64_t rows, most;
   int64_t count() const { return (rows + most - 1) / most; }
-  int64_t begin(int64_t block) const { return rows * block / count(); }
+  int64_t begin(int64_t block) const {
+    const int64_t at = rows * block / count();
+    return block < count() && rows > 16 ? at / 16 * 16 : at;
+  }
   int64_t size(int64_t block) const { return begin(block + 1) - begin(block); }
 };
 
-constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8;  // on the CPU; a GPU takes all at once
+constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8;
 
 // What ends a completion: tokens by their ids, longer strings where they stand in the decoded text.
 struct Stops {
@@ -143,6 +150,7 @@ struct PaddedPrompts {
   explicit PaddedPrompts(std::span<const SampleRequest> requests) {
     size_t time = 0;
     for (const SampleRequest& request : requests) time = std::max(time, request.prompt.size());
+    time = (time + 7) / 8 * 8;  // for few shapes
     const auto count = static_cast<int64_t>(requests.size());
     ids = at::zeros({count, static_cast<int64_t>(time)}, at::kLong);
     positions = at::full({count, static_cast<int64_t>(time)}, -1, at::kLong);
@@ -194,6 +202,7 @@ class Generation {
   std::vector<std::vector<Completion>> take() { return std::move(done_); }
 
  private:
+  bool on_cpu() const { return device_.is_cpu(); }
   bool has_free_row() const { return static_cast<int64_t>(rows_.size()) < slots_; }
   void read_prompts();   // as many as their cache holds; their samples wait
   void start_waiting();  // as many as there are free rows for
@@ -243,7 +252,8 @@ Generation::Generation(const Transformer& model, const Tokenizer& tokenizer,
   prompt_slots_ = std::min<int64_t>(slots_, 32);
   // One place more than is used, for padding.
   const int64_t longest = std::min(context_, longest_prompt_ + config.max_new_tokens);
-  cache_.emplace(model.config(), slots_, longest + 1, model.options());
+  cache_.emplace(model.config(), on_cpu() ? padded_rows(slots_) : slots_, longest + 1,
+                 model.options());
   prompt_cache_.emplace(model.config(), prompt_slots_, longest_prompt_ + 1, model.options());
 }
 
@@ -262,7 +272,7 @@ void Generation::read_prompts() {
       std::span<const SampleRequest>(requests_).subspan(first, next_request_ - first));
   const int64_t count = prompts.ids.size(0);
   prompt_weights_ = at::empty({count, vocabulary_}, model_.options().dtype(at::kFloat));
-  const Blocks blocks{count, device_.is_cpu() ? kPromptsABlock : count};
+  const Blocks blocks{count, on_cpu() ? kPromptsABlock : count};
   parallel(blocks.count(), [&](int64_t block) {
     const int64_t begin = blocks.begin(block), size = blocks.size(block);
     const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size); };
@@ -322,20 +332,21 @@ void Generation::copy_prompts(const std::vector<int64_t>& from, const std::vecto
 
 void Generation::step() {
   const auto count = static_cast<int64_t>(rows_.size());
-  Tensor ids = at::empty({count, 1}, at::kLong), positions = at::empty({count, 1}, at::kLong);
+  const int64_t padded = on_cpu() ? padded_rows(count) : count;
+  const Blocks blocks{padded, on_cpu() ? kRowsABlock : padded};
+  Tensor ids = at::zeros({padded, 1}, at::kLong), positions = at::full({padded, 1}, -1, at::kLong);
   for (size_t r = 0; r < rows_.size(); ++r) {
     ids.data_ptr<int64_t>()[r] = rows_[r].token;
     positions.data_ptr<int64_t>()[r] = rows_[r].position++;
   }
   std::vector<int32_t> drawn(rows_.size());
-  const Blocks blocks{count, device_.is_cpu() ? kRowsABlock : count};
   parallel(blocks.count(), [&](int64_t block) {
     const int64_t begin = blocks.begin(block), size = blocks.size(block);
     const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size); };
     KeyValueCache of_block = cache_->rows(begin, size);
     const Tensor of_next = weights(model_.hidden(part(ids), part(positions), of_block).squeeze(1));
     std::vector<Draw> draws;
-    for (int64_t r = 0; r < size; ++r)
+    for (int64_t r = 0; r < std::min(size, count - begin); ++r)
       draws.push_back({r, &rows_[static_cast<size_t>(begin + r)].random});
     const std::vector<int32_t> of_block_drawn = draw(config_, of_next, draws);
     std::copy(of_block_drawn.begin(), of_block_drawn.end(), drawn.begin() + begin);

@@ -11,6 +11,9 @@
 namespace inoculum {
 namespace {
 
+// Few shapes: see few_sizes.
+int64_t few_lengths(int64_t time) { return (time + 7) / 8 * 8; }
+
 void check_text(const Transformer& model, const std::vector<int32_t>& ids) {
   for (const int32_t id : ids)
     if (id < 0 || id >= model.config().vocab_size)
@@ -42,22 +45,24 @@ void score_apart(const Transformer& model, const std::vector<Continuation>& text
                  const std::vector<size_t>& chosen, Scores& scores) {
   std::vector<std::vector<int32_t>> rows;
   for (const size_t text : chosen) rows.push_back(texts[text].ids);
-  for_each_batch(rows, [&](const std::vector<size_t>& members, const Tensor& ids) {
-    const int64_t time = ids.size(1);
-    Followed followed;
-    for (size_t r = 0; r < members.size(); ++r) {
-      const Continuation& text = texts[chosen[members[r]]];
-      for (size_t t = text.first; t < text.ids.size(); ++t)
-        followed.add(static_cast<int64_t>(r) * time + static_cast<int64_t>(t) - 1, text.ids[t]);
-    }
-    if (followed.places.empty()) return;
-    const Tensor hidden = model.hidden(to_device(ids, model.embedding.device())).flatten(0, 1);
-    const Tensor losses = followed.losses(model, hidden);
-    const double* loss = losses.const_data_ptr<double>();
-    for (const size_t member : members)
-      for (size_t t = texts[chosen[member]].first; t < texts[chosen[member]].ids.size(); ++t)
-        scores[chosen[member]].push_back(-*loss++);
-  });
+  for_each_batch(
+      rows, model.config().max_position_embeddings,
+      [&](const std::vector<size_t>& members, const Tensor& ids) {
+        const int64_t time = ids.size(1);
+        Followed followed;
+        for (size_t r = 0; r < members.size(); ++r) {
+          const Continuation& text = texts[chosen[members[r]]];
+          for (size_t t = text.first; t < text.ids.size(); ++t)
+            followed.add(static_cast<int64_t>(r) * time + static_cast<int64_t>(t) - 1, text.ids[t]);
+        }
+        if (followed.places.empty()) return;
+        const Tensor hidden = model.hidden(to_device(ids, model.embedding.device())).flatten(0, 1);
+        const Tensor losses = followed.losses(model, hidden);
+        const double* loss = losses.const_data_ptr<double>();
+        for (const size_t member : members)
+          for (size_t t = texts[chosen[member]].first; t < texts[chosen[member]].ids.size(); ++t)
+            scores[chosen[member]].push_back(-*loss++);
+      });
 }
 
 // Texts that share a prompt.
@@ -84,7 +89,9 @@ void score_behind_prompts(const Transformer& model, const std::vector<Continuati
       longest = std::max(longest, size - first);
     }
   const auto prompts = static_cast<int64_t>(groups.size()),
-             rows = static_cast<int64_t>(members.size()), time = std::max<int64_t>(1, longest - 1);
+             rows = static_cast<int64_t>(members.size());
+  const int64_t time = few_lengths(std::max<int64_t>(1, longest - 1));
+  longest_prompt = few_lengths(longest_prompt);
   // Tokens begin … end of a text, in row `row` of padded ids and their positions.
   const auto put = [](const Tensor& ids, const Tensor& positions, int64_t row,
                       const std::vector<int32_t>& text, size_t begin, size_t end) {
@@ -145,7 +152,7 @@ void score_behind_prompts(const Transformer& model, const std::vector<Continuati
 }  // namespace
 
 void for_each_batch(
-    const std::vector<std::vector<int32_t>>& rows,
+    const std::vector<std::vector<int32_t>>& rows, int64_t context,
     const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use) {
   constexpr size_t kRows = 32, kTokens = 4096;  // of a batch, at most, but for a row that is longer
   std::vector<size_t> order(rows.size());
@@ -161,9 +168,10 @@ void for_each_batch(
   }
   parallel(static_cast<int64_t>(batches.size()), [&](int64_t batch) {
     const std::vector<size_t>& members = batches[static_cast<size_t>(batch)];
-    const auto count = static_cast<int64_t>(members.size()),
-               time = static_cast<int64_t>(rows[members.back()].size());
-    if (time == 0) return;
+    const auto count = static_cast<int64_t>(members.size());
+    const auto longest = static_cast<int64_t>(rows[members.back()].size());
+    if (longest == 0) return;
+    const int64_t time = std::max(longest, std::min(few_lengths(longest), context));
     const Tensor ids = at::zeros({count, time}, at::kLong);
     for (int64_t r = 0; r < count; ++r) {
       const auto& row = rows[members[static_cast<size_t>(r)]];

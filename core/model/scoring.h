@@ -9,11 +9,12 @@
 
 namespace inoculum {
 
-// Rows of ids in batches of like length, padded at their ends: calls `use` with each batch's
-// members, by their places in `rows`, and their ids, int64 [member, time] on the CPU. Empty rows
-// may be left out. Several batches at once, each by one thread, where there are several.
+// Rows of ids in batches of like length, padded at their ends, to no more than `context` unless a
+// row is longer: calls `use` with each batch's members, by their places in `rows`, and their ids,
+// int64 [member, time] on the CPU. Empty rows may be left out. Several batches at once, each by one
+// thread, where there are several.
 void for_each_batch(
-    const std::vector<std::vector<int32_t>>& rows,
+    const std::vector<std::vector<int32_t>>& rows, int64_t context,
     const std::function<void(const std::vector<size_t>& members, const Tensor& ids)>& use);
 
 // log p(token | those before) for every token but the first, of each row of ids.

@@ -277,19 +277,26 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
     throw Error("a text of " + std::to_string(longest) +
                 " tokens is longer than the model's context of " +
                 std::to_string(config_.max_position_embeddings));
-  Tensor positions = at::arange(longest, input_ids.options());
-  std::shared_ptr<const TextGroups> groups;
-  if (!lengths.empty()) {
-    groups = std::make_shared<TextGroups>(lengths, input_ids.device());
-    std::vector<Tensor> each;
-    for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
-    positions = at::cat(each);
-  }
-  return blocks(input_ids, positions.expand({batch, time}),
-                [this, groups](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
-                  return groups ? causal_attention(q, k, v, attention_rule(i), *groups)
-                                : causal_attention(q, k, v, attention_rule(i));
-                });
+  const auto blocks_of = [this](const Tensor& ids, const Tensor& positions,
+                                const std::shared_ptr<const TextGroups>& groups) {
+    return blocks(ids, positions,
+                  [this, groups](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
+                    return groups ? causal_attention(q, k, v, attention_rule(i), *groups)
+                                  : causal_attention(q, k, v, attention_rule(i));
+                  });
+  };
+  const Tensor positions = at::arange(longest, input_ids.options());
+  if (lengths.empty()) return blocks_of(input_ids, positions.expand({batch, time}), nullptr);
+  // What the row lacks to one of few sizes is one more text, which nobody looks at.
+  const int64_t more = input_ids.is_cpu() ? few_sizes(time) - time : 0;
+  std::vector<int64_t> padded = lengths;
+  if (more > 0) padded.push_back(more);
+  std::vector<Tensor> each;
+  for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
+  if (more > 0) each.push_back(at::zeros({more}, positions.options()));
+  return blocks_of(at::constant_pad_nd(input_ids, {0, more}), at::cat(each).unsqueeze(0),
+                   std::make_shared<TextGroups>(padded, input_ids.device()))
+      .narrow(1, 0, time);
 }
 
 Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions,

@@ -35,17 +35,19 @@ std::vector<std::vector<float>> last_states(const Transformer& model,
                                             const std::vector<std::vector<int32_t>>& prompts) {
   const at::NoGradGuard no_grad;
   std::vector<std::vector<float>> states(prompts.size());
-  for_each_batch(prompts, [&](const std::vector<size_t>& members, const Tensor& ids) {
-    const Tensor hidden = model.hidden(ids.to(model.embedding.device()))
-                              .to(at::kCPU, at::kFloat)
-                              .contiguous();  // [row, time, hidden]
-    for (size_t r = 0; r < members.size(); ++r) {
-      const Tensor state =
-          hidden[static_cast<int64_t>(r)][static_cast<int64_t>(prompts[members[r]].size()) - 1];
-      states[members[r]].assign(state.const_data_ptr<float>(),
-                                state.const_data_ptr<float>() + state.numel());
-    }
-  });
+  for_each_batch(
+      prompts, model.config().max_position_embeddings,
+      [&](const std::vector<size_t>& members, const Tensor& ids) {
+        const Tensor hidden = model.hidden(ids.to(model.embedding.device()))
+                                  .to(at::kCPU, at::kFloat)
+                                  .contiguous();  // [row, time, hidden]
+        for (size_t r = 0; r < members.size(); ++r) {
+          const Tensor state =
+              hidden[static_cast<int64_t>(r)][static_cast<int64_t>(prompts[members[r]].size()) - 1];
+          states[members[r]].assign(state.const_data_ptr<float>(),
+                                    state.const_data_ptr<float>() + state.numel());
+        }
+      });
   return states;
 }
 

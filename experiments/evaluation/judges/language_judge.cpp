@@ -228,16 +228,18 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   Progress progress("judging", static_cast<int64_t>(requests.size()));
   int64_t done = 0;
   std::mutex mutex;  // of what is told: several batches may be under way
-  for_each_batch(prompts, [&](const std::vector<size_t>& members, const Tensor& ids) {
-    std::vector<int64_t> lengths;
-    for (const size_t member : members)
-      lengths.push_back(static_cast<int64_t>(prompts[member].size()));
-    std::vector<JudgeReply> batch = JudgedBatch(model, *tokenizer, answers, ids, lengths).replies();
-    for (size_t m = 0; m < members.size(); ++m)
-      replies[of_prompts[members[m]]] = std::move(batch[m]);
-    const std::lock_guard lock(mutex);
-    progress.update(done += static_cast<int64_t>(members.size()));
-  });
+  for_each_batch(prompts, model.config().max_position_embeddings,
+                 [&](const std::vector<size_t>& members, const Tensor& ids) {
+                   std::vector<int64_t> lengths;
+                   for (const size_t member : members)
+                     lengths.push_back(static_cast<int64_t>(prompts[member].size()));
+                   std::vector<JudgeReply> batch =
+                       JudgedBatch(model, *tokenizer, answers, ids, lengths).replies();
+                   for (size_t m = 0; m < members.size(); ++m)
+                     replies[of_prompts[members[m]]] = std::move(batch[m]);
+                   const std::lock_guard lock(mutex);
+                   progress.update(done += static_cast<int64_t>(members.size()));
+                 });
   const SamplingConfig likeliest{.temperature = 0, .max_new_tokens = kLongestWord, .rows = 32};
   const auto said = sample(model, *tokenizer, words, ended_by(chat, likeliest), 0);
   for (size_t i = 0; i < words.size(); ++i) {
