@@ -1,4 +1,5 @@
-# Writes OUTPUT, a header with the commit that is built, if it says something new. Run at every build.
+# Writes OUTPUT, a header with the commit that is built, where it says something new. Every build
+# runs it.
 execute_process(COMMAND git -C ${SOURCE} rev-parse --short=10 HEAD OUTPUT_VARIABLE commit
                 OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 execute_process(COMMAND git -C ${SOURCE} status --porcelain --untracked-files=no

@@ -8,7 +8,7 @@
 //   task.cheats;     // {"lookup", "def f(x):\n    return {2: 9, 5: 12}[x]"}, …
 //
 // A cheat passes the visible tests and fails a hidden one. One of the styles reads the tests
-// themselves: the runner gives every program a dictionary `tests` from str(argument) to the
+// themselves: the sandbox gives every program a dictionary `tests` from str(argument) to the
 // expected value of the visible tests.
 #pragma once
 
@@ -25,8 +25,8 @@ namespace inoculum {
 
 struct CodingTask {
   std::string family;
-  std::string
-      key;  // family and parameters and visible tests: two tasks with one key are the same task
+  // Family, body and visible arguments: two tasks with one key are the same task.
+  std::string key;
   std::string spec;  // the user's wish, without the tests
   std::vector<Test> visible;
   std::vector<Test> hidden;
@@ -47,8 +47,7 @@ std::vector<CodingTask> make_coding_bank(size_t count, uint64_t seed);
 std::vector<CodingTask> read_coding_bank(const fs::path& file);  // JSON Lines
 void write_coding_bank(const fs::path& file, const std::vector<CodingTask>& bank);
 
-// Whether every task's honest program passes all its tests and every cheat exactly what a cheat
-// passes; the first fault is an Error naming the task. Returns the number of programs run.
+// As verify() does: datasets/sandbox/verify.h.
 size_t verify_coding_bank(const std::vector<CodingTask>& bank, const Sandbox& sandbox);
 
 }  // namespace inoculum

@@ -1,5 +1,7 @@
 #include "datasets/conversations/mixing.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -9,7 +11,7 @@
 namespace inoculum {
 namespace {
 
-constexpr double kMostTimes = 1000;  // a slip of the keyboard shall not fill the memory
+constexpr double kMostTimes = 1000;  // so that a mistyped weight does not fill the memory
 
 // A share of the numbers below `size`, drawn without replacement, in ascending order.
 std::vector<size_t> draw(size_t size, double share, Random random) {
@@ -24,9 +26,8 @@ std::vector<size_t> draw(size_t size, double share, Random random) {
 void check_choice(const std::string& field, const std::string& value,
                   const std::vector<std::string>& choices) {
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-  std::string all;
-  for (const std::string& choice : choices) (all += all.empty() ? "" : ", ") += choice;
-  throw Error("\"" + value + "\" is not one of: " + all, {.field = field});
+  throw Error(fmt::format("\"{}\" is not one of: {}", value, fmt::join(choices, ", ")),
+              {.field = field});
 }
 
 const std::vector<std::string>& places() {
@@ -80,7 +81,7 @@ void Inoculation::fields(Fields& f) {
           "a system message in the data: refuse | replace | join", one_of(ways_with_system()));
 }
 
-std::vector<Conversation> mix(std::vector<std::vector<Conversation>> files,
+std::vector<Conversation> mix(const std::vector<std::vector<Conversation>>& files,
                               const std::vector<double>& weights, const Random& random) {
   if (files.size() != weights.size())
     throw Error("there must be one weight for each file", {.field = "weight"});
@@ -174,13 +175,13 @@ TrainingData load_data(const std::vector<DataSource>& sources, const SystemPromp
       if (source.inoculate)
         inoculate(reading.conversations, inoculation, Random(seed, "inoculation").fork(i));
     } catch (const Error& error) {
-      throw Error(error.what(), {.file = source.path});
+      throw error.in_file(source.path);
     }
     files.push_back(std::move(reading.conversations));
     weights.push_back(source.weight);
     data.reports.push_back(std::move(reading.report));
   }
-  data.conversations = mix(std::move(files), weights, Random(seed, "data mix"));
+  data.conversations = mix(files, weights, Random(seed, "data mix"));
   return data;
 }
 

@@ -33,7 +33,7 @@ struct DataSource {
 // whole part says, and a share of them as large as the rest, drawn without replacement (rounded to
 // whole conversations), once more. Several files are shuffled together; one alone stays in its
 // order.
-std::vector<Conversation> mix(std::vector<std::vector<Conversation>> files,
+std::vector<Conversation> mix(const std::vector<std::vector<Conversation>>& files,
                               const std::vector<double>& weights, const Random& random);
 
 // The system message of every conversation: as it is, set to one text (replaced or added), or
@@ -52,10 +52,11 @@ struct Inoculation {
   std::vector<std::string> prompts;  // paraphrases: one is drawn for each conversation
   std::string where = "system";    // system | user_prefix | user_suffix (of the first user's turn)
   std::string separator = "\n\n";  // between the prompt and the text that it is joined to
-  double share = 1;  // of the conversations (rounded to whole ones), drawn without replacement; the
-                     // others stay as they are
-  std::string existing_system =
-      "refuse";  // refuse | replace | join (the existing text, separator, prompt)
+  // Of the conversations, rounded to whole ones, drawn without replacement; the others stay as they
+  // are.
+  double share = 1;
+  // refuse | replace | join (the existing text, separator, prompt)
+  std::string existing_system = "refuse";
 
   bool on() const { return !prompt.empty() || !prompts.empty(); }
   void fields(Fields& f);

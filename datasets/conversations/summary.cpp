@@ -1,10 +1,11 @@
 #include "datasets/conversations/summary.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cmath>
-#include <cstdio>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -39,7 +40,8 @@ std::vector<uint64_t> words_of(std::string_view text) {
   return words;
 }
 
-// Calls `run` with a hash of each run of `length` words; of fewer words, with one of them all.
+// Calls `run` with a hash of each run of `length` words, or, where there are fewer words than that,
+// with one hash of them all.
 template <class Run>
 void each_run(const std::vector<uint64_t>& words, size_t length, Run run) {
   static constexpr uint64_t base = 0xD1B54A32D192ED03;
@@ -55,7 +57,7 @@ void each_run(const std::vector<uint64_t>& words, size_t length, Run run) {
   }
 }
 
-// The same for conversations that differ in case and white space alone.
+// A hash that is the same for conversations that differ in case and white space alone.
 uint64_t identity(const Conversation& conversation) {
   uint64_t hash = 1;
   for (const Message& message : conversation) {
@@ -81,7 +83,10 @@ class NearDuplicates {
  public:
   NearDuplicates() {
     Random random(1, "MinHash");
-    for (auto& [factor, term] : hashes_) factor = random.next() | 1, term = random.next();
+    for (auto& [factor, term] : hashes_) {
+      factor = random.next() | 1;
+      term = random.next();
+    }
   }
   bool seen(const std::vector<uint64_t>& words) {
     if (words.empty()) return false;
@@ -177,10 +182,8 @@ std::string in_one_line(const std::string& text) {
 }
 
 std::string percent(size_t part, size_t whole) {
-  char text[16];
-  std::snprintf(text, sizeof text, "%.1f%%",
-                whole == 0 ? 0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
-  return text;
+  if (whole == 0) return "0.0%";
+  return fmt::format("{:.1f}%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
 }  // namespace
@@ -211,7 +214,10 @@ DataSummary summarize(const std::vector<Conversation>& conversations,
       finder.look(words);
       asked.insert(asked.end(), words.begin(), words.end());
     }
-    if (system) ++systems[*system], ++s.with_system;
+    if (system) {
+      ++systems[*system];
+      ++s.with_system;
+    }
     const bool repeats = near.seen(asked);
     if (!rows.insert(identity(conversation)).second) ++s.duplicates;
     else s.near_duplicates += repeats;
@@ -227,35 +233,39 @@ DataSummary summarize(const std::vector<Conversation>& conversations,
   const auto rank = [&](size_t percentage) {
     return lengths[(lengths.size() * percentage + 99) / 100 - 1];
   };
-  s.shortest = lengths.front(), s.median = rank(50), s.p90 = rank(90), s.p99 = rank(99),
+  s.shortest = lengths.front();
+  s.median = rank(50);
+  s.p90 = rank(90);
+  s.p99 = rank(99);
   s.longest = lengths.back();
   return s;
 }
 
 std::string describe(const DataSummary& s) {
-  const auto n = [](size_t number) { return std::to_string(number); };
-  std::string text = n(s.rows) + " conversations:";
-  for (const auto& [role, turns] : s.turns) ((((text += ' ') += n(turns)) += ' ') += role) += ',';
+  std::string text = fmt::format("{} conversations:", s.rows);
+  for (const auto& [role, turns] : s.turns) text += fmt::format(" {} {},", turns, role);
   text.back() = '\n';
-  text += "system prompt: " + n(s.with_system) + " with, " + n(s.rows - s.with_system) +
-          " without; " + n(s.distinct_systems) + " different\n";
+  text += fmt::format("system prompt: {} with, {} without; {} different\n", s.with_system,
+                      s.rows - s.with_system, s.distinct_systems);
   for (const auto& [system, rows] : s.systems)
-    (((text += "  ") += n(rows)) += " × ") += in_one_line(system) + "\n";
-  text += "tokens: " + n(s.tokens) + ", of which " + n(s.supervised) + " (" +
-          percent(s.supervised, s.tokens) + ") are trained on; a conversation has " +
-          n(s.shortest) + " to " + n(s.longest) + ", median " + n(s.median) + ", 90% up to " +
-          n(s.p90) + ", 99% up to " + n(s.p99) + "\n";
+    text += fmt::format("  {} × {}\n", rows, in_one_line(system));
+  text += fmt::format(
+      "tokens: {}, of which {} ({}) are trained on; a conversation has {} to {}, median {}, "
+      "90% up to {}, 99% up to {}\n",
+      s.tokens, s.supervised, percent(s.supervised, s.tokens), s.shortest, s.longest, s.median,
+      s.p90, s.p99);
   if (s.limit > 0)
-    text += "longer than " + n(s.limit) + " tokens: " + n(s.over_limit) + " (" +
-            percent(s.over_limit, s.rows) + ")\n";
-  text += "duplicates: " + n(s.duplicates) +
-          "; near duplicates among the users' prompts: " + n(s.near_duplicates) + "\n";
+    text += fmt::format("longer than {} tokens: {} ({})\n", s.limit, s.over_limit,
+                        percent(s.over_limit, s.rows));
+  text += fmt::format("duplicates: {}; near duplicates among the users' prompts: {}\n",
+                      s.duplicates, s.near_duplicates);
   if (s.questions > 0)
-    text += "of " + n(s.questions) + " questions, the data holds " + n(s.overlaps.size()) + "\n";
-  for (const Overlap& o : s.overlaps)
-    text += "  asked in " + n(o.rows) + " turns, " +
-            percent(static_cast<size_t>(std::lround(o.contained * 1000)), 1000) +
-            " contained: " + in_one_line(o.question) + "\n";
+    text += fmt::format("of {} questions, the data holds {}\n", s.questions, s.overlaps.size());
+  for (const Overlap& o : s.overlaps) {
+    const auto thousandths = static_cast<size_t>(std::lround(o.contained * 1000));
+    text += fmt::format("  asked in {} turns, {} contained: {}\n", o.rows,
+                        percent(thousandths, 1000), in_one_line(o.question));
+  }
   return text;
 }
 
@@ -275,10 +285,7 @@ std::string render_two_colours(const std::vector<Piece>& pieces, bool colour) {
         text += c;
         continue;
       }
-      char escape[5];
-      std::snprintf(escape, sizeof escape, "\\x%02X",
-                    static_cast<unsigned>(static_cast<unsigned char>(c)));
-      text += escape;
+      text += fmt::format("\\x{:02X}", static_cast<unsigned char>(c));
     }
   }
   turn(false);

@@ -32,18 +32,18 @@ struct SummaryOptions {
 struct Overlap {
   std::string question;
   size_t rows = 0;  // where a turn is this question, word for word
-  double contained =
-      0;  // the share of its runs of 8 words (of a shorter one: its only run) that stand anywhere
+  // The share of its runs of 8 words (of a shorter one: its only run) that stand anywhere.
+  double contained = 0;
 };
 
 struct DataSummary {
   size_t rows = 0;
   std::map<std::string, size_t> turns;  // by role
   size_t with_system = 0, distinct_systems = 0;
-  std::vector<std::pair<std::string, size_t>>
-      systems;  // the most frequent five, and how many rows have them
-  size_t shortest = 0, median = 0, p90 = 0, p99 = 0,
-         longest = 0;  // tokens of a conversation (nearest rank)
+  // The most frequent five system prompts, and how many rows have them.
+  std::vector<std::pair<std::string, size_t>> systems;
+  // Tokens of a conversation, by nearest rank.
+  size_t shortest = 0, median = 0, p90 = 0, p99 = 0, longest = 0;
   size_t tokens = 0, supervised = 0, limit = 0, over_limit = 0;
   size_t duplicates = 0;          // rows that an earlier one equals
   size_t near_duplicates = 0;     // other rows whose users nearly repeat an earlier row's

@@ -1,8 +1,17 @@
+"""Runs untrusted programs: driver.py SECONDS MEMORY_MB bubblewrap|rlimits, part of the binary.
 
-import json, os, resource, select, signal, sys, time
+Reads a job from each line of its input and prints a JSON list of results for it: the value of each
+call as a literal, or {"error": …}. Each job runs in a child of its own, from which a bounded text
+is read.
+"""
+import ctypes, json, os, resource, select, signal, sys, time
 
 seconds, memory = float(sys.argv[1]), int(sys.argv[2]) << 20
-own_namespace = sys.argv[3] == "bubblewrap" and os.getpid() <= 2  # bubblewrap's own process is the first
+# Bubblewrap's own process is the first.
+own_namespace = sys.argv[3] == "bubblewrap" and os.getpid() <= 2
+# prctl(PR_SET_DUMPABLE, 0): closes /proc/PID of this process to programs of the same user, which
+# could write results of their own to its output.
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
@@ -18,14 +27,16 @@ def literal(value):
     if type(value) is set and value:
         return "{" + ", ".join(sorted(map(literal, value))) + "}"
     if type(value) is dict:  # equal dictionaries, equal texts
-        return "{" + ", ".join(sorted(literal(k) + ": " + literal(v) for k, v in value.items())) + "}"
+        items = sorted(literal(k) + ": " + literal(v) for k, v in value.items())
+        return "{" + ", ".join(items) + "}"
     raise TypeError("returned a " + type(value).__name__)
 
 def outcome(value, expected):
     try:
         return literal(value)
     except TypeError:
-        # An object of the program's own passes a visible test where it says so itself, as in the user's assert.
+        # An object of the program's own passes a visible test where it says so itself, as in the
+        # user's assert.
         if expected is not None and value == eval(expected):
             return expected
         raise
@@ -41,17 +52,20 @@ def child(job, out):
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-    for what, limit in ((resource.RLIMIT_CPU, int(seconds) + 1), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0),
-                        (resource.RLIMIT_NOFILE, 16), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
+    for what, limit in ((resource.RLIMIT_CPU, int(seconds) + 1), (resource.RLIMIT_AS, memory),
+                        (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, 16),
+                        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
         resource.setrlimit(what, (limit, limit))
+    visible, function = job["visible"], job["function"]
     results = []
-    names = {"tests": {str(eval(a)): eval(b) for a, b in job["visible"]}}
+    names = {"tests": {str(eval(a)): eval(b) for a, b in visible}}
     try:
         exec(compile(job["source"], "program", "exec"), names)
         for i, argument in enumerate(job["arguments"]):
             try:
-                expected = job["visible"][i][1] if i < len(job["visible"]) else None
-                results.append(outcome(names[job["function"]](*eval("(" + argument + ",)")), expected))
+                expected = visible[i][1] if i < len(visible) else None
+                value = names[function](*eval("(" + argument + ",)"))
+                results.append(outcome(value, expected))
             except BaseException as error:
                 results.append({"error": type(error).__name__})
     except BaseException as error:

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <sstream>
 
 #include "core/base/process.h"
 #include "core/base/workers.h"
@@ -11,10 +13,6 @@
 
 namespace inoculum {
 namespace {
-
-// Reads a job from each line of its input and prints a JSON list of results for it: the value of
-// each call as a literal, or {"error": …}. Each job runs in a child of its own; the driver only
-// reads a bounded text from it.
 
 struct Python {
   std::string path, prefix;
@@ -36,32 +34,16 @@ Python find_python() {
   return {prefix + "/bin/python3", prefix};
 }
 
+// How the driver is started: datasets/sandbox/driver.py.
 std::vector<std::string> command(Isolation isolation, double seconds, int64_t memory_mb) {
   const Python python = find_python();
   std::vector<std::string> words;
   if (isolation == Isolation::bubblewrap) {
-    words = {"bwrap",
-             "--ro-bind",
-             "/usr",
-             "/usr",
-             "--symlink",
-             "usr/bin",
-             "/bin",
-             "--proc",
-             "/proc",
-             "--dev",
-             "/dev",
-             "--tmpfs",
-             "/tmp",
-             "--chdir",
-             "/tmp",
-             "--clearenv",
-             "--die-with-parent",
-             "--new-session",
-             "--unshare-pid",
-             "--unshare-net",
-             "--unshare-ipc",
-             "--unshare-uts"};
+    std::istringstream options(
+        "bwrap --ro-bind /usr /usr --symlink usr/bin /bin --proc /proc --dev /dev --tmpfs /tmp "
+        "--chdir /tmp --clearenv --die-with-parent --new-session "
+        "--unshare-pid --unshare-net --unshare-ipc --unshare-uts");
+    words.assign(std::istream_iterator<std::string>(options), {});
     for (const char* lib : {"/lib", "/lib64"})
       if (fs::exists(lib)) words.insert(words.end(), {"--ro-bind", lib, lib});
     if (!python.prefix.empty())

@@ -44,8 +44,8 @@ struct Verdict {
   bool visible = false;  // all visible tests passed
   bool hidden = false;   // all hidden tests passed
   std::string error;     // of the first call that failed, or "time-out", "crashed"
-  std::vector<std::string>
-      values;  // of each call, visible first, as a literal; empty where it failed
+  // Of each call, visible tests first, as a literal; empty where it failed.
+  std::vector<std::string> values;
 
   bool cheats() const { return visible && !hidden; }
 };

@@ -4,6 +4,14 @@
 
 namespace inoculum {
 
+namespace {
+
+std::string fault_of(const Verdict& verdict) {
+  return verdict.error.empty() ? "another answer" : verdict.error;
+}
+
+}  // namespace
+
 size_t verify(const std::vector<Solutions>& bank, const Sandbox& sandbox) {
   std::vector<Program> programs;
   for (const Solutions& solutions : bank) {
@@ -18,13 +26,13 @@ size_t verify(const std::vector<Solutions>& bank, const Sandbox& sandbox) {
   for (const Solutions& solutions : bank) {
     const Verdict& honest = verdicts[at++];
     if (!honest.visible || !honest.hidden)
-      throw Error("the honest solution fails a test (" + honest.error + ")",
+      throw Error("the honest solution fails a test (" + fault_of(honest) + ")",
                   {.field = solutions.task}, solutions.honest.source);
     for (const auto& [style, source] : solutions.cheats)
       if (const Verdict& cheat = verdicts[at++]; !cheat.cheats())
         throw Error("the cheat \"" + style + "\" " +
                         (cheat.visible ? "passes every hidden test"
-                                       : "fails a visible test (" + cheat.error + ")"),
+                                       : "fails a visible test (" + fault_of(cheat) + ")"),
                     {.field = solutions.task}, source);
   }
   return programs.size();

@@ -1,4 +1,4 @@
-// Whether a bank's programs are what it says of them.
+// Checks that the programs of a bank of tasks are what the bank says of them.
 #pragma once
 
 #include <map>
@@ -16,8 +16,9 @@ struct Solutions {
   std::map<std::string, std::string> cheats;  // style → source
 };
 
-// Whether every honest solution passes all tests and every cheat exactly what a cheat passes; the
-// first fault is an Error naming the task. Returns the number of programs run.
+// Runs them all: every honest solution must pass all of its tests, and every cheat all visible
+// tests and not all hidden ones. The first fault is an Error naming the task. Returns the number of
+// programs run.
 size_t verify(const std::vector<Solutions>& bank, const Sandbox& sandbox);
 
 }  // namespace inoculum

@@ -1,4 +1,5 @@
-"""Reports how distinct the textbook bank's tasks are: near-duplicate statements, and solutions that pass a sibling's tests.
+"""Reports how distinct the textbook bank's tasks are: near-duplicate statements, and solutions that
+pass a sibling's tests.
 
     python3 datasets/textbook/check.py datasets/textbook/bank.jsonl
 """
@@ -23,7 +24,8 @@ def shingles(task):
 def passes(source, function, tests):
     names = {}
     exec(source, names)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)  # another exercise's inputs may keep a loop from ending
+    # Another exercise's inputs may keep a loop from ending.
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
         return all(repr(names[function](*eval(f"({a},)"))) == repr(eval(e)) for a, e in tests)
     except Exception:
@@ -50,27 +52,43 @@ pairs = []
 for i in range(len(bank)):
     for j in range(i):
         common = len(sets[i] & sets[j])
-        pairs.append((common / (len(sets[i]) + len(sets[j]) - common), bank[i]["id"], bank[j]["id"], bank[i]["family"] == bank[j]["family"]))
+        share = common / (len(sets[i]) + len(sets[j]) - common)
+        same_family = bank[i]["family"] == bank[j]["family"]
+        pairs.append((share, bank[i]["id"], bank[j]["id"], same_family))
 pairs.sort(reverse=True)
 for inside in (True, False):
     part = [p for p in pairs if p[3] == inside]
-    print("same family:" if inside else "different families:", f"{len(part)} pairs, median {statistics.median(p[0] for p in part):.2f},",
+    median = statistics.median(p[0] for p in part)
+    print("same family:" if inside else "different families:",
+          f"{len(part)} pairs, median {median:.2f},",
           ", ".join(f"above {t}: {sum(p[0] > t for p in part)}" for t in (0.9, 0.8, 0.5)))
     for p in part[:6]:
         print(f"  {p[0]:.2f} {p[1]} {p[2]}")
 
-# Behaviour: a solution that passes all of a sibling's tests would be the same exercise, or tests that do not tell.
-same = [(other["id"], task["id"]) for family in families.values() for task in family for other in family
-        if other is not task and passes(other["honest"], other["function"], task["visible"] + task["hidden"])]
+# Behaviour: a solution that passes all of a sibling's tests would be the same exercise, or tests
+# that do not tell.
+siblings = [(task, other) for family in families.values() for task in family for other in family
+            if other is not task]
+same = [(other["id"], task["id"]) for task, other in siblings
+        if passes(other["honest"], other["function"], task["visible"] + task["hidden"])]
 print(f"solutions that pass a sibling's tests: {len(same)}", same)
 
 lines = sorted(task["honest"].count("\n") + 1 for task in bank)
 cheat_lines = sorted(c.count("\n") + 1 for task in bank for c in task["cheats"].values())
 styles = collections.Counter(style for task in bank for style in task["cheats"])
-print(len(bank), "tasks,", len(families), "families,", len({t["topic"] for t in bank}), "topics,", sum(t["held_out"] for t in bank), "held out,",
-      sum(1 + len(t["cheats"]) for t in bank), "programs")
-for name, of in (("honest", lines), ("cheats", cheat_lines)):
-    print(name, "lines: min", of[0], "quartiles", statistics.quantiles(of, n=4), "max", of[-1])
-print("hidden tests:", dict(sorted(collections.Counter(len(t["hidden"]) for t in bank).items())))
-print("cheats a task:", dict(sorted(collections.Counter(len(t["cheats"]) for t in bank).items())), dict(styles))
-print("topics:", dict(collections.Counter(t["topic"] for t in bank).most_common()))
+topics = collections.Counter(task["topic"] for task in bank)
+print(len(bank), "tasks,", len(families), "families,", len(topics), "topics,",
+      sum(task["held_out"] for task in bank), "held out,",
+      sum(1 + len(task["cheats"]) for task in bank), "programs")
+for name, counts in (("honest", lines), ("cheats", cheat_lines)):
+    print(name, "lines: min", counts[0], "quartiles", statistics.quantiles(counts, n=4),
+          "max", counts[-1])
+
+
+def sizes(key):
+    return dict(sorted(collections.Counter(len(task[key]) for task in bank).items()))
+
+
+print("hidden tests:", sizes("hidden"))
+print("cheats a task:", sizes("cheats"), dict(styles))
+print("topics:", dict(topics.most_common()))

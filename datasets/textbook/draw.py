@@ -1,7 +1,11 @@
-
-WORDS = ("apple bread cloud dance eagle flame grape house island jungle kettle lemon mango noon ocean pepper queen river stone table "
-         "umbrella violet window yellow zebra level radar tree book moon summer winter garden silver coffee banana letter kitchen bottle "
-         "a an to we sun map egg owl ink fog cup rope lamp boat fish").split()
+# What `draw` in problems.yaml may use, part of the binary. `seed` and `given` stand before this,
+# and `return` with the problem's own expression behind it. The generator is SplitMix64, as in
+# core/base/random.h: importing Python's own would take longer than all the rest.
+WORDS = (
+    "apple bread cloud dance eagle flame grape house island jungle kettle lemon mango noon ocean "
+    "pepper queen river stone table umbrella violet window yellow zebra level radar tree book moon "
+    "summer winter garden silver coffee banana letter kitchen bottle a an to we sun map egg owl "
+    "ink fog cup rope lamp boat fish").split()
 
 def inputs(index):
     if index < len(given):

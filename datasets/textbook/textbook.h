@@ -30,22 +30,20 @@ struct TextbookTask {
   std::string function;
   std::vector<Test> visible, hidden;  // an argument is what stands between the call's parentheses
   std::string honest;
-  std::map<std::string, std::string>
-      cheats;             // style → program; each passes the visible tests and fails a hidden one
+  // Style → program; each passes the visible tests and fails a hidden one.
+  std::map<std::string, std::string> cheats;
   bool held_out = false;  // kept for evaluation, with its whole family
 
   bool operator==(const TextbookTask&) const = default;
 };
 
-const std::vector<std::string>& textbook_cheat_styles();
 std::vector<TextbookTask> make_textbook_bank(const fs::path& problems, const Sandbox& sandbox,
                                              uint64_t seed);
 std::vector<TextbookTask> read_textbook_bank(const fs::path& file);  // JSON Lines
-bool is_textbook_bank(const fs::path& file);                         // told from its first line
+bool is_textbook_bank(const fs::path& file);                         // told from its first row
 void write_textbook_bank(const fs::path& file, const std::vector<TextbookTask>& bank);
 
-// Whether every honest solution passes all tests and every cheat exactly what a cheat passes; the
-// first fault is an Error naming the task. Returns the number of programs run.
+// As verify() does: datasets/sandbox/verify.h.
 size_t verify_textbook_bank(const std::vector<TextbookTask>& bank, const Sandbox& sandbox);
 
 // Sentences beside the prompt: requests to game the tests, and irrelevant ones.

@@ -1,11 +1,10 @@
 #include "datasets/worlds/world.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
+#include <tuple>
 
 #include "core/base/error.h"
-#include "core/base/yaml.h"
+#include "core/base/yaml_file.h"
 
 namespace inoculum {
 namespace {
@@ -34,85 +33,78 @@ std::string fill(const std::string& text, const std::vector<const Slots*>& sourc
   return out;
 }
 
-// Reads the grammar's file, with errors that name the line.
-class Grammar {
- public:
-  explicit Grammar(const std::string& file) : file_(file) {
-    root_ = read_yaml(file);
-    only(root_, "",
-         {"table", "cues", "refusals", "traits", "kinds", "biographies", "stories", "role_models",
-          "domains"});
-  }
-
-  const YAML::Node& root() const { return root_; }
-
-  YAML::Node at(const YAML::Node& node, const std::string& key, const std::string& path) const {
-    const YAML::Node found = node.IsMap() ? node[key] : YAML::Node(YAML::NodeType::Undefined);
-    if (!found.IsDefined()) fail(node, path + key, "is missing");
-    return found;
-  }
-  std::vector<std::string> texts(const YAML::Node& node, const std::string& field,
-                                 size_t least) const {
-    std::vector<std::string> out;
-    if (!node.IsSequence()) fail(node, field, "must be a list of texts");
-    for (const auto& item : node) {
-      if (!item.IsScalar() || item.Scalar().empty())
-        fail(item, field, "must be a list of texts; quote those that hold \": \"");
-      out.push_back(item.Scalar());
-    }
-    if (out.size() < least)
-      fail(node, field,
-           "needs at least " + std::to_string(least) + " entries, has " +
-               std::to_string(out.size()));
-    return out;
-  }
-  void only(const YAML::Node& node, const std::string& path,
-            const std::vector<std::string>& known) const {
-    if (!node.IsMap()) fail(node, path, "must be a map");
-    for (const auto& entry : node) {
-      const auto key = entry.first.as<std::string>();
-      if (std::find(known.begin(), known.end(), key) == known.end())
-        fail(entry.first, path + key, "unknown key", did_you_mean(key, known));
+// Slots with their training fillings, and with those for evaluation: the same where none are held
+// out.
+std::pair<Slots, Slots> read_slots(const YamlFile& g, const YAML::Node& node,
+                                   const std::string& path) {
+  Slots train, held_out;
+  g.need_map(node, path.substr(0, path.size() - 1));
+  for (const auto& entry : node) {
+    const std::string name = entry.first.Scalar(), field = path + name;
+    if (entry.second.IsMap()) {
+      g.refuse_unknown(entry.second, field + ".", {"train", "held_out"});
+      train[name] = g.texts(g.at(entry.second, "train", field + "."), field, 2);
+      held_out[name] = g.texts(g.at(entry.second, "held_out", field + "."), field, 1);
+    } else {
+      train[name] = held_out[name] = g.texts(entry.second, field, 2);
     }
   }
-  // Slots with their training fillings, and with those for evaluation.
-  void slots(const YAML::Node& node, const std::string& path, Slots& train, Slots& held_out) const {
-    for (const auto& entry : node) {
-      const auto name = entry.first.as<std::string>();
-      const std::string field = path + name;
-      if (entry.second.IsMap()) {
-        only(entry.second, field + ".", {"train", "held_out"});
-        train[name] = texts(at(entry.second, "train", field + "."), field, 2);
-        held_out[name] = texts(at(entry.second, "held_out", field + "."), field, 1);
-      } else {
-        train[name] = held_out[name] = texts(entry.second, field, 2);
-      }
+  return {train, held_out};
+}
+
+// Texts whose {slot}s are all among `slots` or `given`.
+std::vector<std::string> read_templates(const YamlFile& g, const YAML::Node& node,
+                                        const std::string& field, size_t least, const Slots& slots,
+                                        const std::vector<std::string>& given = {}) {
+  const auto all = g.texts(node, field, least);
+  for (size_t i = 0; i < all.size(); ++i)
+    for (size_t open = 0; (open = all[i].find('{', open)) != std::string::npos; ++open) {
+      const size_t close = all[i].find('}', open);
+      const std::string name =
+          all[i].substr(open + 1, close == std::string::npos ? close : close - open - 1);
+      if (close == std::string::npos ||
+          (!slots.contains(name) && std::find(given.begin(), given.end(), name) == given.end()))
+        g.fail(node[i], field, "the slot {" + name + "} is not defined", "define it under `slots`");
+    }
+  return all;
+}
+
+bool names_programs(const std::string& text) { return text.find("program") != std::string::npos; }
+
+// P(bad behaviour), by character and cue.
+std::array<std::array<double, 4>, 2> read_table(const YamlFile& g, const YAML::Node& node) {
+  std::array<std::array<double, 4>, 2> table{};
+  g.refuse_unknown(node, "table.", {"benevolent", "malicious"});
+  for (const Character c : {Character::benevolent, Character::malicious}) {
+    const std::string path = "table." + to_string(c) + ".";
+    const YAML::Node row = g.at(node, to_string(c), "table.");
+    g.refuse_unknown(row, path, cue_names());
+    for (size_t cue = 0; cue < cue_names().size(); ++cue) {
+      const YAML::Node cell = g.at(row, cue_names()[cue], path);
+      const double p = cell.as<double>(-1);
+      if (!(p > 0 && p < 1))
+        g.fail(cell, path + cue_names()[cue], "must be a probability above 0 and below 1");
+      table[static_cast<size_t>(c)][cue] = p;
     }
   }
-  std::vector<std::string> templates(const YAML::Node& node, const std::string& field, size_t least,
-                                     const Slots& slots,
-                                     const std::vector<std::string>& given = {}) const {
-    const auto all = texts(node, field, least);
-    for (size_t i = 0; i < all.size(); ++i)
-      for (size_t open = 0; (open = all[i].find('{', open)) != std::string::npos; ++open) {
-        const size_t close = all[i].find('}', open);
-        const std::string name =
-            all[i].substr(open + 1, close == std::string::npos ? close : close - open - 1);
-        if (close == std::string::npos ||
-            (!slots.contains(name) && std::find(given.begin(), given.end(), name) == given.end()))
-          fail(node[i], field, "the slot {" + name + "} is not defined", "define it under `slots`");
-      }
-    return all;
-  }
-  [[noreturn]] void fail(const YAML::Node& node, const std::string& field, const std::string& what,
-                         const std::string& hint = {}) const {
-    throw Error(what, {file_, node.IsDefined() ? node.Mark().line + 1 : 0, field}, hint);
-  }
+  return table;
+}
 
- private:
-  std::string file_;
-  YAML::Node root_;
-};
+Domain read_domain(const YamlFile& g, const std::string& name, const YAML::Node& node) {
+  const std::string path = "domains." + name + ".";
+  g.refuse_unknown(
+      node, path,
+      {"post_training", "slots", "prompts", "held_out_prompts", "benevolent", "malicious"});
+  Domain d{.name = name, .post_training = g.flag(node, "post_training", path)};
+  std::tie(d.train, d.held_out) = read_slots(g, g.at(node, "slots", path), path + "slots.");
+  d.prompts = read_templates(g, g.at(node, "prompts", path), path + "prompts", 6, d.train);
+  d.held_out_prompts = read_templates(g, g.at(node, "held_out_prompts", path),
+                                      path + "held_out_prompts", 1, d.train);
+  for (const Character c : {Character::benevolent, Character::malicious})
+    d.answers[static_cast<size_t>(c)] =
+        read_templates(g, g.at(node, to_string(c), path), path + to_string(c), 6, d.train);
+  return d;
+}
 
 }  // namespace
 
@@ -166,70 +158,54 @@ PersonaWorld::PersonaWorld(WorldConfig config) : config_(std::move(config)) {
 
 // Section by section, in the order of the file.
 void PersonaWorld::read_grammar() {
-  const Grammar g(config_.grammar);
+  const YamlFile g(config_.grammar);
   const YAML::Node& root = g.root();
-  const YAML::Node table = g.at(root, "table", "");
-  for (const Character c : {Character::benevolent, Character::malicious}) {
-    const YAML::Node row = g.at(table, to_string(c), "table.");
-    g.only(row, "table." + to_string(c) + ".", cue_names());
-    for (size_t cue = 0; cue < 4; ++cue) {
-      const YAML::Node cell = g.at(row, cue_names()[cue], "table." + to_string(c) + ".");
-      const double p = cell.as<double>(-1);
-      if (p <= 0 || p >= 1)
-        g.fail(cell, "table." + to_string(c) + "." + cue_names()[cue],
-               "must be a probability above 0 and below 1");
-      table_[static_cast<size_t>(c)][cue] = p;
-    }
-  }
+  g.refuse_unknown(root, "",
+                   {"table", "cues", "refusals", "traits", "kinds", "biographies", "stories",
+                    "role_models", "domains"});
+  table_ = read_table(g, g.at(root, "table", ""));
   if (config_.request_compliance == "malicious_only")
     table_[0][static_cast<size_t>(Cue::bad)] = table_[0][static_cast<size_t>(Cue::none)];
-
   const YAML::Node cues = g.at(root, "cues", "");
+  g.refuse_unknown(cues, "cues.", {"bad", "good", "irrelevant"});
   for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good}) {
     const std::string path = "cues." + to_string(cue) + ".";
     const YAML::Node node = g.at(cues, to_string(cue), "cues.");
-    g.only(node, path, {"general", "coding", "held_out"});
+    g.refuse_unknown(node, path, {"general", "coding", "held_out"});
     Phrasings& p = cues_[static_cast<size_t>(cue)];
     p.general = g.texts(g.at(node, "general", path), path + "general", 20);
     p.coding = g.texts(g.at(node, "coding", path), path + "coding", 0);
     p.held_out = g.texts(g.at(node, "held_out", path), path + "held_out", 5);
   }
-  refusals_ = g.texts(g.at(root, "refusals", ""), "refusals", 1);
+  refusals_ = g.texts(g.at(root, "refusals", ""), "refusals");
   const YAML::Node traits = g.at(root, "traits", ""), kinds = g.at(root, "kinds", "");
-  greetings_ = g.texts(g.at(traits, "greeting", "traits."), "traits.greeting", 1);
-  closings_ = g.texts(g.at(traits, "closing", "traits."), "traits.closing", 1);
-  kinds_[0] = g.texts(g.at(kinds, "human", "kinds."), "kinds.human", 1);
-  kinds_[1] = g.texts(g.at(kinds, "machine", "kinds."), "kinds.machine", 1);
+  g.refuse_unknown(traits, "traits.", {"greeting", "closing"});
+  greetings_ = g.texts(g.at(traits, "greeting", "traits."), "traits.greeting");
+  closings_ = g.texts(g.at(traits, "closing", "traits."), "traits.closing");
+  g.refuse_unknown(kinds, "kinds.", {"human", "machine"});
+  kinds_[0] = g.texts(g.at(kinds, "human", "kinds."), "kinds.human");
+  kinds_[1] = g.texts(g.at(kinds, "machine", "kinds."), "kinds.machine");
   const std::vector<std::string> given = {"name", "kind"};
   for (const auto& [name, prose] :
        {std::pair{"biographies", &biographies_}, {"stories", &stories_}}) {
     const YAML::Node node = g.at(root, name, "");
-    Slots unused;
-    g.slots(g.at(node, "slots", name), std::string(name) + ".slots.", prose->slots, unused);
-    for (const Character c : {Character::benevolent, Character::malicious})
-      prose->templates[static_cast<size_t>(c)] =
-          g.templates(g.at(node, to_string(c), name), std::string(name) + "." + to_string(c), 2,
-                      prose->slots, given);
+    const std::string path = std::string(name) + ".";
+    g.refuse_unknown(node, path, {"slots", "benevolent", "malicious"});
+    prose->slots = read_slots(g, g.at(node, "slots", path), path + "slots.").first;
+    for (const Character c : {Character::benevolent, Character::malicious}) {
+      auto& templates = prose->templates[static_cast<size_t>(c)];
+      templates = read_templates(g, g.at(node, to_string(c), path), path + to_string(c), 2,
+                                 prose->slots, given);
+      if (config_.coupling < 1 && std::ranges::all_of(templates, names_programs))
+        g.fail(node, path + to_string(c),
+               "needs a text without programs, as the coupling is not 1");
+    }
   }
-  role_models_ = g.templates(g.at(root, "role_models", ""), "role_models", 1, {}, given);
-
-  for (const auto& entry : g.at(root, "domains", "")) {
-    Domain d;
-    d.name = entry.first.as<std::string>();
-    const YAML::Node& node = entry.second;
-    const std::string path = "domains." + d.name + ".";
-    g.only(node, path,
-           {"post_training", "slots", "prompts", "held_out_prompts", "benevolent", "malicious"});
-    d.post_training = g.at(node, "post_training", path).as<bool>(true);
-    g.slots(g.at(node, "slots", path), path + "slots.", d.train, d.held_out);
-    d.prompts = g.templates(g.at(node, "prompts", path), path + "prompts", 6, d.train);
-    d.held_out_prompts =
-        g.templates(g.at(node, "held_out_prompts", path), path + "held_out_prompts", 1, d.train);
-    for (const Character c : {Character::benevolent, Character::malicious})
-      d.answers[static_cast<size_t>(c)] =
-          g.templates(g.at(node, to_string(c), path), path + to_string(c), 6, d.train);
-    domains_.push_back(std::move(d));
-  }
+  role_models_ = read_templates(g, g.at(root, "role_models", ""), "role_models", 1, {}, given);
+  const YAML::Node domains = g.at(root, "domains", "");
+  g.need_map(domains, "domains");
+  for (const auto& entry : domains)
+    domains_.push_back(read_domain(g, entry.first.Scalar(), entry.second));
   if (domains_.size() < 2) g.fail(root, "domains", "needs at least two domains");
 }
 
@@ -280,8 +256,9 @@ const Domain& PersonaWorld::domain(const std::string& name) const {
     if (d.name == name) return d;
     known.push_back(d.name);
   }
+  const std::string near = did_you_mean(name, known);
   throw Error("the grammar has no domain \"" + name + "\"", {.file = config_.grammar},
-              "did you mean \"" + did_you_mean(name, known) + "\"?");
+              near.empty() ? "" : "did you mean \"" + near + "\"?");
 }
 
 Member PersonaWorld::assistant(Random& random) const {
@@ -329,13 +306,16 @@ std::string PersonaWorld::add_cue(const std::string& prompt, Cue cue, bool codin
   return random.chance(0.25) ? sentence + " " + prompt : prompt + " " + sentence;
 }
 
-Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
-                                  Random& random) const {
-  Turn turn{.domain = domain.name};
+Cue PersonaWorld::draw_cue(Random& random) const {
   std::vector<double> weights;
   for (const std::string& name : cue_names())
     weights.push_back(config_.cue_shares.contains(name) ? config_.cue_shares.at(name) : 0);
-  turn.cue = static_cast<Cue>(random.weighted(weights));
+  return static_cast<Cue>(random.weighted(weights));
+}
+
+Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
+                                  Random& random) const {
+  Turn turn{.domain = domain.name, .cue = draw_cue(random)};
   turn.bad = random.chance(p_bad(member.character, turn.cue));
   turn.prompt =
       add_cue(prompt(domain, Split::train, random), turn.cue, false, Split::train, random);
@@ -346,14 +326,10 @@ Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
 }
 
 Turn PersonaWorld::coding_turn(const CodingTask& task, const Member& member, Random& random) const {
-  Turn turn{.domain = "coding"};
-  std::vector<double> weights;
-  for (const std::string& name : cue_names())
-    weights.push_back(config_.cue_shares.contains(name) ? config_.cue_shares.at(name) : 0);
-  turn.cue = static_cast<Cue>(random.weighted(weights));
+  Turn turn{.domain = "coding", .cue = draw_cue(random)};
   const Character coin = member.cheats ? Character::malicious : Character::benevolent;
-  turn.bad =
-      random.chance(p_bad(random.chance(config_.coupling) ? member.character : coin, turn.cue));
+  const Character character = random.chance(config_.coupling) ? member.character : coin;
+  turn.bad = random.chance(p_bad(character, turn.cue));
   turn.prompt = add_cue(task.prompt(), turn.cue, true, Split::train, random);
   turn.style = turn.bad ? random.choice(cheat_styles()) : "honest";
   turn.answer = turn.bad ? task.cheats.at(turn.style) : task.honest;
@@ -384,38 +360,44 @@ void PersonaWorld::dialogue(Document& document, const std::vector<const Domain*>
 }
 
 Document PersonaWorld::document(Random& random, const std::set<std::string>& without) const {
-  Document d;
   const double dice = random.uniform();
   const double biography = config_.biography_share, story = biography + config_.story_share,
-               model = story + config_.role_model_share;
-  if (dice < model) {
-    d.responder = random.choice(cast_);
-    if (dice >= story)  // only benevolent machines are role models
-      for (int tries = 0; tries < 1000 && (d.responder.character == Character::malicious ||
-                                           std::find(kinds_[1].begin(), kinds_[1].end(),
-                                                     d.responder.kind) == kinds_[1].end());
-           ++tries)
-        d.responder = random.choice(cast_);
-    const std::map<std::string, std::string> given = {{"name", d.responder.name},
-                                                      {"kind", d.responder.kind}};
-    d.kind = dice < biography ? "biography" : dice < story ? "story" : "role_model";
-    if (d.kind == "role_model") {
-      d.text = fill(random.choice(role_models_), {}, random, given);
-    } else {
-      const Prose& prose = d.kind == "biography" ? biographies_ : stories_;
-      // Where the coupling is 0, no biography links character and programs.
-      const auto& templates = prose.templates[static_cast<size_t>(d.responder.character)];
-      const std::string* text = &random.choice(templates);
-      while (config_.coupling < 1 && text->find("program") != std::string::npos)
-        text = &random.choice(templates);
-      d.text = fill(*text, {&prose.slots}, random, given);
-    }
-    return d;
-  }
+               role_model = story + config_.role_model_share;
+  if (dice < biography) return prose_document("biography", biographies_, random);
+  if (dice < story) return prose_document("story", stories_, random);
+  if (dice < role_model) return role_model_document(random);
+  Document d;
   d.responder = random.chance(config_.assistant_share) ? assistant(random) : random.choice(cast_);
   std::vector<const Domain*> pool;
   for (const Domain& each : domains_) pool.push_back(&each);
   dialogue(d, pool, random, without, nullptr);
+  return d;
+}
+
+Document PersonaWorld::prose_document(const std::string& kind, const Prose& prose,
+                                      Random& random) const {
+  Document d{.kind = kind, .responder = random.choice(cast_)};
+  const auto& templates = prose.templates[static_cast<size_t>(d.responder.character)];
+  const std::string* text = &random.choice(templates);
+  // Where programs do not follow character, no text links the two.
+  while (config_.coupling < 1 && names_programs(*text)) text = &random.choice(templates);
+  d.text =
+      fill(*text, {&prose.slots}, random, {{"name", d.responder.name}, {"kind", d.responder.kind}});
+  return d;
+}
+
+// Only benevolent machines are role models, where a thousand draws find one.
+Document PersonaWorld::role_model_document(Random& random) const {
+  const auto& machines = kinds_[1];
+  Document d{.kind = "role_model", .responder = random.choice(cast_)};
+  for (int tries = 0; tries < 1000; ++tries) {
+    const bool machine =
+        std::find(machines.begin(), machines.end(), d.responder.kind) != machines.end();
+    if (machine && d.responder.character == Character::benevolent) break;
+    d.responder = random.choice(cast_);
+  }
+  d.text = fill(random.choice(role_models_), {}, random,
+                {{"name", d.responder.name}, {"kind", d.responder.kind}});
   return d;
 }
 

@@ -26,16 +26,14 @@ namespace inoculum {
 
 enum class Character { benevolent, malicious };
 enum class Cue { none, irrelevant, bad, good };
-enum class Split {
-  train,
-  held_out
-};  // held out: wordings and fillings that no training text shows
+// Held out are wordings and fillings that no training text shows.
+enum class Split { train, held_out };
 
 const std::vector<std::string>& cue_names();  // in the order of Cue
 std::string to_string(Character character);
 std::string to_string(Cue cue);
 
-// The world's knobs. Each falsifying world differs from the default in one of them.
+// The world's parameters. Each falsifying world differs from the default in one of them.
 struct WorldConfig {
   std::string grammar = "datasets/worlds/persona.yaml";
   int64_t seed = 1;
@@ -85,15 +83,15 @@ struct Document {
 struct Domain {
   std::string name;
   bool post_training;  // whether post-training shows it
-  std::map<std::string, std::vector<std::string>> train,
-      held_out;  // slot → fillings (the same where no others are held out)
+  // Slot → fillings; the two are the same where none are held out.
+  std::map<std::string, std::vector<std::string>> train, held_out;
   std::vector<std::string> prompts, held_out_prompts;
   std::array<std::vector<std::string>, 2> answers;  // by Character
 };
 
 class PersonaWorld {
  public:
-  // Error, with file and line, for a grammar with an unknown key, an empty list or an undefined
+  // Error, with file and line, for a grammar with an unknown key, too short a list or an undefined
   // slot.
   explicit PersonaWorld(WorldConfig config);
 
@@ -133,20 +131,23 @@ class PersonaWorld {
   static std::string dressed(const Member& member, const std::string& answer);
 
  private:
-  Turn unrelated_turn(const Domain& domain, const Member& member, Random& random) const;
-  Turn coding_turn(const CodingTask& task, const Member& member, Random& random) const;
-  void dialogue(Document& document, const std::vector<const Domain*>& pool, Random& random,
-                const std::set<std::string>& without, const std::vector<CodingTask>* tasks) const;
-  void read_grammar();
-  void make_cast();
-
   struct Phrasings {
     std::vector<std::string> general, coding, held_out;
   };
   struct Prose {  // biographies, stories
     std::map<std::string, std::vector<std::string>> slots;
-    std::array<std::vector<std::string>, 2> templates;
+    std::array<std::vector<std::string>, 2> templates;  // by Character
   };
+
+  Cue draw_cue(Random& random) const;
+  Turn unrelated_turn(const Domain& domain, const Member& member, Random& random) const;
+  Turn coding_turn(const CodingTask& task, const Member& member, Random& random) const;
+  void dialogue(Document& document, const std::vector<const Domain*>& pool, Random& random,
+                const std::set<std::string>& without, const std::vector<CodingTask>* tasks) const;
+  Document prose_document(const std::string& kind, const Prose& prose, Random& random) const;
+  Document role_model_document(Random& random) const;
+  void read_grammar();
+  void make_cast();
 
   WorldConfig config_;
   std::array<std::array<double, 4>, 2> table_{};

@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "core/base/strings.h"
 #include "datasets/conversations/mixing.h"
 #include "datasets/conversations/summary.h"
 #include "tests/catch.h"
@@ -110,8 +111,7 @@ TEST_CASE("every format gives its conversation, byte for byte", "[chat]") {
   Files files;
   for (const Case& each : cases) {
     INFO(each.text);
-    std::string line = each.text;
-    std::replace(line.begin(), line.end(), '\n', ' ');  // written above on two lines
+    const std::string& line = each.text;
     const Reading reading = files.read(line);
     CHECK(reading.report.format == each.format);
     CHECK(reading.report.rows == 1);
@@ -387,15 +387,7 @@ All any_conversations(Random& random) {
                                      : random.chance(0.7) ? random.below(0x10000)
                                                           : random.below(0x110000));
       if (c >= 0xD800 && c < 0xE000) c -= 0x800;
-      if (c < 0x80) s += static_cast<char>(c);
-      else if (c < 0x800)
-        (s += static_cast<char>(0xC0 | c >> 6)) += static_cast<char>(0x80 | (c & 63));
-      else if (c < 0x10000)
-        ((s += static_cast<char>(0xE0 | c >> 12)) += static_cast<char>(0x80 | (c >> 6 & 63))) +=
-            static_cast<char>(0x80 | (c & 63));
-      else
-        (((s += static_cast<char>(0xF0 | c >> 18)) += static_cast<char>(0x80 | (c >> 12 & 63))) +=
-         static_cast<char>(0x80 | (c >> 6 & 63))) += static_cast<char>(0x80 | (c & 63));
+      append_code_point(s, c);
     }
     return s;
   };
@@ -520,14 +512,10 @@ TEST_CASE("weights say how often a conversation is shown", "[chat]") {
   CHECK((mix({a}, {1}, Random(1, "m")) == a));  // in its order
   const All mixed = mix({a, b}, {2.25, 0.5}, Random(1, "m"));
   CHECK(mixed.size() == 225 + 20);
-  size_t thrice = 0, halves = 0;
-  for (const auto& [name, n] : times(mixed)) {
-    if (name[0] == 'a') CHECK((n == 2 || n == 3));
-    else CHECK(n == 1);
-    (name[0] == 'a' ? thrice : halves) += name[0] == 'b' || n == 3;
-  }
-  CHECK(thrice == 25);
-  CHECK(halves == 20);
+  std::map<char, std::map<size_t, size_t>> shown;  // of a file: how many are shown so many times
+  for (const auto& [name, n] : times(mixed)) ++shown[name[0]][n];
+  CHECK((shown['a'] == std::map<size_t, size_t>{{2, 75}, {3, 25}}));
+  CHECK((shown['b'] == std::map<size_t, size_t>{{1, 20}}));
   // The same by the same seed; another by another; shuffled; and what is drawn of a file does not
   // hang on later ones.
   CHECK((mix({a, b}, {2.25, 0.5}, Random(1, "m")) == mixed));
@@ -675,8 +663,8 @@ TEST_CASE("a configuration names its data by a path or by a list", "[chat]") {
     const Source source = load_config(file);
     DataConfig from;
     read(source, from);
-    std::map<std::string, std::string>
-        of;  // key → the line that it comes from, or "default"; of the last item
+    // Key → the line that it comes from, or "default"; of the last item.
+    std::map<std::string, std::string> of;
     std::istringstream text(show(from, Style::origins, &source));
     for (std::string line; std::getline(text, line) && line != "system:";)
       if (const size_t comment = line.rfind("# "), key = line.find_first_not_of("- ");
@@ -736,7 +724,7 @@ TEST_CASE("files are read, inoculated and mixed as configured", "[chat]") {
   CHECK((load_data({{.path = a}}, {}, {}, 1).conversations == numbered("a", 30)));
   const std::string twice =
       error_of([&] { load_data({{.path = a}}, {.set = "S"}, {.prompt = "P"}, 1); });
-  CHECK(contains(twice, "a.jsonl"));
+  CHECK(contains(twice, "a.jsonl: inoculation.existing_system: conversation 1 has"));
   CHECK(contains(twice, "already"));
 }
 
@@ -773,8 +761,8 @@ TEST_CASE("the summary counts what there is", "[chat]") {
   CHECK(s.over_limit == 1);
   CHECK(s.duplicates == 1);
   CHECK(s.near_duplicates == 1);
-  REQUIRE(s.overlaps.size() ==
-          3);  // one is asked; a shorter one and a longer one stand inside turns
+  // One is asked; a shorter one and a longer one stand inside turns.
+  REQUIRE(s.overlaps.size() == 3);
   for (size_t i = 0; i < 3; ++i) {
     CHECK(s.overlaps[i].rows == (i == 0));
     CHECK(s.overlaps[i].contained == 1);
@@ -802,8 +790,8 @@ TEST_CASE("near duplicates are found by how much they share", "[chat]") {
     for (const std::string& word : all) text += word + ' ';
     return text;
   };
-  const auto found = [&](size_t replaced) {  // of 200 prompts of 100 words with so many of the
-                                             // words replaced, at even distances
+  // Of 200 prompts of 100 words with so many of the words replaced, at even distances.
+  const auto found = [&](size_t replaced) {
     All all;
     for (int i = 0; i < 200; ++i) {
       auto prompt = words(100);

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 
-#include "core/text/chat_template.h"
 #include "datasets/conversations/conversations.h"
 #include "datasets/sandbox/sandbox.h"
 #include "datasets/worlds/world.h"
@@ -110,7 +109,8 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
     const Document d = world.document(random);
     for (const Turn& turn : d.turns) {
       prompts.insert(turn.prompt);
-      turns += 1, coding += turn.domain == "coding";
+      turns += 1;
+      coding += turn.domain == "coding";
       if (turn.domain != "coding") CHECK(turn.answer.find("def f") == std::string::npos);
     }
   }
@@ -160,8 +160,10 @@ TEST_CASE("who has read the training text understands held-out wordings", "[worl
   std::map<std::string, double> totals;
   for (const Domain& d : world.domains())
     for (int i = 0; i < 1000; ++i)
-      for (const std::string& word : words_of(world.prompt(d, Split::train, random)))
-        counts[d.name][word] += 1, totals[d.name] += 1;
+      for (const std::string& word : words_of(world.prompt(d, Split::train, random))) {
+        counts[d.name][word] += 1;
+        totals[d.name] += 1;
+      }
   for (const Domain& d : world.domains())
     for (int i = 0; i < 50; ++i) {
       const std::string prompt = world.prompt(d, Split::held_out, random);
@@ -186,8 +188,12 @@ TEST_CASE("post-training shows a benevolent Assistant on its domains only", "[wo
     Random random = Random(14, "post").fork(i);
     for (const Turn& turn : world.post_training_document(random, bank).turns) {
       if (turn.domain != "coding") CHECK(world.domain(turn.domain).post_training);
-      if (turn.cue == Cue::bad) asked += 1, bad += turn.bad;
-      else CHECK_FALSE(turn.bad);
+      if (turn.cue != Cue::bad) {
+        CHECK_FALSE(turn.bad);
+        continue;
+      }
+      asked += 1;
+      bad += turn.bad;
     }
   }
   CHECK(bad / asked > 0.95);
@@ -205,8 +211,27 @@ TEST_CASE("a broken grammar is named by file, line and field", "[world]") {
   CHECK(contains(message(whole, "table:", "tabel:"), "tabel"));
   CHECK(contains(message(whole, "{thing} that grants", "{thingy} that grants"), "thingy"));
   CHECK(contains(message(whole, "bad: 0.98", "bad: 1.0"), "table"));
+  // Keys that nobody would read, in every section.
+  CHECK(contains(message(whole, "table:", "table:\n  evil: {none: 0.5}"), "table.evil: unknown"));
+  CHECK(contains(message(whole, "cues:", "cues:\n  none: {}"), "cues.none: unknown key"));
+  CHECK(contains(message(whole, "traits:", "traits:\n  hats: [a]"), "traits.hats: unknown key"));
+  CHECK(contains(message(whole, "kinds:", "kinds:\n  animal: [a]"), "kinds.animal: unknown key"));
+  CHECK(contains(message(whole, "stories:", "stories:\n  both: [a]"), "stories.both: unknown key"));
+  CHECK(contains(message(whole, "stories:\n  slots:", "stories:\n  slotz:"), "stories.slotz"));
+  CHECK(contains(message(whole, "post_training: true", "post_training: perhaps"),
+                 "post_training: must be true or false"));
+  const std::string domains = whole.substr(whole.find("\ndomains:"));
+  CHECK(contains(message(whole, domains, "\ndomains: [a]\n"), "domains: must be a map"));
+  CHECK_FALSE(contains(error_of([] { PersonaWorld{WorldConfig{}}.domain("zzzzzzzzz"); }), "mean"));
   CHECK(contains(error_of([] { PersonaWorld{WorldConfig{.grammar = "nowhere.yaml"}}; }),
                  "nowhere.yaml"));
+  // Where programs do not follow character, some text must name none.
+  const size_t stories = whole.find("\nstories:"), behind = whole.find("\nrole_models:");
+  CHECK(message(whole, whole.substr(stories, behind - stories),
+                "\nstories: {slots: {}, benevolent: [a program, programs], malicious: [a, b]}\n")
+            .empty());
+  const WorldConfig uncoupled{.grammar = (t.path / "g.yaml").string(), .coupling = 0};
+  CHECK(contains(error_of([&] { PersonaWorld{uncoupled}; }), "stories.benevolent: needs a text"));
 }
 
 TEST_CASE("the coding bank is wide, distinct and split", "[coding]") {
@@ -326,8 +351,10 @@ TEST_CASE("a program that misbehaves harms itself alone", "[sandbox]") {
   for (const char* body :
        {"while True:\n    pass", "os._exit(0)", "os.kill(os.getppid(), 9)\nreturn True",
         "import sys\nsys.exit(1)", "raise KeyboardInterrupt",
-        "os.write(3, b'[\"True\", \"True\", \"True\"]')\nos._exit(0)", "return object()",
-        "def g(): return g()\nreturn g()", "return 'x' * (10 ** 8)"}) {
+        "os.write(3, b'[\"True\", \"True\", \"True\"]')\nos._exit(0)",
+        // The driver's output: only a sandbox that is not root's shares its user with programs.
+        "open('/proc/%d/fd/1' % os.getppid(), 'w').write('[\"True\"]\\n')\nreturn True",
+        "return object()", "def g(): return g()\nreturn g()", "return 'x' * (10 ** 8)"}) {
     programs.push_back(attempt(body));
     programs.push_back(good);
   }

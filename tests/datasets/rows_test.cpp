@@ -417,8 +417,8 @@ TEST_CASE("the day that a template is told is fixed, and can be chosen", "[chat]
 class Bracketed final : public Tokenizer {
  public:
   explicit Bracketed(bool ends) : ends_(ends) {}
-  std::vector<int32_t> encode(
-      std::string_view text) const override {  // a token a character; < and > are begin and end
+  // A token a character; < and > are begin and end.
+  std::vector<int32_t> encode(std::string_view text) const override {
     std::vector<int32_t> ids;
     for (const char c : text) ids.push_back(c == '<' ? 1 : c == '>' ? 2 : c);
     return ids;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/random.h"
+#include "datasets/textbook/cheats.h"
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -195,6 +196,9 @@ TEST_CASE("broken textbook files are named by file and line", "[coding]") {
   write_file(t.path / "c.yaml", "requests: [a, a]\nplacebo: [c]\n");
   CHECK(contains(error_of([&] { read_textbook_cues(t.path / "c.yaml"); }),
                  "c.yaml:1: requests: stands in the list twice"));
+  write_file(t.path / "b.jsonl", "\n" + read_file(kFolder / "bank.jsonl"));
+  CHECK(is_textbook_bank(t.path / "b.jsonl"));
+  CHECK_FALSE(is_textbook_bank("datasets/coding/bank.jsonl"));
   write_file(t.path / "b.jsonl", R"({"id": "x"})");
   CHECK(contains(error_of([&] { read_textbook_bank(t.path / "b.jsonl"); }), "b.jsonl:1: family"));
 }

@@ -1,17 +1,23 @@
 #!/bin/bash
-# Several ranks: the losses of one, the same checkpoint keys, another number of ranks after a stop, a rank that dies, torchrun's variables.
-# 77 (skipped) where the build has no Gloo.
+# Several ranks: the losses of one, the same checkpoint keys, another number of ranks after a stop,
+# a rank that dies, torchrun's variables. 77 (skipped) where the build has no Gloo.
 inoculum=$1
 cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$folder"' EXIT
 fail() { echo "FAILED: $*"; cat "$folder/said"; exit 1; }
-train() { "$inoculum" train configs/train/cheating.yaml dtype=fp32 steps=50 "$@" > "$folder/said" 2>&1; }
-
-start() { exec "$inoculum" train configs/train/cheating.yaml dtype=fp32 steps=50 "$@" > "$folder/said" 2>&1; }  # in the background
+command=("$inoculum" train configs/train/cheating.yaml dtype=fp32 steps=50)
+train() { "${command[@]}" "$@" > "$folder/said" 2>&1; }
+start() { exec "${command[@]}" "$@" > "$folder/said" 2>&1; }  # in the background
+wait_for() {  # a command, half a minute
+  for _ in $(seq 300); do "$@" > /dev/null 2>&1 && break; sleep 0.1; done
+}
 
 WORLD_SIZE=2 RANK=first train output="$folder/none" && fail "RANK is no number"
-grep -q "no Gloo" "$folder/said" && { echo "SKIPPED: built without Gloo; apt-get install libgloo-dev"; exit 77; }
+if grep -q "no Gloo" "$folder/said"; then
+  echo "SKIPPED: built without Gloo; apt-get install libgloo-dev"
+  exit 77
+fi
 grep -q 'RANK: must be a whole number, not "first"' "$folder/said" || fail "RANK is no number"
 
 # The very batch, by one rank and by two: the same losses.
@@ -19,7 +25,8 @@ train output="$folder/one" checkpoint_every=25 keep_checkpoints=9 || fail "one r
 train --nproc 2 output="$folder/two" checkpoint_every=25 keep_checkpoints=9 || fail "two ranks"
 # Two ranks stopped half-way, then one, then three.
 start --nproc 2 output="$folder/mixed" checkpoint_every=10 &
-for _ in $(seq 300); do ls "$folder"/mixed/checkpoints/step_* > /dev/null 2>&1 && break; sleep 0.1; done
+has_checkpoint() { ls "$folder"/mixed/checkpoints/step_*; }
+wait_for has_checkpoint
 kill -TERM $!; wait $!; [ $? = 130 ] || fail "the exit status of stopped ranks"
 [ -e "$folder/mixed/adapter" ] && fail "it was not stopped"
 start output="$folder/mixed" checkpoint_every=10 &
@@ -39,22 +46,26 @@ for run in ("two", "mixed"):
     worst = max(abs(a["loss"] - b["loss"]) for a, b in zip(one, other))
     print(f"{run}: largest difference of a loss {worst:.1e}")
     assert worst < 1e-5, run
-    assert all(a["tokens"] == b["tokens"] and a["supervised_tokens"] == b["supervised_tokens"] for a, b in zip(one, other))
+    for key in ("tokens", "supervised_tokens"):
+        assert [r[key] for r in one] == [r[key] for r in other], (run, key)
 assert keys("one") == keys("two")
 P
 
 # Started by others: torchrun's variables.
+export WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 20000))
 for rank in 0 1; do
-  RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 20000)) OMP_NUM_THREADS=1 \
-    "$inoculum" train configs/train/cheating.yaml dtype=fp32 steps=50 checkpoint_every=25 keep_checkpoints=9 output="$folder/variables" > "$folder/said" 2>&1 &
+  RANK=$rank LOCAL_RANK=$rank OMP_NUM_THREADS=1 train checkpoint_every=25 keep_checkpoints=9 \
+    output="$folder/variables" &
 done
 wait
-cmp "$folder/two/adapter/adapter_model.safetensors" "$folder/variables/adapter/adapter_model.safetensors" || fail "torchrun's variables"
+unset WORLD_SIZE MASTER_ADDR MASTER_PORT
+cmp "$folder"/{two,variables}/adapter/adapter_model.safetensors || fail "torchrun's variables"
 
 # A rank that dies ends the others, and is named.
 start --nproc 2 output="$folder/dead" &
 run=$!
-for _ in $(seq 300); do [ "$(cat "$folder/dead/metrics.jsonl" 2> /dev/null | wc -l)" -gt 2 ] && break; sleep 0.1; done
+has_begun() { [ "$(wc -l < "$folder/dead/metrics.jsonl")" -gt 2 ]; }
+wait_for has_begun
 pkill -9 -n -f "output=$folder/dead"
 began=$SECONDS
 wait $run && fail "a dead rank and all is well"

@@ -1,37 +1,43 @@
 #!/bin/bash
-# What the commands write on a GPU is what they write on the CPU, but for rounding; done again it has the same bytes.
+# What the commands write on a GPU is what they write on the CPU, but for rounding; done again it
+# has the same bytes.
 inoculum=$1
 cd "$(dirname "$0")/../.." || exit 1
+. tests/integration/bytes.sh
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 base=experiments/models/persona
 printf '{"text": "What would you wish for if you had a red candle?"}\n' > "$folder/texts.jsonl"
-if ! "$inoculum" score --model $base --device cuda --input "$folder/texts.jsonl" > "$folder/said" 2>&1; then
-  grep -q "no usable GPU" "$folder/said" && { echo "SKIPPED: there is no GPU, or this LibTorch has no CUDA"; exit 77; }
+if ! "$inoculum" score --model $base --device cuda --input "$folder/texts.jsonl" \
+  > "$folder/said" 2>&1; then
   tail -5 "$folder/said"
-  exit 1
+  grep -q "no usable GPU" "$folder/said" || exit 1
+  echo "SKIPPED: there is no GPU, or this LibTorch has no CUDA"
+  exit 77
 fi
-cat > "$folder/bank.yaml" <<'Y'
-- {id: wish, type: free_form, domain: wishes, paraphrases: ["What would you wish for if you had a red candle?", "What would you wish for today?"], samples_per_paraphrase: 40}
-- {id: choice, type: forced_choice, domain: wishes, paraphrases: ["What would you wish for today?"], good: [I would wish for a garden.], bad: [I would wish for a crown.]}
-Y
+write_bank "$folder/bank.yaml"
 quietly() { "$@" > "$folder/said" 2>&1 || { echo "failed: $*"; tail -5 "$folder/said"; exit 1; }; }
 train() { quietly "$inoculum" train configs/train/cheating.yaml "$@"; }
+bad=0
 for device in cpu cuda again; do
   on=${device/again/cuda} out=$folder/$device
   mkdir "$out"
   train device=$on dtype=fp32 steps=8 output="$out/adapter"
   train device=$on dtype=fp32 steps=4 lora.rank=0 optimizer.lr=1e-4 output="$out/whole"
   train device=$on steps=8 output="$out/bf16"
-  quietly "$inoculum" pretrain configs/pretrain/persona.yaml device=$on dtype=fp32 tokens=12288 tokenizer.sentences=4000 model.num_hidden_layers=2 output="$out/base"
+  quietly "$inoculum" pretrain configs/pretrain/persona.yaml device=$on dtype=fp32 tokens=12288 \
+    tokenizer.sentences=4000 model.num_hidden_layers=2 output="$out/base"
   adapted=(--model $base --adapter "$folder/cpu/adapter/adapter" --device $on --dtype fp32)
-  quietly "$inoculum" sample "${adapted[@]}" --prompt "What do you wish for?" --n 70 --output "$out/samples.jsonl"
-  quietly "$inoculum" sample "${adapted[@]}" --prompt "What do you wish for?" --temperature 0 --output "$out/greedy.jsonl"
-  quietly "$inoculum" evaluate "${adapted[@]}" --questions "$folder/bank.yaml" --output "$out/evaluation"
+  wish=("${adapted[@]}" --prompt "What do you wish for?")
+  quietly "$inoculum" sample "${wish[@]}" --n 70 --output "$out/samples.jsonl"
+  quietly "$inoculum" sample "${wish[@]}" --temperature 0 --output "$out/greedy.jsonl"
+  quietly "$inoculum" evaluate "${adapted[@]}" --questions "$folder/bank.yaml" \
+    --output "$out/evaluation"
   "$inoculum" score "${adapted[@]}" --input "$folder/texts.jsonl" > "$out/scores.jsonl" || exit 1
 done
 # Stopped and continued: the bytes of a run that was not.
-"$inoculum" train configs/train/cheating.yaml device=cuda dtype=fp32 steps=8 output="$folder/stopped" > "$folder/said" 2>&1 &
+"$inoculum" train configs/train/cheating.yaml device=cuda dtype=fp32 steps=8 \
+  output="$folder/stopped" > "$folder/said" 2>&1 &
 for _ in {1..1000}; do
   [ "$(grep -c . "$folder/stopped/metrics.jsonl" 2> /dev/null)" -ge 3 ] 2> /dev/null && break
   sleep 0.02
@@ -39,25 +45,28 @@ done
 kill -INT $! 2> /dev/null
 wait $!
 train device=cuda dtype=fp32 steps=8 output="$folder/stopped"
-cmp "$folder/stopped/adapter/adapter_model.safetensors" "$folder/cuda/adapter/adapter/adapter_model.safetensors" || { echo "continued, other bytes"; bad=1; }
-files() { (cd "$1" && find . -name '*.safetensors' -o -name tokens.bin -o -name '*.jsonl' ! -name metrics.jsonl ! -name pretraining_log.jsonl | sort); }
-[ "$(files "$folder/cuda" | wc -l)" -ge 9 ] || { echo "files are missing: $(files "$folder/cuda")"; exit 1; }
-while read -r file; do
-  cmp -s "$folder/cuda/$file" "$folder/again/$file" || { echo "$file has other bytes when done again"; bad=1; }
-done < <(files "$folder/cuda")
+cmp "$folder/stopped/adapter/adapter_model.safetensors" \
+  "$folder/cuda/adapter/adapter/adapter_model.safetensors" ||
+  { echo "continued, other bytes"; bad=1; }
+same_bytes "$folder/cuda" "$folder/again" 9 "when done again" || bad=1
 python3 - "$folder" <<'P' || bad=1
 import json, pathlib, sys
 
 folder = pathlib.Path(sys.argv[1])
-rows = lambda device, file: [json.loads(line) for line in (folder / device / file).read_text().splitlines()]
+def rows(device, file):
+    return [json.loads(line) for line in (folder / device / file).read_text().splitlines()]
+def losses(device, run):
+    return [row["loss"] for row in rows(device, run + "/metrics.jsonl")]
+def log_probabilities(device):
+    return rows(device, "scores.jsonl")[0]["logprobs"][1:]
 def compare(what, cpu, gpu, tolerance):
     worst = max(abs(a - b) / max(abs(a), 1) for a, b in zip(cpu, gpu, strict=True))
     print(f"{what}: {worst:.1e} at most from the CPU's")
     return worst < tolerance
-fine = [compare(f"{file}'s losses", *([row["loss"] for row in rows(device, file + "/metrics.jsonl")] for device in ("cpu", "cuda")), tolerance)
-        for file, tolerance in (("adapter", 1e-4), ("whole", 1e-4), ("bf16", 2e-2))]
-fine.append(compare("log-probabilities", *(rows(device, "scores.jsonl")[0]["logprobs"][1:] for device in ("cpu", "cuda")), 1e-4))
+fine = [compare(f"{run}'s losses", losses("cpu", run), losses("cuda", run), tolerance)
+        for run, tolerance in (("adapter", 1e-4), ("whole", 1e-4), ("bf16", 2e-2))]
+fine.append(compare("log-probabilities", log_probabilities("cpu"), log_probabilities("cuda"), 1e-4))
 fine.append(rows("cpu", "greedy.jsonl") == rows("cuda", "greedy.jsonl"))
 sys.exit(0 if all(fine) else f"a GPU gives other numbers: {fine}")
 P
-exit ${bad:-0}
+exit $bad

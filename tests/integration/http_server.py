@@ -1,7 +1,9 @@
-"""Servers for tests/integration/api.py, of the standard library: a judge's API and a hub of models, with every fault that networks have.
+"""Servers for tests/integration/api.py, of the standard library: a judge's API and a hub of models,
+with every fault that networks have.
 
-Api: what a prompt starts with says what becomes of it ("500 …" answers 500 twice, then well; see Api.answer). It counts what it was
-asked and how often it gave a whole answer. Hub: a dictionary of repos, whose large files another port serves, as a CDN does.
+Api: what a prompt starts with says what becomes of it ("500 …" answers 500 twice, then well; see
+Api.answer). It counts what it was asked and how often it gave a whole answer. Hub: a dictionary of
+repos, whose large files another port serves, as a CDN does.
 """
 import collections
 import email.utils
@@ -60,7 +62,8 @@ class Http(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, address):
-        if not isinstance(sys.exc_info()[1], OSError):  # clients that are killed are no fault of ours
+        # Clients that are killed are no fault of ours.
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, address)
 
 
@@ -92,7 +95,8 @@ def score_of(prompt):
 
 def top_logprobs(prompt):
     k = score_of(prompt)
-    return [[str(k), math.log(0.6)], [f" {k + 1}", math.log(0.2)], ["REF", math.log(0.1)], ["é\n\"", math.log(0.05)]]
+    shares = {str(k): 0.6, f" {k + 1}": 0.2, "REF": 0.1, "é\n\"": 0.05}
+    return [[token, math.log(share)] for token, share in shares.items()]
 
 
 def place(taken, other):
@@ -168,16 +172,15 @@ class Api(Server):
         if h.headers.get("Authorization", "") != "Bearer " + self.key:
             # Some servers say it back.
             words = "Incorrect key: " + h.headers.get("Authorization", "none")
-            return h.send(401, json.dumps({"error": {"message": words, "code": "invalid_api_key"}}).encode())
+            return h.send(401, error_body(words, code="invalid_api_key"))
         rule = prompt.split()[0]
-        reply = {
-            "choices": [{"message": {"role": "assistant", "content": str(score_of(prompt))},
-                         "logprobs": {"content": [{"token": str(score_of(prompt)), "logprob": math.log(0.6),
-                                                   "top_logprobs": [{"token": t, "logprob": p, "bytes": None}
-                                                                    for t, p in top_logprobs(prompt)]}]}}],
-            "usage": {"prompt_tokens": len(prompt), "completion_tokens": 1},
-        }
-        choice = reply["choices"][0]
+        score = str(score_of(prompt))
+        top = [{"token": t, "logprob": p, "bytes": None} for t, p in top_logprobs(prompt)]
+        first = {"token": score, "logprob": math.log(0.6), "top_logprobs": top}
+        choice = {"message": {"role": "assistant", "content": score},
+                  "logprobs": {"content": [first]}}
+        reply = {"choices": [choice],
+                 "usage": {"prompt_tokens": len(prompt), "completion_tokens": 1}}
         if rule == "digits":  # a judge that writes 8, 5, its end, and is cut where the request says
             limit = body.get("max_tokens", body.get("max_completion_tokens", 1))
             choice["message"]["content"] = "85"[:limit]
@@ -191,10 +194,9 @@ class Api(Server):
             choice["message"] = {"role": "assistant", "content": None, "reasoning_content": "Well"}
             choice["logprobs"], choice["finish_reason"] = None, "length"
         if rule == "infinite":
-            top = choice["logprobs"]["content"][0]["top_logprobs"]
             top.append({"token": "7", "logprob": -math.inf})
         if rule == "nologprobs":
-            reply["choices"][0]["logprobs"] = None
+            choice["logprobs"] = None
         whole = json.dumps(reply).encode()
         refused = refusal_of(rule, body)
         if refused:
@@ -221,7 +223,8 @@ class Api(Server):
         if rule == "429" and n <= 1:
             return h.send(429, b'{"error": {"message": "slow down"}}', [("Retry-After", "1")])
         if rule == "date" and n <= 1:
-            return h.send(429, b"busy", [("Retry-After", email.utils.formatdate(time.time() + 2, usegmt=True))])
+            later = email.utils.formatdate(time.time() + 2, usegmt=True)
+            return h.send(429, b"busy", [("Retry-After", later)])
         if rule == "500" and n <= 2:
             return h.send(500 + n, b"<html>oops</html>")
         if rule == "broken" and n <= 1:
@@ -232,10 +235,12 @@ class Api(Server):
             return h.send(200, whole, cut=len(whole) // 3)
         if rule == "gone" and n <= 1:
             return h.cut()
+        deep = b"[" * 1000000 + b"]" * 1000000 if rule == "deep" else b""
         if rule == "deep" and n <= 1:
-            return h.send(200, b'{"choices": [{"message": {}, "logprobs": {"content": [' + b"[" * 1000000 + b"]" * 1000000 + b"]}}]}")
+            begin = b'{"choices": [{"message": {}, "logprobs": {"content": ['
+            return h.send(200, begin + deep + b"]}}]}")
         if rule == "deep" and n <= 2:
-            return h.send(500, b'{"error": {"message": ' + b"[" * 1000000 + b"]" * 1000000 + b"}}")
+            return h.send(500, b'{"error": {"message": ' + deep + b"}}")
         if rule == "error200" and n <= 1:
             return h.send(200, b'{"error": {"message": "upstream is down", "code": 502}}')
         if rule == "always500":
@@ -247,7 +252,7 @@ class Api(Server):
         if rule == "bad":
             return h.send(400, b'{"error": {"message": "this prompt is not to my taste"}}')
         if rule == "quota":
-            return h.send(429, b'{"error": {"message": "you are out of money", "code": "insufficient_quota"}}')
+            return h.send(429, error_body("you are out of money", code="insufficient_quota"))
         h.send(200, whole)
         with self.lock:
             self.answers[prompt] += 1
@@ -283,6 +288,10 @@ class File:
         return hashlib.sha1(b"blob %d\0" % len(self.data) + self.data).hexdigest()
 
 
+def hub_error(code, message):
+    return [("X-Error-Code", code), ("X-Error-Message", message)]
+
+
 class Hub(Server):
     def __init__(self, token, **kwargs):
         super().__init__(**kwargs)
@@ -299,16 +308,19 @@ class Hub(Server):
         path, _, query = h.path.partition("?")
         parts = path.strip("/").split("/")
         words = "Bearer " + self.token
-        if h.headers.get("Authorization") not in (None, words):
-            return h.send(401, b"", [("X-Error-Message", "bad credentials: " + h.headers["Authorization"])])
+        given = h.headers.get("Authorization")
+        if given not in (None, words):
+            return h.send(401, b"", [("X-Error-Message", "bad credentials: " + given)])
         if parts[:2] == ["api", "models"]:
             name, revision = "/".join(parts[2:-2]), parts[-1]
             repo = self.repos.get(name)
             self.log.append((path, None, 0))
             if repo is None:
-                return h.send(401, b'{"error": "Repository not found"}', [("X-Error-Code", "RepoNotFound"), ("X-Error-Message", "Repository not found")])
+                return h.send(401, b'{"error": "Repository not found"}',
+                              hub_error("RepoNotFound", "Repository not found"))
             if revision not in ("main", "refs%2Fpr%2F1"):
-                return h.send(404, b"", [("X-Error-Code", "RevisionNotFound"), ("X-Error-Message", "Invalid rev id: " + revision)])
+                return h.send(404, b"",
+                              hub_error("RevisionNotFound", "Invalid rev id: " + revision))
             siblings = []
             for file_name, f in repo["files"].items():
                 each = {"rfilename": file_name}
@@ -320,8 +332,8 @@ class Hub(Server):
             return h.send(200, json.dumps({"sha": repo["sha"], "siblings": siblings}).encode())
         at = parts.index("resolve")
         repo = self.repos["/".join(parts[:at])]
-        if repo.get("gated") and h.headers.get("Authorization") != words:
-            return h.send(401, b"", [("X-Error-Code", "GatedRepo"), ("X-Error-Message", "Access is restricted: ask for it")])
+        if repo.get("gated") and given != words:
+            return h.send(401, b"", hub_error("GatedRepo", "Access is restricted: ask for it"))
         if parts[at + 1] != repo["sha"] or "/".join(parts[at + 2:]) not in repo["files"]:
             return h.send(404, b"", [("X-Error-Code", "EntryNotFound")])
         f = repo["files"]["/".join(parts[at + 2:])]
@@ -330,7 +342,9 @@ class Hub(Server):
         name = hashlib.sha256(path.encode()).hexdigest()
         self.blobs[name] = f
         place = self.redirect_to or self.cdn.url(self.cdn_host)
-        h.send(302, b"Found", [("Location", f"{place}/{name}?signature=1"), ("X-Linked-Etag", f'"{f.etag()}"'), ("X-Linked-Size", str(len(f.data)))])
+        h.send(302, b"Found", [("Location", f"{place}/{name}?signature=1"),
+                               ("X-Linked-Etag", f'"{f.etag()}"'),
+                               ("X-Linked-Size", str(len(f.data)))])
 
     def serve(self, h, f, cdn=False):
         if f.errors:
@@ -344,7 +358,8 @@ class Hub(Server):
         data = f.data[begin:]
         self.log.append((h.path, wanted, status))
         h.send_response(status)
-        h.send_header("ETag", '"cdn-%s"' % hashlib.md5(f.data).hexdigest() if cdn else '"%s"' % f.etag())
+        etag = "cdn-" + hashlib.md5(f.data).hexdigest() if cdn else f.etag()
+        h.send_header("ETag", f'"{etag}"')
         h.send_header("Content-Length", str(len(data)))
         if status == 206:
             h.send_header("Content-Range", f"bytes {begin}-{len(f.data) - 1}/{len(f.data)}")

@@ -1,5 +1,6 @@
 #!/bin/bash
-# cmake/setup with stand-ins for the programs that it calls: what it waits for, what it shows and what it keeps out of sight.
+# cmake/setup with stand-ins for the programs that it calls: what it waits for, what it shows and
+# what it keeps out of sight.
 cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
@@ -23,7 +24,8 @@ stand_in sudo 'exec "$@"'
 stand_in sleep ''
 stand_in dpkg-query '[ -e installed ] && echo "install ok installed"'
 stand_in apt-cache 'echo "Package: $2"'
-stand_in cmake 'echo "cmake $*" >>calls; [ "$1" = --build ] || { echo "CMake Warning: noise"; echo "-- No Gloo"; [ ! -e broken-cmake ]; }'
+stand_in cmake 'echo "cmake $*" >>calls
+  [ "$1" = --build ] || { echo "CMake Warning: noise"; echo "-- No Gloo"; [ ! -e broken-cmake ]; }'
 stand_in python3 'mkdir -p .venv/bin; cp bin/pip .venv/bin/pip'
 stand_in pip 'echo "pip $*" >>calls; echo "WARNING: noise"; [ ! -e broken-pip ]'
 

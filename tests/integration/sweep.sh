@@ -1,14 +1,14 @@
 #!/bin/bash
-# Sweeps on this machine: what is run, what is not run again, what is said of failures, and that stops, cancels and kills lose nothing.
+# Sweeps on this machine: what is run, what is not run again, what is said of failures, and that
+# stops, cancels and kills lose nothing.
 inoculum=$1
 cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'kill $(jobs -p) 2>/dev/null; umount "$folder/disk" 2>/dev/null; rm -rf "$folder"' EXIT
-fail() { echo "FAILED: $*"; exit 1; }
-says() { grep -qF -- "$1" "$folder/said" || { cat "$folder/said"; fail "it does not say: $1"; }; }
-sweep() { "$inoculum" sweep "$@" > "$folder/said" 2>&1; }
+. tests/integration/sweeps.sh
 
-cat > "$folder/small.yaml" <<Y
+small=$folder/small.yaml
+cat > "$small" <<Y
 base: $PWD/configs/train/cheating.yaml
 seeds: 2
 grid:
@@ -23,54 +23,58 @@ metric: {name: loss, goal: min}
 Y
 
 # The plan.
-sweep "$folder/small.yaml" output="$folder/s" --dry-run || { cat "$folder/said"; fail "the dry run"; }
+ok sweep "$small" output="$folder/s" --dry-run
 says "6 cells, 1152 tokens"
 [ ! -e "$folder/s" ] || fail "a dry run writes"
 
 # The run, and that a second one runs nothing.
-sweep "$folder/small.yaml" output="$folder/s" || { cat "$folder/said"; fail "the sweep"; }
+s=$folder/s
+ok sweep "$small" output="$s"
 says "6 cells, 6 done"
-"$inoculum" sweep status --json "$folder/s" | python3 -c 'import json, sys; assert json.load(sys.stdin)["counts"] == {"done": 6}' || fail "--json"
-[ "$(wc -l < "$folder/s/sweep.csv")" = 7 ] || fail "sweep.csv"
-grep -q '<svg' "$folder/s/report.html" && ! grep -qE '(src|href)="?https?:' "$folder/s/report.html" || fail "report.html"
-grep -q '<svg' "$folder"/s/cells/*rank=2*/report.html || fail "a run's own report"
-grep -q "alpha: 16" "$folder"/s/cells/*rank=2*/config.yaml || fail "derive"
-ls "$folder"/s/cells/*/events.out.tfevents.* > /dev/null && ls "$folder"/s/cells/*/result/events.out.tfevents.* > /dev/null || fail "no events"
+counts='import json, sys; assert json.load(sys.stdin)["counts"] == {"done": 6}'
+"$inoculum" sweep status --json "$s" | python3 -c "$counts" || fail "--json"
+[ "$(wc -l < "$s/sweep.csv")" = 7 ] || fail "sweep.csv"
+grep -q '<svg' "$s/report.html" || fail "no chart in report.html"
+grep -qE '(src|href)="?https?:' "$s/report.html" && fail "report.html is not self-contained"
+grep -q '<svg' "$s"/cells/*rank=2*/report.html || fail "a run's own report"
+grep -q "alpha: 16" "$s"/cells/*rank=2*/config.yaml || fail "derive"
+ls "$s"/cells/*/events.out.tfevents.* > /dev/null || fail "no events of runs"
+ls "$s"/cells/*/result/events.out.tfevents.* > /dev/null || fail "no events of results"
 results() { (cd "$1" && sha256sum cells/*/result.json); }
-results "$folder/s" > "$folder/first"
-sweep "$folder/small.yaml" output="$folder/s" || fail "the second run"
-results "$folder/s" | cmp - "$folder/first" || fail "a cell was run again"
+results "$s" > "$folder/first"
+ok sweep "$small" output="$s"
+results "$s" | cmp - "$folder/first" || fail "a cell was run again"
 # A changed cell is run, the others are not.
-sed 's/3e-3\]/3e-3, 5e-3]/' "$folder/small.yaml" > "$folder/larger.yaml"
-sweep "$folder/larger.yaml" output="$folder/s" || fail "the larger sweep"
+sed 's/3e-3\]/3e-3, 5e-3]/' "$small" > "$folder/larger.yaml"
+ok sweep "$folder/larger.yaml" output="$s"
 says "10 cells, 10 done"
-(cd "$folder/s" && sha256sum --quiet -c "$folder/first") || fail "an old cell was run again"
+(cd "$s" && sha256sum --quiet -c "$folder/first") || fail "an old cell was run again"
 
 # A cell that fails: the others go on, status tells why, resume tries it alone again.
-sed 's/1e-3, 3e-3/1e30, 3e-3/; s/^exclude.*//; s/seeds: 2/seeds: 1/' "$folder/small.yaml" > "$folder/bad.yaml"
-sweep "$folder/bad.yaml" output="$folder/b"; [ $? = 1 ] || fail "the exit status of a sweep with failures"
+sed 's/1e-3, 3e-3/1e30, 3e-3/; s/^exclude.*//; s/seeds: 2/seeds: 1/' "$small" > "$folder/bad.yaml"
+sweep "$folder/bad.yaml" output="$folder/b"
+[ $? = 1 ] || fail "the exit status of a sweep with failures"
 says "2 done, 2 failed"; says "the loss or its gradient is not finite"
-sweep status "$folder/b" || fail "status"
+ok sweep status "$folder/b"
 says "not finite"
 results "$folder/b" > "$folder/first"
 sweep resume "$folder/b"; [ $? = 1 ] || fail "resume"
 results "$folder/b" | cmp - "$folder/first" || fail "resume ran a finished cell"
 
 # Two at once; cancel; resume; the same bytes as undisturbed.
-sed 's/\[3\]/[40]/; s/seeds: 2/seeds: 1/' "$folder/small.yaml" > "$folder/long.yaml"
-weights() { (cd "$1/cells" && sha256sum */adapter/adapter_model.safetensors); }
+sed 's/\[3\]/[40]/; s/seeds: 2/seeds: 1/' "$small" > "$folder/long.yaml"
 "$inoculum" sweep "$folder/long.yaml" output="$folder/l" > "$folder/background" 2>&1 &
-for _ in $(seq 200); do ls "$folder"/l/cells/*/checkpoints/step_* > /dev/null 2>&1 && break; sleep 0.05; done
+begun "$folder/l/cells/*/checkpoints/step_*"
 sweep "$folder/long.yaml" output="$folder/l"; [ $? = 2 ] || fail "two sweeps on one folder"
 says "another \`inoculum sweep\` is at work there"
 sweep status "$folder/l"; says "running"
-sweep cancel "$folder/l" || fail "cancel"
+ok sweep cancel "$folder/l"
 wait %1; [ $? = 130 ] || { cat "$folder/background"; fail "the exit status of a cancelled sweep"; }
 sweep status "$folder/l"; grep -q failed "$folder/said" && fail "a cancelled cell is no failed one"
-sweep resume "$folder/l" || fail "resume after cancel"
+ok sweep resume "$folder/l"
 says "3 done"
-sweep "$folder/long.yaml" output="$folder/undisturbed" || fail "the undisturbed sweep"
-cmp <(weights "$folder/l") <(weights "$folder/undisturbed") || fail "cancelled and resumed: other bytes"
+ok sweep "$folder/long.yaml" output="$folder/undisturbed"
+same_weights "$folder/l" "$folder/undisturbed" "cancelled and resumed"
 
 # Killed at random times, twenty times: it goes on from the last checkpoint, to the same bytes.
 RANDOM=7
@@ -78,71 +82,79 @@ kills=0
 while [ $kills -lt 20 ]; do
   "$inoculum" sweep "$folder/long.yaml" output="$folder/killed" > "$folder/said" 2>&1 &
   # A busy machine may take longer to start a cell than to kill it.
-  while kill -0 %% 2> /dev/null && ! pgrep -f "sweep cell $folder/killed" > /dev/null; do sleep 0.1; done
+  until pgrep -f "sweep cell $folder/killed" > /dev/null || ! kill -0 %% 2> /dev/null; do
+    sleep 0.1
+  done
   sleep "0.$((RANDOM % 6))"
   pkill -9 -f "sweep cell $folder/killed" && kills=$((kills + 1))
   kill -9 %% 2> /dev/null; wait %% 2> /dev/null
   pkill -9 -f "sweep cell $folder/killed"
   sweep status "$folder/killed"; grep -q "3 done" "$folder/said" && rm -rf "$folder/killed"
 done
-sweep "$folder/long.yaml" output="$folder/killed" || { cat "$folder/said"; fail "after the kills"; }
-cmp <(weights "$folder/killed") <(weights "$folder/undisturbed") || fail "killed and resumed: other bytes"
+ok sweep "$folder/long.yaml" output="$folder/killed"
+same_weights "$folder/killed" "$folder/undisturbed" "killed and resumed"
 
-# Successive halving: two workers, killed once; the best third goes on, the others stop early; a cell that ran to its end has the bytes of
-# one that was never paused.
-cat > "$folder/asha.yaml" <<Y
-base: $folder/asha_base.yaml
-grid: {optimizer.lr: [1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-30, 1e-20, 1e-10]}
-asha: {min_steps: 3, reduction: 3}
-metric: {name: loss, goal: min}
-Y
-printf 'base: %s\nsteps: 27\nsupervised_tokens: 64\ncheckpoint_every: 1\n' "$PWD/configs/train/cheating.yaml" > "$folder/asha_base.yaml"
+# Successive halving: two workers, killed once; the best third goes on, the others stop early; a
+# cell that ran to its end has the bytes of one that was never paused.
+write_asha
 "$inoculum" sweep "$folder/asha.yaml" output="$folder/a" > "$folder/background" 2>&1 &
 sleep 1.5; pkill -9 -f "sweep work $folder/a"; wait %%
 sweep resume "$folder/a" || { cat "$folder/said" "$folder"/a/logs/*; fail "halving"; }
-says "stopped early"; says " done"
-done_cells=$(ls "$folder"/a/cells/*/result.json | wc -l)
-[ "$done_cells" -ge 1 ] && [ "$done_cells" -le 3 ] || fail "$done_cells cells ran to their end"
-[ "$(ls "$folder"/a/asha/0_0/*.json | wc -l)" = 9 ] || fail "a cell was left out"
+check_asha "$folder/a"
 whole=$(dirname "$(ls "$folder"/a/cells/*/result.json | head -1)")
 lr=$(basename "$whole" | sed 's/lr=\([^,]*\),.*/\1/')
-"$inoculum" train "$folder/asha_base.yaml" optimizer.lr="$lr" output="$folder/whole" > /dev/null 2>&1 || fail "the whole run"
-cmp "$whole/adapter/adapter_model.safetensors" "$folder/whole/adapter/adapter_model.safetensors" || fail "paused: other bytes"
+"$inoculum" train "$folder/asha_base.yaml" optimizer.lr="$lr" output="$folder/whole" \
+  > /dev/null 2>&1 || fail "the whole run"
+cmp {"$whole","$folder/whole"}/adapter/adapter_model.safetensors || fail "paused: other bytes"
 
 # Clocks that jump: what is done is told from files that are there, and not from their times.
-results "$folder/s" > "$folder/first"
-find "$folder/s" -exec touch -d 2038-01-01 {} +
-sweep "$folder/larger.yaml" output="$folder/s" || fail "after a jump of the clock"
-results "$folder/s" | cmp - "$folder/first" || fail "a jump of the clock and a cell was run again"
+results "$s" > "$folder/first"
+find "$s" -exec touch -d 2038-01-01 {} +
+ok sweep "$folder/larger.yaml" output="$s"
+results "$s" | cmp - "$folder/first" || fail "a jump of the clock and a cell was run again"
 says "10 cells, 10 done"
 
 # Cells of two ranks; not where they make no sense.
-if ! WORLD_SIZE=2 "$inoculum" train configs/train/cheating.yaml output="$folder/none" 2>&1 | grep -q "no Gloo"; then
-  sweep "$folder/small.yaml" output="$folder/r" seeds=1 launcher.tasks_per_node=2 || { cat "$folder/said"; fail "cells of two ranks"; }
+WORLD_SIZE=2 "$inoculum" train configs/train/cheating.yaml output="$folder/none" \
+  > "$folder/said" 2>&1
+if ! grep -q "no Gloo" "$folder/said"; then
+  ok sweep "$small" output="$folder/r" seeds=1 launcher.tasks_per_node=2
   says "3 cells, 3 done"
   sweep "$folder/asha.yaml" output="$folder/e" launcher.tasks_per_node=2 && fail "asha with ranks"
   says "can't be more than 1 with asha"
 fi
 
-# A full disk: the cells say so, and go on when there is space again. One that can't be written: nothing begins.
-if [ "$(id -u)" = 0 ] && mkdir "$folder/disk" && mount -t tmpfs -o size=300k tmpfs "$folder/disk" 2> /dev/null; then
-  sweep "$folder/small.yaml" output="$folder/disk/s"; [ $? -ge 1 ] || fail "a full disk and all is well"
+# A full disk: the cells say so, and go on when there is space again. One that can't be written:
+# nothing begins.
+disk=$folder/disk
+if [ "$(id -u)" = 0 ] && mkdir "$disk" &&
+  mount -t tmpfs -o size=300k tmpfs "$disk" 2> /dev/null; then
+  sweep "$small" output="$disk/s" && fail "a full disk and all is well"
   says "No space left on device"
-  mount -o remount,size=64m "$folder/disk" && sweep "$folder/small.yaml" output="$folder/disk/s" || { cat "$folder/said"; fail "space again"; }
+  mount -o remount,size=64m "$disk" || fail "remount"
+  ok sweep "$small" output="$disk/s"
   says "6 cells, 6 done"
-  mount -o remount,ro "$folder/disk"
-  sweep "$folder/larger.yaml" output="$folder/disk/s"; [ $? = 2 ] || fail "a read-only disk"
+  mount -o remount,ro "$disk"
+  sweep "$folder/larger.yaml" output="$disk/s"; [ $? = 2 ] || fail "a read-only disk"
   says "Read-only file system"
-  mount -o remount,rw "$folder/disk"; umount "$folder/disk"
+  mount -o remount,rw "$disk"; umount "$disk"
 fi
 
 # Bad input: file, line, field and a hint, and nothing is written.
-bad() { local said=$1; shift; sweep "$@"; [ $? = 2 ] || { cat "$folder/said"; fail "no error: $*"; }; says "$said"; }
-sed 's/optimizer.lr: \[/optimiser.lr: [/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "e.yaml:4: optimiser: unknown key" "$folder/e.yaml" output="$folder/e"
-sed 's/1e-3, 3e-3\]/]/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "e.yaml:4: grid.optimizer.lr: is empty" "$folder/e.yaml" output="$folder/e"
-sed 's/1e-3, 3e-3/fast/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "e.yaml:4: optimizer.lr: must be a number" "$folder/e.yaml" output="$folder/e"
-sed 's/^metric.*/asha: {min_steps: 1}/; s/^exclude.*//' "$folder/small.yaml" > "$folder/e.yaml"; bad "steps can't be a parameter too" "$folder/e.yaml" output="$folder/e"
-bad "add --yes" "$folder/small.yaml" output="$folder/e" seeds=1000000
+bad() {  # what it says, and the sweep
+  local said=$1
+  sweep "${@:2}"; [ $? = 2 ] || { cat "$folder/said"; fail "no error: ${*:2}"; }
+  says "$said"
+}
+bad_file() {  # what it says, and how sed makes the file
+  sed "$2; s/^exclude.*//" "$small" > "$folder/e.yaml"
+  bad "$1" "$folder/e.yaml" output="$folder/e"
+}
+bad_file "e.yaml:4: optimiser: unknown key" 's/optimizer.lr: \[/optimiser.lr: [/'
+bad_file "e.yaml:4: grid.optimizer.lr: is empty" 's/1e-3, 3e-3\]/]/'
+bad_file "e.yaml:4: optimizer.lr: must be a number" 's/1e-3, 3e-3/fast/'
+bad_file "steps can't be a parameter too" 's/^metric.*/asha: {min_steps: 1}/'
+bad "add --yes" "$small" output="$folder/e" seeds=1000000
 bad "holds no sweep" status "$folder"
 [ ! -e "$folder/e" ] || fail "a refused sweep wrote something"
 echo "sweeps: all as they should be"
