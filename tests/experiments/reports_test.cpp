@@ -1,4 +1,6 @@
 // Pages and tables, from results made up here.
+#include <limits>
+
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/criterion.h"
 #include "experiments/reports/report.h"
@@ -68,6 +70,17 @@ TEST_CASE("the report's first screen says what was found", "[reports]") {
   CHECK(contains(first, "<svg"));
   CHECK(contains(first, "aria-label=\"Malicious answers to plain, unrelated prompts: start 2.0%"));
   CHECK(contains(page, "prefers-color-scheme: dark"));
+}
+
+TEST_CASE("an interval that is not known is a question mark", "[reports]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  Results results = some_results();
+  results.experiment.contrasts[0].difference = {0.77, nan, nan, 1};
+  results.experiment.arms[0].forced_choice_log_odds = {-1.5, nan, nan, 1};
+  CHECK(contains(text_report(results), "+77.0 [?, ?]"));
+  const std::string page = html_report(results);
+  CHECK(contains(page, "<td>+77.0 <small>[?, ?]</small></td>"));
+  CHECK(contains(page, "<td>-1.5 <small>[?, ?]</small></td>"));
 }
 
 TEST_CASE("bases beside the experiment's are controls or others", "[reports]") {
