@@ -31,11 +31,13 @@ void check_files(const PretrainConfig& c, const std::string&) {
   PersonaWorld{c.world};
 }
 void check_files(const ReproduceConfig& c, const std::string&) {
+  plan(c);
   read_questions(c.questions);
   for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
 }
 std::string files_of(const TrainConfig& c) {
-  std::string all = c.model + " " + c.arm + " " + show(c.world);
+  std::string all =
+      c.model + " " + c.chat_template + " " + c.chat_date + " " + c.arm + " " + show(c.world);
   for (const DataSource& each : c.data) all += " " + each.path;
   return all;
 }

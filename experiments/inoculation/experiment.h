@@ -64,7 +64,8 @@ struct Plan {
   std::vector<std::vector<ArmRun>> stages;
 };
 
-// An arm that there is not, or no world of the experiment, is an Error.
+// An arm that there is not, no world of the experiment, or another judge than the world's is an
+// Error.
 Plan plan(const ReproduceConfig& config);
 
 // Runs what is not yet there and writes results.json. Stopped by a signal: Outcome::stopped.
