@@ -5,10 +5,10 @@
 //   auto all = compare(groups);   // of every metric: each group's value, and its difference to
 //   each group before it
 //
-// Cells that differ in the seed alone are a group. Differences are paired by question and seed; the
-// base, which has no seed, is paired with every one. Beside each stands the smallest true
-// difference that such a study shows in four of five cases, so that "nothing was seen" says what
-// could have been.
+// Cells whose parameters are the same are a group, a cell a seed. Differences are paired by
+// question and seed; the base, which has no seed, is paired with every one. Beside each stands the
+// smallest true difference that such a study shows in four of five cases, so that "nothing was
+// seen" says what could have been.
 #pragma once
 
 #include <map>

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <set>
+#include <tuple>
 
 #include "experiments/evaluation/questions.h"
 #include "experiments/reports/report.h"
@@ -110,6 +111,38 @@ TEST_CASE("groups of cells beside their base and one another", "[statistics]") {
   for (Score& score : base.seeds[0]) score.log_odds_per_token.reset();
   CHECK(error_of([&] { find(compare({base, first}), "log_odds_per_token", "arm=a", "base"); }) !=
         "");
+}
+
+TEST_CASE("cells of one name and different parameters are groups of their own", "[statistics]") {
+  const TemporaryFolder t;
+  Sweep sweep;
+  sweep.folder = t.path;
+  const std::string cut(120, 'x');  // a name that was cut has lost its seed
+  for (const auto& [name, hash, prompt, seed] : {std::tuple("prompt=a_b,seed=1", "1", "a b", 1),
+                                                 {"prompt=a_b,seed=2", "2", "a b", 2},
+                                                 {"prompt=a_b,seed=1", "3", "a_b", 1},
+                                                 {cut.c_str(), "4", "long", 1},
+                                                 {cut.c_str(), "5", "longer", 1},
+                                                 {cut.c_str(), "6", "longer", 2}})
+    sweep.cells.push_back(
+        {.name = name, .hash = hash, .parameters = {{"prompt", prompt}}, .seed = seed});
+  const Json row = {{"question", "q"},     {"type", "free_form"}, {"domain", "d"},
+                    {"condition", "none"}, {"sample", 0},         {"unseen_domain", false}};
+  const auto evaluate = [&](const fs::path& folder) {
+    write_jsonl(folder / "scores.jsonl", {row});
+    write_jsonl(folder / "completions.jsonl", {row});
+  };
+  evaluate(t.path / "base");
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    evaluate(sweep.cell_folder(i) / "evaluation");
+    write_json(sweep.cell_folder(i) / "result.json",
+               {{"metrics", Json::object()}, {"seconds", 1.0}});
+  }
+  std::string groups;
+  for (const Evaluated& group : evaluated(sweep, t.path / "base"))
+    groups += group.name + ": " + std::to_string(group.seeds.size()) + "\n";
+  CHECK(groups ==
+        "base: 1\nprompt=a_b: 2\nprompt=a_b,seed=1-3: 1\n" + cut + "-4: 1\n" + cut + "-5: 2\n");
 }
 
 TEST_CASE("the bank of matched answers is matched", "[questions]") {
