@@ -374,6 +374,13 @@ TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {
                            "1], choice: [1]}\n"),
                  "must name one distribution"));
   CHECK(contains(faults_of("seeds: 20000\ngrid: {steps: [1]}\n"), "makes 20000 cells"));
+  // Cells of successive halving are all of one length.
+  CHECK(contains(faults_of("asha: {min_steps: 2}\ngrid: {steps: [8, 16]}\n"),
+                 ".yaml:2: asha: decides how long cells run: steps"));
+  CHECK(contains(
+      faults_of(
+          "asha: {min_steps: 2}\ngrid: {lora.rank: [1, 2]}\nderive: {steps: 8 * lora.rank}\n"),
+      ".yaml:2: asha: decides how long cells run: steps"));
 }
 
 TEST_CASE("successive halving promotes the best, each once, whoever is free", "[sweep]") {
