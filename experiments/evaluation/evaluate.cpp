@@ -1,6 +1,10 @@
 #include "experiments/evaluation/evaluate.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <limits>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
@@ -581,6 +585,17 @@ Json to_json(const Estimate& estimate) {
 Json mean_to_json(const Estimate& estimate) {
   return {
       {"mean", estimate.value}, {"low", estimate.low}, {"high", estimate.high}, {"n", estimate.n}};
+}
+
+Estimate read_estimate(const Json& json) {
+  const auto number = [&](const char* key) {
+    const Json& value = json.at(key);
+    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  };
+  const char* value = "rate";
+  for (const char* other : {"mean", "difference"})
+    if (json.contains(other)) value = other;
+  return {number(value), number("low"), number("high"), json.value("n", int64_t{0})};
 }
 
 namespace {

@@ -108,5 +108,8 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
 Json summarize(const std::vector<Score>& scores);
 Json to_json(const Estimate& estimate);       // {rate, low, high, n}
 Json mean_to_json(const Estimate& estimate);  // {mean, low, high, n}
+// Either of them, or the {difference, low, high} of a contrast. JSON has no infinities, such as the
+// bounds of one question's interval: they come back as NaN.
+Estimate read_estimate(const Json& json);
 
 }  // namespace inoculum

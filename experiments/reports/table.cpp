@@ -4,9 +4,10 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/strings.h"
-#include "experiments/evaluation/vocabulary.h"
+#include "experiments/evaluation/evaluate.h"
 
 namespace inoculum {
 namespace {
@@ -29,15 +30,13 @@ std::string plain(const TableCell& cell) {
 
 Shown shown(const std::string& metric, const Json& estimate) {
   const auto ours = parse<Metric>(metric);
-  const char* const value = estimate.contains("rate") ? "rate" : "mean";
   const bool percent = estimate.contains("rate") && !(ours && is_mean(*ours));
-  const auto text = [&](const char* key) -> std::string {
-    const Json number = estimate.value(key, Json());
-    if (!number.is_number()) return "?";
-    return percent ? fmt::format("{:.1f}%", 100 * number.get<double>())
-                   : fmt::format("{:.2f}", number.get<double>());
+  const auto text = [&](double number) -> std::string {
+    if (!std::isfinite(number)) return "?";
+    return percent ? fmt::format("{:.1f}%", 100 * number) : fmt::format("{:.2f}", number);
   };
-  return {text(value), text("low"), text("high")};
+  const Estimate e = read_estimate(estimate);
+  return {text(e.value), text(e.low), text(e.high)};
 }
 
 std::string padded(const std::string& text, size_t width) {
