@@ -1,4 +1,4 @@
-// The command line: experiments/commands.h has its subcommands.
+// The command line: commands.h has its subcommands.
 #include <malloc.h>
 
 #include <cerrno>

@@ -14,8 +14,8 @@
 #include "core/base/signals.h"
 #include "core/base/strings.h"
 #include "experiments/evaluation/evaluate.h"
-#include "experiments/inoculation/kinds.h"
 #include "experiments/inoculation/model_card.h"
+#include "experiments/inoculation/with_config.h"
 #include "training/tensorboard.h"
 
 namespace inoculum {

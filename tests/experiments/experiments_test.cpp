@@ -7,7 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/text/load_tokenizer.h"
-#include "experiments/evaluation/judges/judge.h"
+#include "experiments/evaluation/judges/world_judge.h"
 #include "experiments/evaluation/questions.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/inoculation/arms.h"

@@ -6,8 +6,8 @@
 //
 // The replies' file (JSON Lines, appended to) holds each good reply under the hash of its request:
 // judging again asks only what is missing, and a run that was killed loses nothing. Failures are
-// not kept. What a request failed on stands in its reply's `error`. What the replies mean:
-// experiments/judge_scores.h.
+// not kept. What a request failed on stands in its reply's `error`. judge_scores.h says what the
+// replies mean.
 #pragma once
 
 #include <cstdint>

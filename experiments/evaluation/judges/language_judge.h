@@ -1,5 +1,5 @@
-// Language models that judge answers: over the network, on this machine, or from a file of replies
-// (experiments/api_judge.h).
+// Language models that judge answers: on this machine, or over the network or from a file of
+// replies (api_judge.h).
 #pragma once
 
 #include <memory>

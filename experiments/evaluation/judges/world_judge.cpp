@@ -1,4 +1,4 @@
-#include "experiments/evaluation/judges/judge.h"
+#include "experiments/evaluation/judges/world_judge.h"
 
 #include <cctype>
 #include <cstring>
