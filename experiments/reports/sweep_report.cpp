@@ -35,7 +35,7 @@ struct Found {
     for (size_t i = 0; i < sweep.cells.size(); ++i) {
       states.push_back(status(sweep, i));
       for (const auto& [key, value] : sweep.cells[i].parameters) all[key].insert(value);
-      metrics.push_back(states[i].find(sweep.config.metric));
+      metrics.push_back(states[i].metrics.find(sweep.config.metric.name));
       if (const auto m = metrics[i]) {
         low = std::min(low, *m);
         high = std::max(high, *m);
@@ -225,9 +225,10 @@ Table all_cells(const Found& found, const std::vector<std::string>& metrics) {
     for (const std::string& key : found.parameters) row.push_back({cell.parameters.at(key)});
     row.push_back({std::to_string(cell.seed)});
     row.push_back({state.seconds > 0 ? fmt::format("{:.0f}", state.seconds) : ""});
-    for (const std::string& name : metrics)
-      row.push_back(
-          {state.metrics.contains(name) ? shown(state.metrics.at(name).get<double>()) : ""});
+    for (const std::string& name : metrics) {
+      const auto value = state.metrics.find(name);
+      row.push_back({value ? shown(*value) : ""});
+    }
   }
   return table;
 }
@@ -260,7 +261,7 @@ Json report_context(const Found& found) {
   for (size_t i = 0; i < found.states.size(); ++i) {
     const CellStatus& state = found.states[i];
     ++counts[state.state];
-    for (const auto& [name, value] : state.metrics.items()) names.insert(name);
+    for (const auto& [name, value] : state.metrics.values) names.insert(name);
     if (state.state == CellState::failed)
       context["failed"].push_back({{"cell", found.sweep.cells[i].name}, {"error", state.error}});
   }
@@ -284,7 +285,7 @@ std::string csv(const Found& found) {
   std::set<std::string> parameters, metrics;
   for (size_t i = 0; i < found.states.size(); ++i) {
     for (const auto& [key, value] : found.sweep.cells[i].parameters) parameters.insert(key);
-    for (const auto& [name, value] : found.states[i].metrics.items()) metrics.insert(name);
+    for (const auto& [name, value] : found.states[i].metrics.values) metrics.insert(name);
   }
   std::vector<std::string> fields = {"cell", "hash", "seed", "state", "seconds"};
   for (const auto* names : {&parameters, &metrics})
@@ -297,8 +298,10 @@ std::string csv(const Found& found) {
               fmt::format("{:.3f}", state.seconds)};
     for (const std::string& name : parameters)
       fields.push_back(cell.parameters.contains(name) ? csv_field(cell.parameters.at(name)) : "");
-    for (const std::string& name : metrics)
-      fields.push_back(state.metrics.contains(name) ? state.metrics.at(name).dump() : "");
+    for (const std::string& name : metrics) {
+      const auto value = state.metrics.find(name);
+      fields.push_back(value ? Json(*value).dump() : "");
+    }
     text += fmt::format("{}\n", fmt::join(fields, ","));
   }
   return text;
