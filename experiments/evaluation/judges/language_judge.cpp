@@ -137,7 +137,8 @@ class JudgedBatch {
       std::stable_sort(first.top.begin(), first.top.end(),
                        [](const auto& a, const auto& b) { return a.second > b.second; });
       if (first.top.empty()) continue;
-      first.token = first.top[0].first, first.logprob = first.top[0].second;
+      first.token = first.top[0].first;
+      first.logprob = first.top[0].second;
       all[r].text = first.token;
       all[r].completion_tokens = 1;
     }
@@ -226,7 +227,7 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   }
   Progress progress("judging", static_cast<int64_t>(requests.size()));
   int64_t done = 0;
-  std::mutex mutex;  // of what is told: several batches may be under way
+  std::mutex mutex;  // guards the progress and its count: several batches may be under way
   for_each_batch(prompts, [&](const std::vector<size_t>& members, const Tensor& ids) {
     std::vector<int64_t> lengths;
     for (const size_t member : members)
