@@ -42,8 +42,9 @@ struct EvaluationConfig {
   double samples_scale = 1;
   SamplingConfig sampling;
   JudgeConfig judge;
-  fs::path cache;  // folder in which runs side by side share what they would each make: the judge,
-                   // the probe; empty: none. No key
+  // Not a key of files: the folder in which runs side by side share what they would each make, the
+  // judge and the probe. Empty: none.
+  fs::path cache;
 
   void fields(Fields& f);
 };
@@ -68,22 +69,21 @@ struct Score {
 
 class Evaluator {
  public:
-  // Trains the world's judge where it is asked for, and tries the sandbox where a question needs
-  // it.
+  // Trains the world's judge if it is to judge, and tries the sandbox if a question needs it.
   Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
 
-  // Writes the three files into `folder` and returns the scores; tells what has none. adapter may
-  // be empty.
+  // Writes the three files into `folder` and returns the scores; stderr says what has none. adapter
+  // may be empty.
   std::vector<Score> evaluate(const std::string& model, const std::string& adapter,
                               const fs::path& folder) const;
-  const WorldJudge& judge() const { return judge_.value(); }  // the world's
+  const WorldJudge& judge() const { return judge_.value(); }  // of judge.kind world alone
   const std::vector<Question>& questions() const { return questions_; }
 
  private:
   void sample_stage(const std::string& model, const std::string& adapter,
                     const fs::path& file) const;
-  size_t judge_stage(const fs::path& completions,
-                     const fs::path& scores) const;  // → how many answers could not be judged
+  // → how many answers could not be judged
+  size_t judge_stage(const fs::path& completions, const fs::path& scores) const;
 
   EvaluationConfig config_;
   std::vector<Question> questions_;
