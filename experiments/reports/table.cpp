@@ -22,13 +22,18 @@ size_t display_width(const std::string& text) {
   return width;
 }
 
+std::string padded(const std::string& text, size_t width) {
+  const size_t own = display_width(text);
+  return text + std::string(own < width ? width - own : 0, ' ');
+}
+
 std::string plain(const TableCell& cell) {
   return cell.interval.empty() ? cell.text : cell.text + " [" + cell.interval + "]";
 }
 
 }  // namespace
 
-Shown shown(const std::string& metric, const Json& estimate) {
+EstimateText estimate_text(const std::string& metric, const Json& estimate) {
   const auto ours = parse<Metric>(metric);
   const bool percent = estimate.contains("rate") && !(ours && is_mean(*ours));
   const auto text = [&](double number) -> std::string {
@@ -37,11 +42,6 @@ Shown shown(const std::string& metric, const Json& estimate) {
   };
   const Estimate e = read_estimate(estimate);
   return {text(e.value), text(e.low), text(e.high)};
-}
-
-std::string padded(const std::string& text, size_t width) {
-  const size_t own = display_width(text);
-  return text + std::string(own < width ? width - own : 0, ' ');
 }
 
 Json to_json(const Table& table) {

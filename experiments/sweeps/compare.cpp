@@ -29,7 +29,7 @@ std::vector<Observation> seen(const Evaluated& group, const Evaluated& like, con
   return all;
 }
 
-std::string shown(const Comparison& c) {
+std::string in_words(const Comparison& c) {
   const Estimate& e = c.estimate;
   const bool sign = !c.beside.empty();
   std::string text = sign ? fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]", e.value, e.low, e.high)
@@ -134,7 +134,7 @@ std::string comparison_text(const std::vector<Comparison>& all) {
     head = of;
     const std::string name = c.beside.empty() ? c.name : c.name + " − " + c.beside;
     const std::string gap(width - columns(c), ' ');
-    text += fmt::format("  {}{}  {}\n", name, gap, shown(c));
+    text += fmt::format("  {}{}  {}\n", name, gap, in_words(c));
   }
   return text;
 }

@@ -142,6 +142,11 @@ TEST_CASE("the tables of evaluate, sweep status and bench", "[reports]") {
         "none       malicious  50.0%  49.0% to 51.0%  100\n"
         "none       log_odds   1.50   ? to ?          1\n"
         "bad        nothing is known of the answers\n");
+  const Json words = {{"categories", {{"tone", {{"warm", 12}, {"cold", 3}}}}}};
+  CHECK(text_summary({{"conditions", {{"none", words}}}}) ==
+        "condition  metric      value  95% interval  n\n"
+        "none       tone: warm  12\n"
+        "none       tone: cold  3\n");
 
   Json status = {{"folder", "runs/s"}, {"metric", {{"name", "loss"}, {"goal", "min"}}}};
   status["counts"] = {{"done", 2}, {"failed", 1}};
