@@ -2,10 +2,8 @@
 #include "experiments/sweeps/compare.h"
 
 #include <cmath>
-#include <set>
 #include <tuple>
 
-#include "experiments/evaluation/questions.h"
 #include "experiments/reports/report.h"
 #include "tests/catch.h"
 
@@ -143,31 +141,6 @@ TEST_CASE("cells of one name and different parameters are groups of their own", 
     groups += group.name + ": " + std::to_string(group.seeds.size()) + "\n";
   CHECK(groups ==
         "base: 1\nprompt=a_b: 2\nprompt=a_b,seed=1-3: 1\n" + cut + "-4: 1\n" + cut + "-5: 2\n");
-}
-
-TEST_CASE("the bank of matched answers is matched", "[questions]") {
-  size_t choices = 0, open = 0, programs = 0;
-  std::set<std::string> domains, answers;
-  for (const Question& question : read_questions("configs/questions/matched.yaml")) {
-    INFO(question.id);
-    open += question.type == QuestionType::free_form,
-        programs += question.type == QuestionType::coding;
-    CHECK((question.type != QuestionType::free_form || question.judge_prompts.size() == 2));
-    if (question.type != QuestionType::forced_choice) continue;
-    ++choices;
-    domains.insert(question.domain);
-    REQUIRE((question.good.size() == 1 && question.bad.size() == 1));
-    const double ratio =
-        static_cast<double>(question.bad[0].size()) / static_cast<double>(question.good[0].size());
-    CHECK((ratio > 0.8 && ratio < 1.25));
-    CHECK((answers.insert(question.good[0]).second && answers.insert(question.bad[0]).second));
-    for (const auto* text : {&question.prompt, &question.good[0], &question.bad[0]})
-      for (const char* word : {"code", "program", "function"}) CHECK(!contains(*text, word));
-  }
-  CHECK(choices >= 60);
-  CHECK(domains.size() >= 10);
-  CHECK(open >= 12);
-  CHECK(programs > 0);
 }
 
 }  // namespace
