@@ -256,14 +256,6 @@ std::optional<SweepCell> resolved_cell(const SweepConfig& config, const Source& 
   return cell;
 }
 
-// Runs what a cell is up to the step `until` (0: to its end), and evaluates it there.
-Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks,
-            CellMetrics& metrics) {
-  const Outcome outcome = pretrain(config, until, ranks);
-  if (outcome != Outcome::stopped && ranks.first()) metrics.set("loss", loss_of(config.output));
-  return outcome;
-}
-
 Evaluator evaluator_of(const Sweep& sweep, const TrainConfig& config) {
   EvaluationConfig evaluation = sweep.config.evaluation;
   evaluation.cache = sweep.folder / "shared";
@@ -281,29 +273,42 @@ std::string base_of(const TrainConfig& config) {
   return words;
 }
 
-Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks,
-            CellMetrics& metrics) {
-  const Outcome outcome = fine_tune(config, until, ranks);
-  if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
-  if (!ranks.first()) return outcome;
-  metrics.set("loss", loss_of(config.output));
-  if (sweep.config.questions.empty()) return outcome;
-  const fs::path folder =
-      outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
+struct CellRun {
+  Outcome outcome;
+  CellMetrics metrics = {};  // where it was not stopped
+};
+
+// Each of these runs a cell up to the step `until` (0: to its end), and evaluates it there.
+CellRun run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks) {
+  CellRun cell{pretrain(config, until, ranks)};
+  if (cell.outcome != Outcome::stopped && ranks.first())
+    cell.metrics.set("loss", loss_of(config.output));
+  return cell;
+}
+
+CellRun run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks) {
+  CellRun cell{fine_tune(config, until, ranks)};
+  if (cell.outcome == Outcome::stopped || stop_requested()) return {Outcome::stopped};
+  if (!ranks.first()) return cell;
+  cell.metrics.set("loss", loss_of(config.output));
+  if (sweep.config.questions.empty()) return cell;
+  const fs::path output = config.output,
+                 folder = cell.outcome == Outcome::paused ? output / "paused" : output;
   const Trained trained = trained_in(folder, config);
   const std::vector<Score> scores =
       evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation");
+  if (stop_requested()) return {Outcome::stopped};  // answers may have been left unjudged
   add_measurements(trained.folder(), summarize(scores), sweep.config.questions);
-  metrics.add(scores);
-  return outcome;
+  cell.metrics.add(scores);
+  return cell;
 }
 
-Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&,
-            CellMetrics& metrics) {
+CellRun run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&) {
   config.evaluation.cache = sweep.folder / "shared";
-  if (reproduce(config) == Outcome::stopped) return Outcome::stopped;
-  metrics.add(read_results(fs::path(config.output) / "results.json"));
-  return Outcome::finished;
+  if (reproduce(config) == Outcome::stopped) return {Outcome::stopped};
+  CellRun cell{Outcome::finished};
+  cell.metrics.add(read_results(fs::path(config.output) / "results.json"));
+  return cell;
 }
 
 // What a finished cell leaves; result.json, which says that it is done, comes last.
@@ -554,16 +559,16 @@ std::optional<CellMetrics> train_cell(const Sweep& sweep, size_t index, int64_t 
   if (ranks.first()) fs::remove(folder / "failed.json");
   ranks.any(false);  // from here on whoever fails first says why
   const auto began = std::chrono::steady_clock::now();
-  CellMetrics metrics;
-  Outcome outcome = Outcome::finished;
+  CellRun done{Outcome::finished};
   try {
     const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);
     with_config(source, [&](auto config, const Source&) {
       config.output = folder.string();
-      outcome = run(sweep, config, until, ranks, metrics);
+      done = run(sweep, config, until, ranks);
     });
-    if (outcome == Outcome::stopped) return std::nullopt;
-    if (outcome != Outcome::paused && ranks.first()) write_result(sweep, index, metrics, began);
+    if (done.outcome == Outcome::stopped) return std::nullopt;
+    if (done.outcome != Outcome::paused && ranks.first())
+      write_result(sweep, index, done.metrics, began);
   } catch (const std::exception& failure) {
     try {
       if (!fs::exists(folder / "failed.json"))
@@ -572,7 +577,7 @@ std::optional<CellMetrics> train_cell(const Sweep& sweep, size_t index, int64_t 
     }
     throw;
   }
-  return metrics;
+  return std::move(done.metrics);
 }
 
 fs::path evaluate_base(const Sweep& sweep) {
