@@ -111,7 +111,7 @@ class ConfigCommands : Commands {  // validate, config
   explicit ConfigCommands(CommandLine& line);
 
  private:
-  std::string kind;
+  std::string task;
 };
 
 }  // namespace inoculum

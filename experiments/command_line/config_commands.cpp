@@ -100,12 +100,12 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
       {"pretrain", [] { return defaults<PretrainConfig>(Style::schema); }},
       {"reproduce", [] { return defaults<ReproduceConfig>(Style::schema); }},
       {"sweep", [] { return defaults<SweepConfig>(Style::schema); }}};
-  schema->add_option("KIND", kind, "train | pretrain | reproduce | sweep")
+  schema->add_option("TASK", task, "train | pretrain | reproduce | sweep")
       ->required()
       ->check(CLI::IsMember(schemas));
   schema->callback([=, this] {
     action = [=, this] {
-      std::cout << schemas.at(kind)();
+      std::cout << schemas.at(task)();
       return 0;
     };
   });

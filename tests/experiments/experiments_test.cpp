@@ -63,8 +63,10 @@ TEST_CASE("a paired difference pairs", "[statistics]") {
   CHECK(d.n == 60);
   b.pop_back();  // a pair that only one has is left out
   CHECK(paired_difference(a, b).n == 59);
-  // One cluster alone supports no interval.
+  // One cluster alone supports no interval, and nothing can be seen to vary.
   CHECK(rate({{"q", 1, 1.0}, {"q", 1, 0.0}}).high == 1);
+  CHECK(clustered_standard_error({{"q", 1, 1.0}, {"q", 1, 0.0}}) == 0);
+  CHECK(clustered_standard_error({}) == 0);
 }
 
 struct Fixture {
