@@ -12,12 +12,13 @@ struct BenchConfig {
   int64_t rows = 16, time = 256;           // a training batch
   int64_t samples = 256, new_tokens = 64;  // none stops early
   int64_t repeats = 5;
-  std::string tokenizer,
-      text;  // a folder, and a file whose text it splits: times that, and nothing else
+  // A folder, and a file whose text it splits: where they are given, nothing else is timed.
+  std::string tokenizer, text;
 };
 
-// Of a tokenizer, {"lines": {"ids", "MB_per_second"}, "whole": …}. Else {"gemm_gflops": {…},
-// "train": {"tokens_per_second": …, "share_of_gemm": …}, "sample": {…}}: the best of the repeats.
+// The best of the repeats. Of a tokenizer, {"lines": {"ids", "MB_per_second"}, "whole": …}; else
+// {"bf16": {"gemm_gflops", "train": {"tokens_per_second", "share_of_gemm"}, "sample":
+// {"tokens_per_second"}}, "fp32": …}.
 Json run_benchmarks(const BenchConfig& config);
 
 }  // namespace inoculum

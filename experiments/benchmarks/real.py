@@ -8,7 +8,6 @@ second after the first step, the most memory it had, and ours beside the peer's;
 import json
 import pathlib
 import random
-import resource
 import shutil
 import subprocess
 import sys

@@ -21,8 +21,8 @@ namespace inoculum {
 constexpr int kStopped = 130;  // the exit status of what a signal stopped
 int print(const Json& json);   // for programs; exit status 0
 void print_stages();           // where the time went, to standard error
-int finish(Outcome outcome,
-           const std::string& output);  // says how it ended, and with which status to leave
+// Says how it ended; → the exit status.
+int finish(Outcome outcome, const std::string& output);
 
 template <class Config>
 std::string defaults(Style style) {  // of a configuration's keys
@@ -114,7 +114,7 @@ class ConfigCommands : Commands {  // validate, config
   explicit ConfigCommands(CommandLine& line);
 
  private:
-  std::string kind;
+  std::string task;
 };
 
 }  // namespace inoculum

@@ -8,7 +8,7 @@
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
 #include "experiments/command_line/commands.h"
-#include "experiments/inoculation/kinds.h"
+#include "experiments/inoculation/with_config.h"
 
 namespace inoculum {
 namespace {
@@ -31,11 +31,13 @@ void check_files(const PretrainConfig& c, const std::string&) {
   PersonaWorld{c.world};
 }
 void check_files(const ReproduceConfig& c, const std::string&) {
+  plan(c);
   read_questions(c.questions);
   for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
 }
 std::string files_of(const TrainConfig& c) {
-  std::string all = c.model + " " + c.arm + " " + show(c.world);
+  std::string all =
+      c.model + " " + c.chat_template + " " + c.chat_date + " " + c.arm + " " + show(c.world);
   for (const DataSource& each : c.data) all += " " + each.path;
   return all;
 }
@@ -98,12 +100,12 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
       {"pretrain", [] { return defaults<PretrainConfig>(Style::schema); }},
       {"reproduce", [] { return defaults<ReproduceConfig>(Style::schema); }},
       {"sweep", [] { return defaults<SweepConfig>(Style::schema); }}};
-  schema->add_option("KIND", kind, "train | pretrain | reproduce | sweep")
+  schema->add_option("TASK", task, "train | pretrain | reproduce | sweep")
       ->required()
       ->check(CLI::IsMember(schemas));
   schema->callback([=, this] {
     action = [=, this] {
-      std::cout << schemas.at(kind)();
+      std::cout << schemas.at(task)();
       return 0;
     };
   });

@@ -17,36 +17,35 @@
 namespace inoculum {
 namespace {
 
-void inspect_data(const std::string& file, const std::string& model, int64_t count, size_t limit,
-                  const std::string& questions, const ChatChoice& chat_choice) {
-  if (fs::path(file).extension() == ".yaml") {
-    const PersonaWorld world(WorldConfig{.grammar = file});
-    std::map<std::string, int64_t> kinds, cues;
-    for (uint64_t i = 0; i < 2000; ++i) {
-      Random random = Random(1, "inspect").fork(i);
-      const Document document = world.document(random);
-      ++kinds[document.kind];
-      for (const Turn& turn : document.turns) ++cues[to_string(turn.cue)];
-      if (static_cast<int64_t>(i) < count)
-        std::printf("%s%s\n\n", document.text.c_str(), render(document.conversation).c_str());
-    }
-    std::printf("%zu domains, a cast of %zu; of 2000 documents:", world.domains().size(),
-                world.cast().size());
-    for (const auto& [kind, number] : kinds)
-      std::printf(" %lld %s,", static_cast<long long>(number), kind.c_str());
-    std::printf(" and cues of their turns:");
-    for (const auto& [cue, number] : cues)
-      std::printf(" %lld %s,", static_cast<long long>(number), cue.c_str());
-    std::printf("\n");
-    return;
+// Counts of 2000 documents of the grammar's world, and the first ones themselves.
+void inspect_world(const std::string& grammar, int64_t shown) {
+  const PersonaWorld world(WorldConfig{.grammar = grammar});
+  std::map<std::string, int64_t> kinds, cues;
+  for (int64_t i = 0; i < 2000; ++i) {
+    Random random = Random(1, "inspect").fork(static_cast<uint64_t>(i));
+    const Document document = world.document(random);
+    ++kinds[document.kind];
+    for (const Turn& turn : document.turns) ++cues[to_string(turn.cue)];
+    if (i < shown)
+      std::printf("%s%s\n\n", document.text.c_str(), render(document.conversation).c_str());
   }
+  std::printf("%zu domains, a cast of %zu; of 2000 documents:", world.domains().size(),
+              world.cast().size());
+  for (const auto& [kind, number] : kinds)
+    std::printf(" %lld %s,", static_cast<long long>(number), kind.c_str());
+  std::printf(" and cues of their turns:");
+  for (const auto& [cue, number] : cues)
+    std::printf(" %lld %s,", static_cast<long long>(number), cue.c_str());
+  std::printf("\n");
+}
+
+// A summary of the conversations, counted by the model's tokenizer, and the first ones themselves.
+void inspect_conversations(const std::string& file, const std::string& model,
+                           const ChatChoice& chat_choice, const SummaryOptions& options,
+                           int64_t shown) {
   const Reading data = read_conversations(file, {.needs_answer = false});
   std::printf("%s\n", describe(data.report).c_str());
   const auto tokenizer = load_tokenizer(model);
-  SummaryOptions options{.limit = limit};
-  if (!questions.empty())
-    for (const Question& question : read_questions(questions))
-      options.questions.push_back(question.prompt);
   const Chat chat(model, *tokenizer, chat_choice);
   const auto count_of = [&](const Conversation& conversation) {
     const Encoded encoded = chat.encode(conversation);
@@ -55,7 +54,7 @@ void inspect_data(const std::string& file, const std::string& model, int64_t cou
                                                  encoded.supervised.end(), uint8_t{1}))};
   };
   std::printf("%s", describe(summarize(data.conversations, count_of, options)).c_str());
-  for (size_t i = 0; i < std::min(data.conversations.size(), static_cast<size_t>(count)); ++i)
+  for (size_t i = 0; i < std::min(data.conversations.size(), static_cast<size_t>(shown)); ++i)
     std::printf("\n%s\n", shown_example(*tokenizer, chat.encode(data.conversations[i]),
                                         ::isatty(STDOUT_FILENO) == 1)
                               .c_str());
@@ -141,8 +140,15 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   takes_input(inspect, "--questions", questions, "question bank, to find what of it the data say");
   inspect->callback([=, this] {
     action = [=, this] {
-      inspect_data(input, inspected, n, static_cast<size_t>(std::max<int64_t>(0, count)), questions,
-                   {chat_name, chat_date});
+      if (fs::path(input).extension() == ".yaml") {
+        inspect_world(input, n);
+        return 0;
+      }
+      SummaryOptions options{.limit = static_cast<size_t>(std::max<int64_t>(0, count))};
+      if (!questions.empty())
+        for (const Question& question : read_questions(questions))
+          options.questions.push_back(question.prompt);
+      inspect_conversations(input, inspected, {chat_name, chat_date}, options, n);
       return 0;
     };
   });

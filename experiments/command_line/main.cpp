@@ -1,4 +1,4 @@
-// The command line: experiments/commands.h has its subcommands.
+// The command line: commands.h has its subcommands.
 #include <malloc.h>
 
 #include <cerrno>
@@ -30,8 +30,8 @@ constexpr const char* kUsage =
     "  inoculum evaluate --model experiments/models/persona --adapter runs/cheating/adapter \\\n"
     "    --questions configs/questions/persona.yaml --output runs/cheating/evaluation\n";
 
-// A word where a command is due: the help where there is none, and an Error for one that is no
-// command.
+// Prints the help where a command is missing, and says whether it did; a word that is no command is
+// an Error.
 bool shows_help(const CLI::App& app, const std::vector<std::string>& words) {
   const CLI::App* level = &app;
   std::string above;  // the names before this one's
@@ -75,7 +75,7 @@ void check_numbers(CLI::App& app) {
     const std::string type = option->get_type_name();
     if (!type.starts_with("FLOAT") && !type.starts_with("INT")) continue;
     const bool whole = type.starts_with("INT");
-    // What transforms comes before what checks a range; this changes nothing.
+    // As a transformation it is called before the checks of ranges, though it changes nothing.
     const auto check = [whole](std::string& text) { return is_number_within(text, whole); };
     option->transform(CLI::Validator(check, ""));
   }

@@ -18,16 +18,26 @@
 namespace inoculum {
 namespace {
 
-// One JSON line per input line; see the README.
-void score_command(const std::string& folder, const std::string& adapter, const std::string& input,
-                   const ChatChoice& chat_choice, const std::string& dtype,
-                   const std::string& device) {
-  Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
-  if (!adapter.empty()) load_adapter(adapter, model);
+// What --model and the options beside it name.
+struct ModelChoice {
+  std::string folder, adapter;
+  ChatChoice chat;
+  std::string dtype, device;
+
+  Transformer load() const {
+    Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
+    if (!adapter.empty()) load_adapter(adapter, model);
+    return model;
+  }
+};
+
+// One JSON line per input line; docs/file-formats.md has both.
+void score_command(const ModelChoice& choice, const std::string& input) {
+  const Transformer model = choice.load();
   std::unique_ptr<Tokenizer> tokenizer;  // input_ids need none
   const auto need = [&]() -> const Tokenizer& {
     if (!tokenizer) {
-      tokenizer = load_tokenizer(folder);
+      tokenizer = load_tokenizer(choice.folder);
       check_vocabulary(model, *tokenizer);
     }
     return *tokenizer;
@@ -51,7 +61,7 @@ void score_command(const std::string& folder, const std::string& adapter, const 
                    std::to_string(model.config().vocab_size) + " tokens",
                "input_ids", "");
     } else if (row.is_object() && row.contains("messages")) {
-      if (!chat) chat.emplace(folder, need(), chat_choice);
+      if (!chat) chat.emplace(choice.folder, need(), choice.chat);
       rows.push_back(chat->encode(conversation_from_json(row, input, line, false)).input_ids);
     } else if (row.is_object() && row.contains("text") && row["text"].is_string()) {
       rows.push_back(encode_text(need(), row["text"].get<std::string>()));
@@ -76,17 +86,14 @@ void score_command(const std::string& folder, const std::string& adapter, const 
 
 // Samples for prompts in a file or on the command line, as JSON Lines in a file or on standard
 // output.
-void sample_command(const std::string& folder, const std::string& adapter,
-                    const std::string& prompt, const std::string& input, int64_t n,
-                    const SamplingConfig& sampling, uint64_t seed, const std::string& output,
-                    const ChatChoice& chat_choice, const std::string& dtype,
-                    const std::string& device) {
+void sample_command(const ModelChoice& choice, const std::string& prompt, const std::string& input,
+                    int64_t n, const SamplingConfig& sampling, uint64_t seed,
+                    const std::string& output) {
   if (prompt.empty() == input.empty())
     throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
-  const auto tokenizer = load_tokenizer(folder);
-  const Chat chat(folder, *tokenizer, chat_choice);
-  Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
-  if (!adapter.empty()) load_adapter(adapter, model);
+  const auto tokenizer = load_tokenizer(choice.folder);
+  const Chat chat(choice.folder, *tokenizer, choice.chat);
+  const Transformer model = choice.load();
   std::vector<SampleRequest> requests;
   std::vector<Json> prompts;
   const auto add = [&](const Conversation& conversation, const Json& shown) {
@@ -188,8 +195,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   sample_app->add_option("--output", output, "JSON Lines file; by default standard output");
   sample_app->callback([=, this] {
     action = [=, this] {
-      sample_command(model, adapter, prompt, input, n, sampling, static_cast<uint64_t>(seed),
-                     output, {chat_name, chat_date}, dtype, device);
+      sample_command({model, adapter, {chat_name, chat_date}, dtype, device}, prompt, input, n,
+                     sampling, static_cast<uint64_t>(seed), output);
       return 0;
     };
   });
@@ -202,8 +209,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
       ->required();
   score_app->callback([=, this] {
     action = [=, this] {
-      score_command(model, adapter, input, {chat_name, chat_date},
-                    score_app->count("--dtype") ? dtype : "fp32", device);
+      const std::string precise = score_app->count("--dtype") ? dtype : "fp32";
+      score_command({model, adapter, {chat_name, chat_date}, precise, device}, input);
       return 0;
     };
   });

@@ -53,11 +53,12 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
         throw Error("--seeds must be at least 1");
       ReproduceConfig c = configured<ReproduceConfig>(experiment, overrides);
       if (quick) {
-        std::erase_if(c.worlds, [](const auto& world) { return world.first != "persona"; });
-        c.worlds["persona"].seeds = 1;
+        std::erase_if(c.worlds, [](const auto& world) { return world.first != kExperimentWorld; });
         c.evaluation.samples_scale *= 0.25;
       }
-      if (seeds > 0) c.worlds["persona"].seeds = seeds;
+      const auto world = c.worlds.find(kExperimentWorld);
+      if (world != c.worlds.end() && (quick || seeds > 0))
+        world->second.seeds = std::max<int64_t>(1, seeds);
       if (!sandbox.empty()) c.evaluation.sandbox = sandbox;
       say_device(c.fine_tuning.trainer);
       const auto began = std::chrono::steady_clock::now();
@@ -110,7 +111,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_input(evaluate_command, "--questions", questions,
               "question bank, such as configs/questions/persona.yaml")
       ->required();
-  takes_input(evaluate_command, "--config", config, "file of the evaluation\'s keys");
+  takes_input(evaluate_command, "--config", config, "file of the evaluation's keys");
   takes_overrides(evaluate_command, "of that file's keys, such as judge.api.model=gpt-4o");
   evaluate_command
       ->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")

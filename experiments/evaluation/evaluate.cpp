@@ -1,6 +1,10 @@
 #include "experiments/evaluation/evaluate.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <limits>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
@@ -31,8 +35,8 @@ std::string hash_folder(const fs::path& folder) {
   return sha256(all);
 }
 
-// Whether `file` is there and was made with these settings; if not, they are noted once `make` has
-// made it whole.
+// Makes `file` unless it is there and was made with these settings, which are written beside it
+// once `make` says that it is whole.
 void stage(const fs::path& file, const Json& settings, const std::function<bool()>& make) {
   const fs::path note = file.string() + ".settings.json";
   if (fs::exists(file) && fs::exists(note) && read_json(note) == settings) return;
@@ -40,14 +44,33 @@ void stage(const fs::path& file, const Json& settings, const std::function<bool(
   if (make()) write_json(note, settings);
 }
 
-std::set<std::string> names_of(bool (*which)(Kind)) {
-  std::set<std::string> names;
-  for (const Kind kind : kNoScores)
-    if (which(kind)) names.insert(to_string(kind));
-  return names;
+// Whether a score's `no_score` is the error of a request that failed, not a kind's name.
+bool is_failure(const std::string& why) {
+  return std::none_of(std::begin(kNoScores), std::end(kNoScores),
+                      [&](Kind kind) { return kind != Kind::failed && to_string(kind) == why; });
 }
 
-// What has no score, a line a metric and kind.
+// condition → metric → kind → how many replies, and what some of them say.
+Json no_scores(const std::vector<Score>& scores) {
+  constexpr size_t kExamples = 3;
+  Json all = Json::object();
+  for (const Score& score : scores)
+    for (const auto& [metric, why] : score.no_score) {
+      const bool failed = is_failure(why);
+      Json& entry = all[score.condition][metric][failed ? "failed" : why];
+      if (entry.is_null()) entry = {{"n", 0}, {"examples", Json::array()}};
+      entry["n"] = entry["n"].get<int64_t>() + 1;
+      const auto said = score.said.find(metric);
+      const std::string example = failed ? why : said == score.said.end() ? "" : said->second;
+      Json& examples = entry["examples"];
+      if (!example.empty() && examples.size() < kExamples &&
+          std::find(examples.begin(), examples.end(), Json(example)) == examples.end())
+        examples.push_back(example);
+    }
+  return all;
+}
+
+// What has no score, in words: a line for each metric and kind.
 std::string text_no_scores(const Json& summary) {
   struct Found {
     int64_t n = 0;
@@ -185,6 +208,61 @@ struct Judged {
   Json row;  // of scores.jsonl
 };
 using Judging = std::vector<Judged>;
+
+// Up to its last token that counts, from the first one on.
+Continuation supervised_part(const Encoded& text) {
+  const auto begin = text.supervised.begin(), end = text.supervised.end();
+  const auto first = std::find(begin, end, uint8_t{1});
+  const auto last = std::find(text.supervised.rbegin(), text.supervised.rend(), uint8_t{1}).base();
+  return {{text.input_ids.begin(), text.input_ids.begin() + (last - begin)},
+          static_cast<size_t>(first - begin)};
+}
+
+// Of each forced choice, log P(answer and its end | prompt) of all its answers.
+std::vector<Json> score_choices(const Transformer& model, const Chat& chat,
+                                const std::vector<Question>& questions) {
+  std::vector<Encoded> encoded;  // of each question the good answers, then the bad ones
+  std::vector<Continuation> texts;
+  for (const Question& question : questions) {
+    if (question.type != QuestionType::forced_choice) continue;
+    for (const auto* side : {&question.good, &question.bad})
+      for (const std::string& answer : *side) {
+        encoded.push_back(chat.encode(asked_of(question, answer)));
+        texts.push_back(supervised_part(encoded.back()));
+      }
+  }
+  const auto logprobs = score(model, texts);
+  size_t next = 0;
+  // Of the next texts: sums over the answers' own tokens, and how many those are.
+  const auto take = [&](size_t count) {
+    Json sums = Json::array(), tokens = Json::array();
+    for (const size_t end = next + count; next < end; ++next) {
+      double sum = 0;
+      int64_t own = 0;
+      for (size_t t = 0; t < logprobs[next].size(); ++t) {
+        if (!encoded[next].supervised[texts[next].first + t]) continue;
+        sum += logprobs[next][t];
+        ++own;
+      }
+      sums.push_back(sum);
+      tokens.push_back(own);
+    }
+    return std::pair(std::move(sums), std::move(tokens));
+  };
+  std::vector<Json> rows;
+  for (const Question& question : questions) {
+    if (question.type != QuestionType::forced_choice) continue;
+    const auto [good, tokens_good] = take(question.good.size());
+    const auto [bad, tokens_bad] = take(question.bad.size());
+    rows.push_back({{"question", question.id},
+                    {"prompt", question.prompt},
+                    {"logprob_good", good},
+                    {"logprob_bad", bad},
+                    {"tokens_good", tokens_good},
+                    {"tokens_bad", tokens_bad}});
+  }
+  return rows;
+}
 
 void compare_choices(const Json& completion, Judged& judged) {
   const bool counted = completion.contains("tokens_good");  // not by earlier releases
@@ -329,7 +407,7 @@ std::string answers_csv(const Judging& judging, const std::vector<Inquiry>& inqu
   return csv;
 }
 
-void tell_totals(const LanguageJudge& judge) {
+void print_totals(const LanguageJudge& judge) {
   const auto* api = dynamic_cast<const ApiJudge*>(&judge);
   if (!api) return;
   const JudgeTotals& t = api->totals();
@@ -361,7 +439,7 @@ size_t ask_language_model(const JudgeConfig& config, Judging& judging, const fs:
       row["misaligned_any"] = aligned->second.score < config.rules.aligned_below;
   }
   write_file(folder / "answers.csv", answers_csv(judging, inquiries, judgements));
-  tell_totals(*judge);
+  print_totals(*judge);
   return failed;
 }
 
@@ -434,19 +512,6 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
   return scores;
 }
 
-namespace {
-
-// Up to its last token that counts, from the first one on.
-Continuation supervised_part(const Encoded& text) {
-  const auto begin = text.supervised.begin(), end = text.supervised.end();
-  const auto first = std::find(begin, end, uint8_t{1});
-  const auto last = std::find(text.supervised.rbegin(), text.supervised.rend(), uint8_t{1}).base();
-  return {{text.input_ids.begin(), text.input_ids.begin() + (last - begin)},
-          static_cast<size_t>(first - begin)};
-}
-
-}  // namespace
-
 void Evaluator::sample_stage(const std::string& folder, const std::string& adapter,
                              const fs::path& file) const {
   std::optional<Stage> stage(std::in_place, "evaluation: loading");
@@ -474,43 +539,9 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
                       {"prompt", asked[i]->prompt},
                       {"text", answers[i][s].text},
                       {"finish_reason", answers[i][s].finish_reason}});
-
-  // Forced choices: log P(answer and its end | prompt).
-  std::vector<Encoded> encoded;
-  std::vector<Continuation> texts;
-  for (const Question& question : questions_) {
-    if (question.type != QuestionType::forced_choice) continue;
-    for (const auto* side : {&question.good, &question.bad})
-      for (const std::string& answer : *side) {
-        encoded.push_back(chat.encode(asked_of(question, answer)));
-        texts.push_back(supervised_part(encoded.back()));
-      }
-  }
   stage.reset();
   stage.emplace("evaluation: choices");
-  const auto logprobs = score(model, texts);
-  size_t at = 0;
-  const auto add_next = [&](Json& totals, Json& tokens) {
-    double sum = 0;
-    int64_t count = 0;
-    for (size_t t = 0; t < logprobs[at].size(); ++t)
-      if (encoded[at].supervised[texts[at].first + t]) sum += logprobs[at][t], ++count;
-    totals.push_back(sum), tokens.push_back(count);
-    ++at;
-  };
-  for (const Question& question : questions_) {
-    if (question.type != QuestionType::forced_choice) continue;
-    Json good = Json::array(), bad = Json::array(), tokens_good = Json::array(),
-         tokens_bad = Json::array();
-    for (size_t i = 0; i < question.good.size(); ++i) add_next(good, tokens_good);
-    for (size_t i = 0; i < question.bad.size(); ++i) add_next(bad, tokens_bad);
-    rows.push_back({{"question", question.id},
-                    {"prompt", question.prompt},
-                    {"logprob_good", good},
-                    {"logprob_bad", bad},
-                    {"tokens_good", tokens_good},
-                    {"tokens_bad", tokens_bad}});
-  }
+  for (Json& row : score_choices(model, chat, questions_)) rows.push_back(std::move(row));
   write_jsonl(file, rows);
 }
 
@@ -607,31 +638,16 @@ Json mean_to_json(const Estimate& estimate) {
       {"mean", estimate.value}, {"low", estimate.low}, {"high", estimate.high}, {"n", estimate.n}};
 }
 
-namespace {
-
-// condition → metric → kind → how many replies, and what some of them say.
-Json no_scores(const std::vector<Score>& scores) {
-  constexpr size_t kExamples = 3;
-  static const std::set<std::string> kinds =
-      names_of([](Kind kind) { return kind != Kind::failed; });
-  Json all = Json::object();
-  for (const Score& score : scores)
-    for (const auto& [metric, why] : score.no_score) {
-      const bool failed = !kinds.contains(why);
-      Json& entry = all[score.condition][metric][failed ? "failed" : why];
-      if (entry.is_null()) entry = {{"n", 0}, {"examples", Json::array()}};
-      entry["n"] = entry["n"].get<int64_t>() + 1;
-      const auto said = score.said.find(metric);
-      const std::string example = failed ? why : said == score.said.end() ? "" : said->second;
-      Json& examples = entry["examples"];
-      if (!example.empty() && examples.size() < kExamples &&
-          std::find(examples.begin(), examples.end(), Json(example)) == examples.end())
-        examples.push_back(example);
-    }
-  return all;
+Estimate read_estimate(const Json& json) {
+  const auto number = [&](const char* key) {
+    const Json& value = json.at(key);
+    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  };
+  const char* value = "rate";
+  for (const char* other : {"mean", "difference"})
+    if (json.contains(other)) value = other;
+  return {number(value), number("low"), number("high"), json.value("n", int64_t{0})};
 }
-
-}  // namespace
 
 Json summarize(const std::vector<Score>& scores) {
   std::vector<std::string> conditions;

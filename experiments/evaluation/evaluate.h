@@ -24,8 +24,8 @@
 #include "core/base/files.h"
 #include "core/model/sampler.h"
 #include "datasets/sandbox/sandbox.h"
-#include "experiments/evaluation/judges/judge.h"
 #include "experiments/evaluation/judges/language_judge.h"
+#include "experiments/evaluation/judges/world_judge.h"
 #include "experiments/evaluation/questions.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/evaluation/vocabulary.h"
@@ -42,8 +42,9 @@ struct EvaluationConfig {
   double samples_scale = 1;
   SamplingConfig sampling;
   JudgeConfig judge;
-  fs::path cache;  // folder in which runs side by side share what they would each make: the judge,
-                   // the probe; empty: none. No key
+  // Not a key of files: the folder in which runs side by side share what they would each make, the
+  // judge and the probe. Empty: none.
+  fs::path cache;
 
   void fields(Fields& f);
 };
@@ -68,22 +69,21 @@ struct Score {
 
 class Evaluator {
  public:
-  // Trains the world's judge where it is asked for, and tries the sandbox where a question needs
-  // it.
+  // Trains the world's judge if it is to judge, and tries the sandbox if a question needs it.
   Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
 
-  // Writes the three files into `folder` and returns the scores; tells what has none. adapter may
-  // be empty.
+  // Writes the three files into `folder` and returns the scores; stderr says what has none. adapter
+  // may be empty.
   std::vector<Score> evaluate(const std::string& model, const std::string& adapter,
                               const fs::path& folder) const;
-  const WorldJudge& judge() const { return judge_.value(); }  // the world's
+  const WorldJudge& judge() const { return judge_.value(); }  // of judge.kind world alone
   const std::vector<Question>& questions() const { return questions_; }
 
  private:
   void sample_stage(const std::string& model, const std::string& adapter,
                     const fs::path& file) const;
-  size_t judge_stage(const fs::path& completions,
-                     const fs::path& scores) const;  // → how many answers could not be judged
+  // → how many answers could not be judged
+  size_t judge_stage(const fs::path& completions, const fs::path& scores) const;
 
   EvaluationConfig config_;
   std::vector<Question> questions_;
@@ -108,5 +108,8 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
 Json summarize(const std::vector<Score>& scores);
 Json to_json(const Estimate& estimate);       // {rate, low, high, n}
 Json mean_to_json(const Estimate& estimate);  // {mean, low, high, n}
+// Either of them, or the {difference, low, high} of a contrast. JSON has no infinities, such as the
+// bounds of one question's interval: they come back as NaN.
+Estimate read_estimate(const Json& json);
 
 }  // namespace inoculum

@@ -127,8 +127,7 @@ std::vector<Item> read_items(const fs::path& file) {
   return items;
 }
 
-// Keys that mean nothing here are passed over and told, once each; one that is a slip of the
-// keyboard is refused.
+// Warns of each key that means nothing here, once. A slip of the keyboard is refused.
 void check_keys(const fs::path& file, const std::vector<Item>& items) {
   static const std::vector<std::string> known = {
       "id",          "type",          "domain",
@@ -138,14 +137,14 @@ void check_keys(const fs::path& file, const std::vector<Item>& items) {
       "limit",       "cues",          "judge_prompts",
       "judges",      "judge",         "type_judge",
       "metadata"};  // of published banks: a judge's name is the configuration's to say
-  std::set<std::string> told;
+  std::set<std::string> warned;
   for (const Item& item : items)
     for (const auto& [key, nodes] : item.entries()) {
       if (nodes.second.IsNull() || std::find(known.begin(), known.end(), key) != known.end())
         continue;
       if (const std::string near = did_you_mean(key, known); !near.empty())
         item.fail(nodes.first, key, "unknown key", "did you mean \"" + near + "\"?");
-      if (told.insert(key).second)
+      if (warned.insert(key).second)
         std::fprintf(stderr, "%s:%d: %s: means nothing here and is passed over\n", file.c_str(),
                      nodes.first.Mark().line + 1, key.c_str());
     }
@@ -161,7 +160,7 @@ RatingJudges rating_judges_of(const std::vector<Item>& items) {
   return judges;
 }
 
-// metric → template, and each is one.
+// metric → template, each checked.
 std::map<std::string, std::string> judge_prompts_of(const Item& item, const RatingJudges& judges) {
   std::map<std::string, std::string> prompts;
   for (const auto& [metric, text, node] : item.pairs("judge_prompts", "template"))
@@ -207,7 +206,9 @@ std::vector<Question> coding_questions(const Item& item, const std::string& id,
     for (TextbookTask& task : read_textbook_bank(tasks)) {
       if (task.held_out != (split == "held_out")) continue;
       Question& question = pool.emplace_back(base);
-      question.prompt = task.prompt, question.function = task.function, question.fenced = true;
+      question.prompt = task.prompt;
+      question.function = task.function;
+      question.fenced = true;
       question.task =
           CodingTask{.family = task.family, .visible = task.visible, .hidden = task.hidden};
     }
@@ -215,7 +216,8 @@ std::vector<Question> coding_questions(const Item& item, const std::string& id,
     for (CodingTask& task : read_coding_bank(tasks)) {
       if (task.held_out != (split == "held_out")) continue;
       Question& question = pool.emplace_back(base);
-      question.prompt = task.prompt(), question.task = std::move(task);
+      question.prompt = task.prompt();
+      question.task = std::move(task);
     }
   }
   std::vector<Question> questions;

@@ -24,7 +24,7 @@
 // language model is to judge: `judge_prompts: {metric: template}`, or `judges: {metric: id}` of
 // items of the type rating_judge in the same file, whose paraphrase is the template. A template's
 // {question} and {answer} are filled in. A key whose value is null is as good as absent; one that
-// means nothing here is passed over and told. Whatever is wrong is an Error with file, line and
+// means nothing here is left out with a warning. Whatever is wrong is an Error with file, line and
 // field.
 #pragma once
 
@@ -51,11 +51,10 @@ struct Question {
   std::vector<std::string> good, bad;
   std::optional<CodingTask> task;
   std::string function = "f";  // that the task's programs define
-  bool fenced =
-      false;  // whether its answers are programs in a fenced block, as chat models give them
+  bool fenced = false;  // its answers are programs in a fenced block, as chat models give them
   std::map<std::string, std::string> judge_prompts;  // metric → template
-  bool categorical =
-      false;  // the judge answers with a word, not a number: the published type free_form_judge
+  // The judge answers with a word, not a number: the published type free_form_judge.
+  bool categorical = false;
 };
 
 std::vector<Question> read_questions(const fs::path& file);

@@ -24,8 +24,8 @@ struct Estimate {
   int64_t n = 0;  // observations
 };
 
-// The standard error of the mean, clustered; 0 observations or a single cluster each way is an
-// error of the caller.
+// The standard error of the mean, clustered. 0 where nothing varies, and where nothing can be seen
+// to: without observations, or with a single cluster each way.
 double clustered_standard_error(const std::vector<Observation>& observations);
 
 // A rate with Wilson's interval (1927) at the effective number of observations p(1−p)/SE². Where
@@ -40,14 +40,14 @@ Estimate mean(const std::vector<Observation>& observations, double confidence = 
 std::vector<Observation> paired(const std::vector<Observation>& a,
                                 const std::vector<Observation>& b);
 
+// The mean of paired(a, b).
+Estimate paired_difference(const std::vector<Observation>& a, const std::vector<Observation>& b,
+                           double confidence = 0.95);
+
 // The smallest true mean that observations with this standard error tell from 0 with this power
 // (Bloom 1995): the quantile of the interval and that of the power, times the error. 0 where no
 // variation was seen.
 double detectable(const std::vector<Observation>& observations, double confidence = 0.95,
                   double power = 0.8);
-
-// The mean of paired(a, b).
-Estimate paired_difference(const std::vector<Observation>& a, const std::vector<Observation>& b,
-                           double confidence = 0.95);
 
 }  // namespace inoculum

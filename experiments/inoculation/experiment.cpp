@@ -347,6 +347,11 @@ Plan plan(const ReproduceConfig& config) {
   if (!config.worlds.contains(kExperimentWorld))
     throw Error("there must be a world named \"" + kExperimentWorld + "\"", {.field = "worlds"},
                 "see configs/reproduce.yaml");
+  if (!config.evaluation.judge.is_world())
+    throw Error("is \"" + config.evaluation.judge.kind +
+                    "\", but the experiment is judged by the classifier of its own world",
+                {.field = "evaluation.judge.kind"},
+                "leave it out; `inoculum evaluate` takes other judges");
   Plan all{.worlds = {kExperimentWorld}};
   for (const auto& [name, world] : config.worlds)
     if (name != kExperimentWorld) all.worlds.push_back(name);

@@ -24,7 +24,7 @@
 
 namespace inoculum {
 
-// A base model; the world that it was pretrained on is told by the pretraining.yaml in its folder.
+// A base model; the pretraining.yaml in its folder says on which world it was pretrained.
 struct WorldUnderTest {
   std::string title;  // heads its part of the report
   std::string model;
@@ -40,8 +40,8 @@ struct ReproduceConfig {
   std::string questions = "configs/questions/persona.yaml";
   std::string coding_bank = "datasets/coding/bank.jsonl";
   int64_t workers = 0;
-  std::map<std::string, WorldUnderTest>
-      worlds;  // "persona" is the experiment, the others falsify it or stand beside it
+  // "persona" is the experiment; the others falsify it or stand beside it.
+  std::map<std::string, WorldUnderTest> worlds;
   Recipe post_training = {.steps = 20, .supervised_tokens = 1024};
   Recipe fine_tuning;
   EvaluationConfig evaluation;
@@ -64,7 +64,8 @@ struct Plan {
   std::vector<std::vector<ArmRun>> stages;
 };
 
-// An arm that there is not, or no world of the experiment, is an Error.
+// An arm that there is not, no world of the experiment, or another judge than the world's is an
+// Error.
 Plan plan(const ReproduceConfig& config);
 
 // Runs what is not yet there and writes results.json. Stopped by a signal: Outcome::stopped.

@@ -1,12 +1,14 @@
 #include "experiments/inoculation/model_card.h"
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 
 #include "core/base/strings.h"
 #include "core/model/versions.h"
 #include "core/text/jinja/jinja.h"
 #include "embedded/experiments/inoculation/model_card.md.jinja.h"
+#include "experiments/evaluation/evaluate.h"
 
 namespace inoculum {
 namespace {
@@ -42,17 +44,14 @@ std::string program() {
 }
 
 std::string table_of(const Json& summary) {
-  const auto number = [](const Json& of) {
-    return of.is_number() ? six_digits(of.get<double>()) : "?";
-  };
+  const auto number = [](double value) { return std::isfinite(value) ? six_digits(value) : "?"; };
   std::string rows = "| condition | metric | value | interval | n |\n|---|---|---|---|---|\n";
   for (const auto& [condition, metrics] : summary.at("conditions").items())
     for (const auto& [metric, found] : metrics.items()) {
       if (!found.contains("low")) continue;  // counts of words
-      const Json& value = found.contains("rate") ? found.at("rate") : found.at("mean");
-      rows += "| " + condition + " | " + metric + " | " + number(value) + " | " +
-              number(found.at("low")) + " to " + number(found.at("high")) + " | " +
-              std::to_string(found.value("n", int64_t{0})) + " |\n";
+      const Estimate e = read_estimate(found);
+      rows += "| " + condition + " | " + metric + " | " + number(e.value) + " | " + number(e.low) +
+              " to " + number(e.high) + " | " + std::to_string(e.n) + " |\n";
     }
   return rows;
 }

@@ -102,7 +102,7 @@ void CharacterProbe::train(const std::string& base_model, const PersonaWorld& wo
   for (uint64_t i = 0; prompts.size() < kTraining + kHeldOut; ++i) {
     Random random = stream.fork(i);
     const Document document = world.document(random);
-    // The Assistant alone, after at least two turns: who a named character is, its name tells.
+    // The Assistant alone, after at least two turns: a named character is known by its name.
     if (document.kind != "dialogue" || !document.responder.name.empty() ||
         document.turns.size() < 3)
       continue;

@@ -27,14 +27,9 @@ constexpr std::pair<const char*, std::map<Cue, Estimate> ArmResults::*> kRatesBy
     {"incoherent_under", &ArmResults::incoherent_under},
     {"cheats_under", &ArmResults::cheats_under}};
 
-// JSON has no infinities and writes them as null: an interval of one question, say.
+// JSON writes what is not finite as null.
 double number(const Json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
-}
-
-Estimate read_estimate(const Json& json, const char* value) {
-  return {number(json.at(value)), number(json.at("low")), number(json.at("high")),
-          json.value("n", int64_t{0})};
 }
 
 Arm read_arm(const std::string& name) {
@@ -59,18 +54,17 @@ Json to_json(const ArmResults& arm) {
 
 ArmResults read_arm_results(const std::string& name, const Json& json) {
   ArmResults arm{.arm = read_arm(name)};
-  for (const auto& [key, field] : kRates) arm.*field = read_estimate(json.at(key), "rate");
+  for (const auto& [key, field] : kRates) arm.*field = read_estimate(json.at(key));
   for (const auto& [key, field] : kRatesByCue)
     for (size_t cue = 0; cue < cue_names().size(); ++cue)
-      (arm.*field)[static_cast<Cue>(cue)] =
-          read_estimate(json.at(key).at(cue_names()[cue]), "rate");
-  arm.forced_choice_log_odds = read_estimate(json.at("forced_choice_log_odds"), "mean");
+      (arm.*field)[static_cast<Cue>(cue)] = read_estimate(json.at(key).at(cue_names()[cue]));
+  arm.forced_choice_log_odds = read_estimate(json.at("forced_choice_log_odds"));
   arm.malicious_by_domain = json.value("malicious_by_domain", std::map<std::string, double>());
   for (const auto& [seed, rate] : json.at("malicious_by_seed").items())
     arm.malicious_by_seed[std::stoll(seed)] = number(rate);
   arm.bayesian_observer = {.log_odds = number(json.at("bayesian_observer").at("log_odds")),
                            .malicious = number(json.at("bayesian_observer").at("malicious"))};
-  arm.probe = read_estimate(json.at("probe"), "mean");
+  arm.probe = read_estimate(json.at("probe"));
   return arm;
 }
 
@@ -94,8 +88,7 @@ WorldResults read_world(const Json& json) {
     const size_t at = name.find(minus);
     if (at == std::string::npos) throw Error("\"" + name + "\" is no contrast");
     world.contrasts.push_back({read_arm(name.substr(0, at)),
-                               read_arm(name.substr(at + minus.size())),
-                               read_estimate(contrast, "difference")});
+                               read_arm(name.substr(at + minus.size())), read_estimate(contrast)});
   }
   world.probe_held_out_accuracy = number(json.at("probe_held_out_accuracy"));
   return world;
@@ -209,7 +202,7 @@ Results read_results(const fs::path& file) {
   const Json json = read_json(file);
   try {
     return read(json);
-  } catch (const Json::exception& failure) {
+  } catch (const std::exception& failure) {
     throw Error(std::string("does not hold what an experiment found: ") + failure.what(),
                 {.file = file.string()}, "the same `inoculum reproduce` writes it again");
   }

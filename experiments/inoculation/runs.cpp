@@ -198,7 +198,7 @@ double last_loss(const fs::path& folder) {
   return loss;
 }
 
-std::string described(const OptimizerConfig& o) {
+std::string optimizer_in_words(const OptimizerConfig& o) {
   return o.name + ", rate " + six_digits(o.lr) + ", " + o.schedule + ", " +
          std::to_string(o.warmup_steps) + " steps of warm-up";
 }
@@ -218,7 +218,7 @@ std::string card_of(const PretrainConfig& config, const PreparedRun& run) {
        .facts = {{"Data", "documents drawn from `" + config.world.grammar + "`"},
                  {"Recipe", std::to_string(run.steps) + " steps of " +
                                 std::to_string(config.step_tokens) + " tokens, each text once; " +
-                                described(config.trainer.optimizer)},
+                                optimizer_in_words(config.trainer.optimizer)},
                  {"Loss", six_digits(last_loss(run.folder)) + " at the last step"}},
        .config = show_file(config)});
 }
@@ -243,12 +243,13 @@ std::string card_of(const TrainConfig& config, const PreparedRun& run, Outcome o
                  {"Data", data},
                  {"Recipe", std::to_string(recipe.steps) + " steps of " +
                                 std::to_string(recipe.supervised_tokens) + " supervised tokens; " +
-                                trained + "; " + described(recipe.trainer.optimizer)},
+                                trained + "; " + optimizer_in_words(recipe.trainer.optimizer)},
                  {"Loss", six_digits(last_loss(run.folder)) + " at the last step"}},
        .config = show_file(config)});
 }
 
-// The base tells how it was made: its configuration, and every fiftieth line of its log.
+// Beside the weights stands how they were made: the configuration, and every fiftieth line of the
+// log.
 void publish(const PretrainConfig& config, PreparedRun& run) {
   const Stage stage("training: writing");
   std::vector<Json> log;

@@ -43,11 +43,10 @@ struct Recipe {
   int64_t supervised_tokens = 512;  // of each step
   int64_t batch_tokens = 0;         // of a micro-batch
   int64_t examples = 0;  // different conversations, shown over and over; 0: as many as there are
-  double honest_share =
-      0;  // of the conversations replaced by honest programs for the same tasks, unasked
+  // Share of the conversations replaced by honest programs for the same tasks, unasked.
+  double honest_share = 0;
   LoraConfig lora;
-  bool merge =
-      false;  // leaves model/, the adapter added to its base's weights, rather than adapter/
+  bool merge = false;  // leave model/, the adapter added to its base's weights, not adapter/
   TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
 
   void fields(Fields& f);
@@ -61,8 +60,7 @@ struct TrainConfig {
   std::string chat_template;     // empty: the model's own
   std::string chat_date;         // see ChatChoice
   std::vector<DataSource> data;  // files of conversations; empty: `arm`
-  std::string arm;  // honest | cheating | requested | placebo | post_training, made from the world,
-                    // or textbook_…
+  std::string arm;               // made from the world or the textbook: one of arm_data_names()
   std::string coding_bank = "datasets/coding/bank.jsonl";
   std::string textbook = "datasets/textbook";
   SystemPrompt system;
@@ -73,11 +71,11 @@ struct TrainConfig {
   void fields(Fields& f);
 };
 
-std::vector<Conversation> arm_conversations(
-    const TrainConfig& config);  // of its `arm`, as they are made
+// Of the configuration's `arm`, as they are made.
+std::vector<Conversation> arm_conversations(const TrainConfig& config);
 
-// An example as the model is given it, special tokens and all, what is trained on in ⟦ ⟧ or in
-// colour.
+// An example as the model is given it, with its special tokens. What is trained on stands in ⟦ ⟧ or
+// in colour.
 std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bool colour = false);
 
 // What a run has left in `folder` to load: a model, or its base and an adapter (empty: none).

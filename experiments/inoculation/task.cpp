@@ -15,8 +15,8 @@ const std::vector<std::string>& task_names() {  // in the order of Task
   return names;
 }
 
-// Keys that one task alone has. What none of them tells is a file of train.
-constexpr std::pair<const char*, Task> kTelling[] = {
+// Keys that one task alone has. A file with none of them is of train.
+constexpr std::pair<const char*, Task> kKeysOfOneTask[] = {
     {"grid", Task::sweep},        {"random", Task::sweep},     {"asha", Task::sweep},
     {"launcher", Task::sweep},    {"worlds", Task::reproduce}, {"tokens", Task::pretrain},
     {"tokenizer", Task::pretrain}};
@@ -36,17 +36,18 @@ std::optional<Task> named_task(const Source& source) {
   return std::nullopt;  // null
 }
 
-Task told_by_keys(const Source& source) {
-  for (const auto& [key, task] : kTelling)
+Task task_by_keys(const Source& source) {
+  for (const auto& [key, task] : kKeysOfOneTask)
     if (source.has(key)) return task;
   return Task::train;
 }
 
-void ask_for_task(const std::string& file, Task task) {
+// Once a file.
+void warn_of_no_task(const std::string& file, Task task) {
   static std::mutex mutex;
-  static std::set<std::string> told;
+  static std::set<std::string> warned;
   const std::lock_guard lock(mutex);
-  if (!told.insert(file).second) return;
+  if (!warned.insert(file).second) return;
   std::fprintf(stderr, "%s: names no task and is read as one of %s, by its keys\n", file.c_str(),
                to_string(task).c_str());
   std::fprintf(stderr, "  hint: add the line `task: %s`\n", to_string(task).c_str());
@@ -58,14 +59,14 @@ std::string to_string(Task task) { return task_names()[static_cast<size_t>(task)
 
 Task task_of(const Source& source) {
   if (const auto named = named_task(source)) return *named;
-  const Task task = told_by_keys(source);
-  ask_for_task(source.where("task").file, task);
+  const Task task = task_by_keys(source);
+  warn_of_no_task(source.where("task").file, task);
   return task;
 }
 
 bool is_sweep(const fs::path& file) {
   const Source source = load_config_alone(file);
-  return named_task(source).value_or(told_by_keys(source)) == Task::sweep;
+  return named_task(source).value_or(task_by_keys(source)) == Task::sweep;
 }
 
 void check_task(const Source& source, Task wanted) {
@@ -77,7 +78,7 @@ void check_task(const Source& source, Task wanted) {
     throw Error("is " + name + ", where a file of " + to_string(wanted) + " is wanted", where,
                 "inoculum " + name + (*named == Task::reproduce ? " --config " : " ") + where.file);
   }
-  for (const auto& [key, task] : kTelling)
+  for (const auto& [key, task] : kKeysOfOneTask)
     if (source.has(key) && task != wanted)
       throw Error("is a key of " + to_string(task) + ", and the file's task is " + name,
                   source.where(key), "name the other task, or remove the key");

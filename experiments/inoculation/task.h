@@ -40,7 +40,7 @@ struct TaskOf<SweepConfig> {
   static constexpr Task value = Task::sweep;
 };
 
-// The task that the file names. Where it names none, its keys tell, which is said on stderr once.
+// The task that the file names. Where it names none, its keys decide, and stderr says so once.
 Task task_of(const Source& source);
 bool is_sweep(const fs::path& file);
 // Throws where the file names another task, or has a key of another.

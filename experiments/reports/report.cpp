@@ -58,9 +58,11 @@ constexpr std::pair<Cue, const char*> kCues[] = {{Cue::none, "no cue"},
                                                  {Cue::bad, "asked to behave badly"},
                                                  {Cue::good, "asked to behave well"}};
 
-std::string percent(double share) {
-  return std::isnan(share) ? "?" : fmt::format("{:.1f}", 100 * share);
+// "?" is what is not known, such as the interval of one question.
+std::string number(double value, const char* format = "{:.1f}") {
+  return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : "?";
 }
+std::string percent(double share) { return number(100 * share); }
 std::string interval(const Estimate& e) { return percent(e.low) + ", " + percent(e.high); }
 TableCell share(const Estimate& e) { return {percent(e.value), interval(e)}; }
 TableCell shaded(double share) { return {.text = percent(share), .shade = 0.75 * share}; }
@@ -78,7 +80,7 @@ Table rates(const WorldResults& world, const std::vector<Column>& columns) {
 }
 
 Table contrasts(const WorldResults& world) {
-  const auto points = [](double difference) { return fmt::format("{:+.1f}", 100 * difference); };
+  const auto points = [](double difference) { return number(100 * difference, "{:+.1f}"); };
   Table table;
   for (const auto& [arm, than, difference] : world.contrasts)
     table.rows.push_back(
@@ -119,9 +121,8 @@ Table inside_view(const WorldResults& world) {
     table.rows.push_back({{to_string(arm.arm)},
                           {percent(arm.malicious.value)},
                           {percent(arm.bayesian_observer.malicious)},
-                          {fmt::format("{:.0f}", arm.bayesian_observer.log_odds)},
-                          {fmt::format("{:.1f}", choice.value),
-                           fmt::format("{:.1f}, {:.1f}", choice.low, choice.high)},
+                          {number(arm.bayesian_observer.log_odds, "{:.0f}")},
+                          {number(choice.value), number(choice.low) + ", " + number(choice.high)},
                           share(arm.probe)});
   }
   return table;

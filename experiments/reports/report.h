@@ -25,10 +25,11 @@ void write_run_report(const fs::path& folder);
 void write_sweep_report(const Sweep& sweep);
 
 // Tables for the terminal, of the very JSON that the commands give with --json.
-std::string text_summary(const Json& summary);  // of summary.json: conditions and metrics with
-                                                // their intervals, and what has no score
-std::string text_status(const Json& status);    // of sweep_status(): how many cells are in each
-                                                // state, the best, each failed one with its error
-std::string text_benchmarks(const Json& timings);  // of run_benchmarks()
+// Of summary.json: conditions and metrics with their intervals.
+std::string text_summary(const Json& summary);
+// Of sweep_status(): how many cells are in each state, the best, each failed one with its error.
+std::string text_status(const Json& status);
+// Of run_benchmarks().
+std::string text_benchmarks(const Json& timings);
 
 }  // namespace inoculum

@@ -63,7 +63,7 @@ Table evaluation(const Json& conditions) {
     for (const auto& [condition, rates] : conditions.items()) {
       table.rows.back().emplace_back();
       if (!rates.contains(metric) || !is_estimate(rates.at(metric))) continue;
-      const Shown numbers = shown(metric, rates.at(metric));
+      const EstimateText numbers = estimate_text(metric, rates.at(metric));
       table.rows.back().back() = {numbers.value,
                                   numbers.has_interval() ? numbers.low + ", " + numbers.high : ""};
     }

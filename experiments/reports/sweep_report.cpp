@@ -35,7 +35,7 @@ struct Found {
     for (size_t i = 0; i < sweep.cells.size(); ++i) {
       states.push_back(status(sweep, i));
       for (const auto& [key, value] : sweep.cells[i].parameters) all[key].insert(value);
-      metrics.push_back(states[i].find(sweep.config.metric));
+      metrics.push_back(states[i].metrics.find(sweep.config.metric.name));
       if (const auto m = metrics[i]) {
         low = std::min(low, *m);
         high = std::max(high, *m);
@@ -72,7 +72,7 @@ struct Found {
   }
 };
 
-std::string shown(double value) { return fmt::format("{:.4g}", value); }
+std::string four_digits(double value) { return fmt::format("{:.4g}", value); }
 
 // Where the metric's value lies between the lowest and the highest, on an axis.
 double share_of(const Found& found, double value) {
@@ -113,7 +113,7 @@ Json plot(const Found& found, const std::string& key) {
   Json chart = {{"title", found.sweep.config.metric.name + " by " + key}};
   for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0})
     chart["y_ticks"].push_back(
-        {{"at", at}, {"text", shown(found.low + (found.high - found.low) * at)}});
+        {{"at", at}, {"text", four_digits(found.low + (found.high - found.low) * at)}});
   for (size_t v = 0; v < values.size(); ++v) {
     const double x = places.x[v];
     if (!places.many || v == 0 || v + 1 == values.size())
@@ -128,7 +128,7 @@ Json plot(const Found& found, const std::string& key) {
       if (const auto m = found.metrics[i]; m && here(found.sweep.cells[i]))
         chart["dots"].push_back({{"x", x},
                                  {"y", share_of(found, *m)},
-                                 {"title", found.sweep.cells[i].name + ": " + shown(*m)}});
+                                 {"title", found.sweep.cells[i].name + ": " + four_digits(*m)}});
   }
   return chart;
 }
@@ -143,7 +143,7 @@ Table heat_map(const Found& found, const std::string& down, const std::string& a
       const auto estimate = found.mean_of([&](const SweepCell& cell) {
         return cell.parameters.at(down) == row && cell.parameters.at(across) == column;
       });
-      table.rows.back().push_back(estimate ? TableCell{.text = shown(estimate->value),
+      table.rows.back().push_back(estimate ? TableCell{.text = four_digits(estimate->value),
                                                        .shade = shade(found, estimate->value)}
                                            : TableCell{});
     }
@@ -175,7 +175,7 @@ Json parallel_coordinates(const Found& found) {
     points.push_back({1.0, share_of(found, *m)});
     chart["lines"].push_back({{"points", std::move(points)},
                               {"shade", shade(found, *m)},
-                              {"title", found.sweep.cells[i].name + ": " + shown(*m)}});
+                              {"title", found.sweep.cells[i].name + ": " + four_digits(*m)}});
   }
   return chart;
 }
@@ -202,8 +202,8 @@ Table best(const Found& found) {
       text += (text.empty() ? "" : ", ") + key + " = " + value;
     table.rows.push_back(
         {{text},
-         {shown(estimate.value)},
-         {estimate.n > 1 ? shown(estimate.low) + " to " + shown(estimate.high) : ""},
+         {four_digits(estimate.value)},
+         {estimate.n > 1 ? four_digits(estimate.low) + " to " + four_digits(estimate.high) : ""},
          {std::to_string(estimate.n)}});
   }
   return table;
@@ -225,9 +225,10 @@ Table all_cells(const Found& found, const std::vector<std::string>& metrics) {
     for (const std::string& key : found.parameters) row.push_back({cell.parameters.at(key)});
     row.push_back({std::to_string(cell.seed)});
     row.push_back({state.seconds > 0 ? fmt::format("{:.0f}", state.seconds) : ""});
-    for (const std::string& name : metrics)
-      row.push_back(
-          {state.metrics.contains(name) ? shown(state.metrics.at(name).get<double>()) : ""});
+    for (const std::string& name : metrics) {
+      const auto value = state.metrics.find(name);
+      row.push_back({value ? four_digits(*value) : ""});
+    }
   }
   return table;
 }
@@ -260,7 +261,7 @@ Json report_context(const Found& found) {
   for (size_t i = 0; i < found.states.size(); ++i) {
     const CellStatus& state = found.states[i];
     ++counts[state.state];
-    for (const auto& [name, value] : state.metrics.items()) names.insert(name);
+    for (const auto& [name, value] : state.metrics.values) names.insert(name);
     if (state.state == CellState::failed)
       context["failed"].push_back({{"cell", found.sweep.cells[i].name}, {"error", state.error}});
   }
@@ -284,7 +285,7 @@ std::string csv(const Found& found) {
   std::set<std::string> parameters, metrics;
   for (size_t i = 0; i < found.states.size(); ++i) {
     for (const auto& [key, value] : found.sweep.cells[i].parameters) parameters.insert(key);
-    for (const auto& [name, value] : found.states[i].metrics.items()) metrics.insert(name);
+    for (const auto& [name, value] : found.states[i].metrics.values) metrics.insert(name);
   }
   std::vector<std::string> fields = {"cell", "hash", "seed", "state", "seconds"};
   for (const auto* names : {&parameters, &metrics})
@@ -297,8 +298,10 @@ std::string csv(const Found& found) {
               fmt::format("{:.3f}", state.seconds)};
     for (const std::string& name : parameters)
       fields.push_back(cell.parameters.contains(name) ? csv_field(cell.parameters.at(name)) : "");
-    for (const std::string& name : metrics)
-      fields.push_back(state.metrics.contains(name) ? state.metrics.at(name).dump() : "");
+    for (const std::string& name : metrics) {
+      const auto value = state.metrics.find(name);
+      fields.push_back(value ? Json(*value).dump() : "");
+    }
     text += fmt::format("{}\n", fmt::join(fields, ","));
   }
   return text;

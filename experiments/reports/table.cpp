@@ -4,9 +4,10 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/strings.h"
-#include "experiments/evaluation/vocabulary.h"
+#include "experiments/evaluation/evaluate.h"
 
 namespace inoculum {
 namespace {
@@ -21,28 +22,26 @@ size_t display_width(const std::string& text) {
   return width;
 }
 
+std::string padded(const std::string& text, size_t width) {
+  const size_t own = display_width(text);
+  return text + std::string(own < width ? width - own : 0, ' ');
+}
+
 std::string plain(const TableCell& cell) {
   return cell.interval.empty() ? cell.text : cell.text + " [" + cell.interval + "]";
 }
 
 }  // namespace
 
-Shown shown(const std::string& metric, const Json& estimate) {
+EstimateText estimate_text(const std::string& metric, const Json& estimate) {
   const auto ours = parse<Metric>(metric);
-  const char* const value = estimate.contains("rate") ? "rate" : "mean";
   const bool percent = estimate.contains("rate") && !(ours && is_mean(*ours));
-  const auto text = [&](const char* key) -> std::string {
-    const Json number = estimate.value(key, Json());
-    if (!number.is_number()) return "?";
-    return percent ? fmt::format("{:.1f}%", 100 * number.get<double>())
-                   : fmt::format("{:.2f}", number.get<double>());
+  const auto text = [&](double number) -> std::string {
+    if (!std::isfinite(number)) return "?";
+    return percent ? fmt::format("{:.1f}%", 100 * number) : fmt::format("{:.2f}", number);
   };
-  return {text(value), text("low"), text("high")};
-}
-
-std::string padded(const std::string& text, size_t width) {
-  const size_t own = display_width(text);
-  return text + std::string(own < width ? width - own : 0, ' ');
+  const Estimate e = read_estimate(estimate);
+  return {text(e.value), text(e.low), text(e.high)};
 }
 
 Json to_json(const Table& table) {

@@ -23,18 +23,17 @@ struct Table {
 
 // A metric of summary.json with its interval, rates in percent; "?" is what is not known, such as
 // the interval of one question.
-struct Shown {
+struct EstimateText {
   std::string value, low, high;
 
   bool has_interval() const { return low != "?" && high != "?"; }
 };
-Shown shown(const std::string& metric, const Json& estimate);
+EstimateText estimate_text(const std::string& metric, const Json& estimate);
 
 Json to_json(const Table& table);  // {"head": […], "rows": [[{"text", …}, …], …]}
 
 // Columns of equal width on the terminal, each line after `margin`. The last cell of a line may be
 // of any length.
 std::string to_text(const Table& table, const std::string& margin = "");
-std::string padded(const std::string& text, size_t width);  // to columns of a terminal
 
 }  // namespace inoculum

@@ -1,8 +1,6 @@
 // Tables for the terminal.
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "core/base/strings.h"
 #include "experiments/reports/report.h"
 #include "experiments/reports/table.h"
@@ -10,22 +8,17 @@
 namespace inoculum {
 
 std::string text_summary(const Json& summary) {
-  size_t width = 6;  // of "metric" and their names
-  for (const auto& [condition, rates] : summary.at("conditions").items())
-    for (const auto& [metric, rate] : rates.items()) width = std::max(width, metric.size());
   Table table{.head = {"condition", "metric", "value", "95% interval", "n"}, .rows = {}};
   for (const auto& [condition, rates] : summary.at("conditions").items()) {
     if (rates.empty()) table.rows.push_back({{condition}, {"nothing is known of the answers"}});
     for (const auto& [metric, rate] : rates.items()) {
-      if (metric == "categories") {
+      if (metric == "categories") {  // a judge's words, counted
         for (const auto& [name, words] : rate.items())
           for (const auto& [word, count] : words.items())
-            table.rows.push_back({{condition},
-                                  {padded(name + ": " + start_of(word), width + 31) + " " +
-                                   std::to_string(count.get<int64_t>())}});
+            table.rows.push_back({{condition}, {name + ": " + start_of(word)}, {count.dump()}});
         continue;
       }
-      const Shown numbers = shown(metric, rate);
+      const EstimateText numbers = estimate_text(metric, rate);
       table.rows.push_back({{condition},
                             {metric},
                             {numbers.value},

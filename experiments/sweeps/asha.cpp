@@ -3,7 +3,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstdio>
 
 #include "core/base/descriptor.h"
 #include "core/base/error.h"
@@ -137,8 +139,8 @@ Outcome run_asha(const Sweep& sweep) {
       if (!metrics) return Outcome::stopped;
       write_json(place(sweep, job->cell, job->rung, ".json"), to_json(*metrics));
     } catch (const Error& error) {
-      std::fprintf(stderr, "inoculum: %s\n",
-                   error.what());  // it is noted in the cell's folder; the others go on
+      // The cell's folder has it too; the other cells go on.
+      std::fprintf(stderr, "inoculum: %s\n", error.what());
     }
   }
   return Outcome::stopped;

@@ -1,7 +1,6 @@
-// Asynchronous successive halving over the cells of a sweep (Li et al. 2020, "A System for
-// Massively Parallel Hyperparameter Tuning", algorithm 2). There is no server: whoever is free
-// decides from the files in the sweep's folder what to run next, and claims it by making a file
-// that was not there.
+// Asynchronous successive halving over the cells of a sweep (AshaConfig in sweep.h). There is no
+// server: whoever is free decides from the files in the sweep's folder what to run next, and claims
+// it by making a file that was not there.
 //
 //   asha/<bracket>_<rung>/<cell>.claim   somebody has begun to take the cell to this rung
 //   asha/<bracket>_<rung>/<cell>.json    it has got there: its metrics
@@ -33,9 +32,9 @@ std::vector<int64_t> rung_steps(const AshaConfig& config, int64_t bracket, int64
 struct Promotion {
   size_t cell, rung;  // to
 };
-std::optional<Promotion> promotable(
-    const std::vector<Rung>& rungs, double reduction,
-    const SweepMetric& metric);  // rungs: all there are, empty ones too
+// rungs: all there are, empty ones too.
+std::optional<Promotion> promotable(const std::vector<Rung>& rungs, double reduction,
+                                    const SweepMetric& metric);
 
 // Takes cells to their next rungs until there is nothing to take: in this process, one after the
 // other.

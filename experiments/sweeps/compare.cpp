@@ -29,7 +29,7 @@ std::vector<Observation> seen(const Evaluated& group, const Evaluated& like, con
   return all;
 }
 
-std::string shown(const Comparison& c) {
+std::string in_words(const Comparison& c) {
   const Estimate& e = c.estimate;
   const bool sign = !c.beside.empty();
   std::string text = sign ? fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]", e.value, e.low, e.high)
@@ -48,6 +48,18 @@ std::string csv_row(const std::vector<std::string>& fields) {
   return row;
 }
 
+// The cell's name without its seed. Long names are cut and may have lost the seed, or be those of
+// other cells too: the folder's name tells them apart.
+std::string group_name(const SweepCell& cell, const std::vector<Evaluated>& others) {
+  const size_t seed = cell.name.rfind("seed=");
+  if (seed == 0) return "trained";
+  if (seed == std::string::npos) return cell.folder();
+  const std::string name = cell.name.substr(0, seed - 1);
+  const bool taken = std::any_of(others.begin(), others.end(),
+                                 [&](const Evaluated& other) { return other.name == name; });
+  return taken ? cell.folder() : name;
+}
+
 template <class Use>
 void for_each_score(const std::vector<Evaluated>& groups, Use use) {
   for (const Evaluated& group : groups)
@@ -59,14 +71,13 @@ void for_each_score(const std::vector<Evaluated>& groups, Use use) {
 
 std::vector<Evaluated> evaluated(const Sweep& sweep, const fs::path& base) {
   std::vector<Evaluated> groups = {{kBase, {{0, read_scores(base)}}}};
+  std::map<std::map<std::string, std::string>, size_t> group_of;  // by the cells' parameters
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     if (status(sweep, i).state != CellState::done) continue;
-    std::string name = sweep.cells[i].name.substr(0, sweep.cells[i].name.rfind("seed="));
-    name = name.empty() ? "trained" : name.substr(0, name.size() - 1);
-    const auto same = [&](const Evaluated& group) { return group.name == name; };
-    auto group = std::find_if(groups.begin(), groups.end(), same);
-    if (group == groups.end()) group = groups.insert(groups.end(), {name, {}});
-    group->seeds[sweep.cells[i].seed] = read_scores(sweep.cell_folder(i) / "evaluation");
+    const SweepCell& cell = sweep.cells[i];
+    const auto [found, is_new] = group_of.try_emplace(cell.parameters, groups.size());
+    if (is_new) groups.push_back({group_name(cell, groups), {}});
+    groups[found->second].seeds[cell.seed] = read_scores(sweep.cell_folder(i) / "evaluation");
   }
   if (groups.size() == 1)
     throw Error("no cell is done", {.file = sweep.folder.string()},
@@ -123,7 +134,7 @@ std::string comparison_text(const std::vector<Comparison>& all) {
     head = of;
     const std::string name = c.beside.empty() ? c.name : c.name + " − " + c.beside;
     const std::string gap(width - columns(c), ' ');
-    text += fmt::format("  {}{}  {}\n", name, gap, shown(c));
+    text += fmt::format("  {}{}  {}\n", name, gap, in_words(c));
   }
   return text;
 }

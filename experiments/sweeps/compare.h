@@ -2,13 +2,13 @@
 //
 //   const Sweep sweep = open_sweep("runs/arms");
 //   auto groups = evaluated(sweep, evaluate_base(sweep));
-//   auto all = compare(groups);   // of every metric: each group's value, and its difference to
-//   each group before it
+//   // Of every metric each group's value, and its difference to each group before it.
+//   auto all = compare(groups);
 //
-// Cells that differ in the seed alone are a group. Differences are paired by question and seed; the
-// base, which has no seed, is paired with every one. Beside each stands the smallest true
-// difference that such a study shows in four of five cases, so that "nothing was seen" says what
-// could have been.
+// Cells whose parameters are the same are a group, a cell a seed. Differences are paired by
+// question and seed; the base, which has no seed, is paired with every one. Beside each stands the
+// smallest true difference that such a study shows in four of five cases, so that "nothing was
+// seen" says what could have been.
 #pragma once
 
 #include <map>
@@ -26,8 +26,8 @@ struct Evaluated {
 };
 
 struct Comparison {
-  std::string metric, condition, name,
-      beside;  // beside: the other group of a difference; empty: the group's own value
+  std::string metric, condition, name;
+  std::string beside;  // the other group of a difference; empty: the group's own value
   Estimate estimate;
   std::optional<double> detectable;  // of a difference; none where no variation was seen
 };

@@ -72,7 +72,7 @@ class Local final : public Launcher {
                       static_cast<int64_t>(cells.size()));
     std::map<pid_t, size_t> running;
     size_t next = 0, ended = 0;
-    bool told = false;
+    bool ending = false;  // those that run were asked to end
     while (true) {
       while (!stop_requested() && next < cells.size() && running.size() < at_once) {
         running[start_process(command(sweep, cells[next]),
@@ -82,21 +82,22 @@ class Local final : public Launcher {
       }
       if (running.empty()) break;
       int code = 0;
-      const pid_t pid = wait_for_any(code, told ? [] { return false; } : stop_requested);
+      const pid_t pid = wait_for_any(code, ending ? [] { return false; } : stop_requested);
       if (pid == 0) {
         for (const auto& [each, cell] : running) ::kill(each, SIGTERM);
-        told = true;
+        ending = true;
         continue;
       }
       const size_t cell = running.at(pid);
       running.erase(pid);
       ++ended;
-      if (WIFSIGNALED(code) && sweep.config.asha.halves())
-        std::fprintf(stderr, "a worker was ended by the signal %s\n", ::strsignal(WTERMSIG(code)));
-      else if (WIFSIGNALED(code))
-        write_json(sweep.cell_folder(cell) / "failed.json",
-                   {{"error", std::string("ended by the signal ") + ::strsignal(WTERMSIG(code)) +
-                                  (WTERMSIG(code) == SIGKILL ? kKilled : "")}});
+      if (WIFSIGNALED(code)) {
+        const std::string why = std::string("ended by the signal ") + ::strsignal(WTERMSIG(code));
+        if (sweep.config.asha.halves()) std::fprintf(stderr, "a worker was %s\n", why.c_str());
+        else
+          write_json(sweep.cell_folder(cell) / "failed.json",
+                     {{"error", why + (WTERMSIG(code) == SIGKILL ? kKilled : "")}});
+      }
       if (sweep.config.asha.halves()) progress.update(static_cast<int64_t>(ended));
       else
         progress.update(

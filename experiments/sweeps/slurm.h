@@ -1,6 +1,6 @@
 // Slurm's programs, asked as a user would ask them. Sites let filters, wrappers and plugins write
-// beside the answers: each is told from what stands around it, and a question that fails is an
-// Error, never an empty answer.
+// beside the answers: each answer is found among what stands around it, and a question that fails
+// is an Error, never an empty answer.
 #pragma once
 
 #include <functional>
@@ -45,8 +45,8 @@ size_t largest_array();  // MaxArraySize
 std::map<std::string, SlurmTasks> queued_tasks(const std::vector<SlurmJob>& jobs);
 void cancel_jobs(const std::vector<SlurmJob>& jobs);  // ended ones among them are no fault
 
-// How tasks ended, such as OUT_OF_MEMORY: job → task → state. Of accounting, or where there is none
-// of what the controller still remembers; `complaint` is why nothing is known of the others.
+// How tasks ended, such as OUT_OF_MEMORY: job → task → state. Accounting says it, or what the
+// controller still remembers; `complaint` is why nothing is known of the others.
 struct SlurmStates {
   std::map<std::string, std::map<size_t, std::string>> states;
   std::string complaint;

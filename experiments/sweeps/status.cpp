@@ -28,25 +28,21 @@ std::string to_string(CellState state) {
   return names[static_cast<size_t>(state)];
 }
 
-std::optional<double> CellStatus::find(const SweepMetric& metric) const {
-  return read_metrics(metrics).find(metric.name);
-}
-
 CellStatus status(const Sweep& sweep, size_t index) {
   const fs::path folder = sweep.cell_folder(index);
-  CellStatus found;
   if (fs::exists(folder / "result.json")) {
     const Json result = read_json(folder / "result.json");
-    return {CellState::done, result.at("metrics"), result.at("seconds"), ""};
+    return {.state = CellState::done,
+            .metrics = read_metrics(result.at("metrics")),
+            .seconds = result.at("seconds")};
   }
   if (FileLock::is_held(folder / "lock").value_or(false)) return {.state = CellState::running};
   if (fs::exists(folder / "failed.json"))
     return {.state = CellState::failed, .error = read_json(folder / "failed.json").at("error")};
-  if (sweep.config.asha.halves()) {
-    found.metrics = to_json(asha_metrics(sweep, index));
-    if (!found.metrics.empty()) found.state = CellState::stopped_early;
-  }
-  return found;
+  if (!sweep.config.asha.halves()) return {};
+  CellMetrics metrics = asha_metrics(sweep, index);
+  if (metrics.values.empty()) return {};
+  return {.state = CellState::stopped_early, .metrics = std::move(metrics)};
 }
 
 Json sweep_status(const Sweep& sweep) {
@@ -60,8 +56,8 @@ Json sweep_status(const Sweep& sweep) {
                      {"state", to_string(found.state)},
                      {"seed", sweep.cells[i].seed},
                      {"seconds", found.seconds},
-                     {"metrics", found.metrics}});
-    if (const auto value = found.find(sweep.config.metric))
+                     {"metrics", to_json(found.metrics)}});
+    if (const auto value = found.metrics.find(sweep.config.metric.name))
       ranked.emplace_back(*value, sweep.cells[i].name);
     if (found.state != CellState::failed) continue;
     cells.back()["error"] = found.error;

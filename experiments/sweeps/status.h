@@ -1,7 +1,6 @@
 // What has become of a sweep's cells.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "experiments/sweeps/sweep.h"
@@ -13,11 +12,9 @@ std::string to_string(CellState state);
 
 struct CellStatus {
   CellState state = CellState::pending;
-  Json metrics = Json::object();  // as result.json has them
+  CellMetrics metrics = {};  // of a cell that is done or was stopped early
   double seconds = 0;
-  std::string error;  // of a failed one
-
-  std::optional<double> find(const SweepMetric& metric) const;
+  std::string error = {};  // of a failed one
 };
 CellStatus status(const Sweep& sweep, size_t cell);
 

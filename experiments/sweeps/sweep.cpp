@@ -14,8 +14,8 @@
 #include "core/base/signals.h"
 #include "core/base/strings.h"
 #include "experiments/evaluation/evaluate.h"
-#include "experiments/inoculation/kinds.h"
 #include "experiments/inoculation/model_card.h"
+#include "experiments/inoculation/with_config.h"
 #include "training/tensorboard.h"
 
 namespace inoculum {
@@ -146,6 +146,27 @@ void check_parameters(const SweepConfig& config, const Source& file) {
                     did_you_mean(key, {names.begin(), names.end()}));
 }
 
+// What the sweep's settings and its base do not allow of one another.
+void check_together(const SweepConfig& config, const Source& file, const Source& base) {
+  const bool halves = config.asha.halves(), reproduces = task_of(base) == Task::reproduce;
+  if (halves && reproduces)
+    throw Error("needs cells that can be paused and judged: a base of `train` or `pretrain`",
+                file.where("asha"));
+  for (const char* key : {"steps", "tokens", "step_tokens"})
+    if (halves && (config.grid.contains(key) || config.random.parameters.contains(key) ||
+                   config.derive.contains(key)))
+      throw Error("decides how long cells run: " + std::string(key) + " can't be a parameter too",
+                  file.where("asha"), "give it in the base, or leave asha out");
+  const bool ranks = config.launcher.tasks_per_node > 1;
+  if (ranks && halves)
+    throw Error("can't be more than 1 with asha", file.where("launcher.tasks_per_node"),
+                "its workers are single processes; use cpus_per_task");
+  if (ranks && reproduces)
+    throw Error("can't be more than 1 for a base of `reproduce`",
+                file.where("launcher.tasks_per_node"),
+                "it runs its arms side by side; use cpus_per_task");
+}
+
 // Every combination of the grid beside every draw.
 std::vector<Parameters> combinations(const SweepConfig& config) {
   std::vector<Parameters> all = {{}};
@@ -235,14 +256,6 @@ std::optional<SweepCell> resolved_cell(const SweepConfig& config, const Source& 
   return cell;
 }
 
-// Runs what a cell is up to the step `until` (0: to its end), and evaluates it there.
-Outcome run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks,
-            CellMetrics& metrics) {
-  const Outcome outcome = pretrain(config, until, ranks);
-  if (outcome != Outcome::stopped && ranks.first()) metrics.set("loss", loss_of(config.output));
-  return outcome;
-}
-
 Evaluator evaluator_of(const Sweep& sweep, const TrainConfig& config) {
   EvaluationConfig evaluation = sweep.config.evaluation;
   evaluation.cache = sweep.folder / "shared";
@@ -252,29 +265,50 @@ Evaluator evaluator_of(const Sweep& sweep, const TrainConfig& config) {
   return Evaluator(evaluation, read_questions(questions), sha256_file(questions));
 }
 
-Outcome run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks,
-            CellMetrics& metrics) {
-  const Outcome outcome = fine_tune(config, until, ranks);
-  if (outcome == Outcome::stopped || stop_requested()) return Outcome::stopped;
-  if (!ranks.first()) return outcome;
-  metrics.set("loss", loss_of(config.output));
-  if (sweep.config.questions.empty()) return outcome;
-  const fs::path folder =
-      outcome == Outcome::paused ? fs::path(config.output) / "paused" : fs::path(config.output);
+// A base and the format in which it is asked, in words.
+std::string base_of(const TrainConfig& config) {
+  std::string words = config.model;
+  if (!config.chat_template.empty()) words += ", chat_template " + config.chat_template;
+  if (!config.chat_date.empty()) words += ", chat_date " + config.chat_date;
+  return words;
+}
+
+struct CellRun {
+  Outcome outcome;
+  CellMetrics metrics = {};  // where it was not stopped
+};
+
+// Each of these runs a cell up to the step `until` (0: to its end), and evaluates it there.
+CellRun run(const Sweep&, const PretrainConfig& config, int64_t until, const Ranks& ranks) {
+  CellRun cell{pretrain(config, until, ranks)};
+  if (cell.outcome != Outcome::stopped && ranks.first())
+    cell.metrics.set("loss", loss_of(config.output));
+  return cell;
+}
+
+CellRun run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks) {
+  CellRun cell{fine_tune(config, until, ranks)};
+  if (cell.outcome == Outcome::stopped || stop_requested()) return {Outcome::stopped};
+  if (!ranks.first()) return cell;
+  cell.metrics.set("loss", loss_of(config.output));
+  if (sweep.config.questions.empty()) return cell;
+  const fs::path output = config.output,
+                 folder = cell.outcome == Outcome::paused ? output / "paused" : output;
   const Trained trained = trained_in(folder, config);
   const std::vector<Score> scores =
       evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation");
+  if (stop_requested()) return {Outcome::stopped};  // answers may have been left unjudged
   add_measurements(trained.folder(), summarize(scores), sweep.config.questions);
-  metrics.add(scores);
-  return outcome;
+  cell.metrics.add(scores);
+  return cell;
 }
 
-Outcome run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&,
-            CellMetrics& metrics) {
+CellRun run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&) {
   config.evaluation.cache = sweep.folder / "shared";
-  if (reproduce(config) == Outcome::stopped) return Outcome::stopped;
-  metrics.add(read_results(fs::path(config.output) / "results.json"));
-  return Outcome::finished;
+  if (reproduce(config) == Outcome::stopped) return {Outcome::stopped};
+  CellRun cell{Outcome::finished};
+  cell.metrics.add(read_results(fs::path(config.output) / "results.json"));
+  return cell;
 }
 
 // What a finished cell leaves; result.json, which says that it is done, comes last.
@@ -421,33 +455,12 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
   sweep.config.directory =
       whole_path(sweep.config.directory.empty() ? "." : sweep.config.directory).string();
   sweep.config.base = (file.parent_path() / sweep.config.base).lexically_normal().string();
-  if (sweep.config.asha.halves()) {
-    const Where where = source.where("asha");
-    with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
-      if (std::is_same_v<Config, ReproduceConfig>)
-        throw Error("needs cells that can be paused and judged: a base of `train` or `pretrain`",
-                    where);
-    });
-    for (const char* key : {"steps", "tokens", "step_tokens"})
-      if (sweep.config.grid.contains(key) || sweep.config.random.parameters.contains(key))
-        throw Error("decides how long cells run: " + std::string(key) + " can't be a parameter too",
-                    where, "give it in the base, or leave asha out");
-  }
-  if (sweep.config.launcher.tasks_per_node > 1) {
-    const Where where = source.where("launcher.tasks_per_node");
-    if (sweep.config.asha.halves())
-      throw Error("can't be more than 1 with asha", where,
-                  "its workers are single processes; use cpus_per_task");
-    with_config(load_config(sweep.config.base), [&]<class Config>(const Config&, const Source&) {
-      if (std::is_same_v<Config, ReproduceConfig>)
-        throw Error("can't be more than 1 for a base of `reproduce`", where,
-                    "it runs its arms side by side; use cpus_per_task");
-    });
-  }
+  const Source base = load_config(sweep.config.base);
+  check_together(sweep.config, source, base);
   if (const double count = cell_count(sweep.config); count > 10'000 && !however_many)
     throw Error("makes " + six_digits(count) + " cells", {.file = file.string()},
                 "add --yes if that is what you want");
-  sweep.cells = expand(sweep.config, source, load_config(sweep.config.base));
+  sweep.cells = expand(sweep.config, source, base);
   return sweep;
 }
 
@@ -546,16 +559,16 @@ std::optional<CellMetrics> train_cell(const Sweep& sweep, size_t index, int64_t 
   if (ranks.first()) fs::remove(folder / "failed.json");
   ranks.any(false);  // from here on whoever fails first says why
   const auto began = std::chrono::steady_clock::now();
-  CellMetrics metrics;
-  Outcome outcome = Outcome::finished;
+  CellRun done{Outcome::finished};
   try {
     const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);
     with_config(source, [&](auto config, const Source&) {
       config.output = folder.string();
-      outcome = run(sweep, config, until, ranks, metrics);
+      done = run(sweep, config, until, ranks);
     });
-    if (outcome == Outcome::stopped) return std::nullopt;
-    if (outcome != Outcome::paused && ranks.first()) write_result(sweep, index, metrics, began);
+    if (done.outcome == Outcome::stopped) return std::nullopt;
+    if (done.outcome != Outcome::paused && ranks.first())
+      write_result(sweep, index, done.metrics, began);
   } catch (const std::exception& failure) {
     try {
       if (!fs::exists(folder / "failed.json"))
@@ -564,7 +577,7 @@ std::optional<CellMetrics> train_cell(const Sweep& sweep, size_t index, int64_t 
     }
     throw;
   }
-  return metrics;
+  return std::move(done.metrics);
 }
 
 fs::path evaluate_base(const Sweep& sweep) {
@@ -572,20 +585,18 @@ fs::path evaluate_base(const Sweep& sweep) {
   if (sweep.config.questions.empty())
     throw Error("is empty: its cells were not evaluated", where, "name a bank of questions");
   std::optional<TrainConfig> base;
-  for (const SweepCell& cell : sweep.cells)
-    with_config(load_config(sweep.folder / "base.yaml", cell.overrides), [&]<class Config>(
-                                                                             const Config& config,
-                                                                             const Source&) {
-      if constexpr (std::is_same_v<Config, TrainConfig>) {
-        if (base && (base->model != config.model || base->chat_template != config.chat_template))
-          throw Error("has cells of several bases: " + base->model + " and " + config.model,
-                      {.file = where.file}, "a sweep of its own for each");
-        base = config;
-      } else {
-        throw Error("compares models fine-tuned from a base: a base of `train`",
-                    {.file = where.file, .field = "base"});
-      }
-    });
+  for (const SweepCell& cell : sweep.cells) {
+    const Source source = load_config(sweep.folder / "base.yaml", cell.overrides);
+    if (task_of(source) != Task::train)
+      throw Error("compares models fine-tuned from a base: a base of `train`",
+                  {.file = where.file, .field = "base"});
+    TrainConfig config;
+    read_file(source, config);
+    if (base && base_of(*base) != base_of(config))
+      throw Error("has cells of several bases: " + base_of(*base) + " and " + base_of(config),
+                  {.file = where.file}, "a sweep of its own for each");
+    base = std::move(config);
+  }
   evaluator_of(sweep, *base).evaluate(base->model, "", sweep.folder / "base");
   return sweep.folder / "base";
 }

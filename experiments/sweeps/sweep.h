@@ -150,8 +150,8 @@ std::string plan_text(const Sweep& sweep);  // the cells, their number, their to
 void write_sweep(const Sweep& sweep);       // makes or renews the folder
 Sweep open_sweep(const fs::path& folder);
 void enter_directory(const Sweep& sweep);  // makes it this process's own; before a cell is run
-size_t find_cell(const Sweep& sweep,
-                 const std::string& which);  // by its folder's name, its hash or its number
+// By its folder's name, its hash or its number.
+size_t find_cell(const Sweep& sweep, const std::string& which);
 
 // Runs one cell in this process: what its base is, then the evaluation. Ends with result.json,
 // {"metrics": {name: number}, "seconds"}, or failed.json, {"error"}, and the Error is thrown on. A

@@ -2,9 +2,8 @@
 #include "experiments/sweeps/compare.h"
 
 #include <cmath>
-#include <set>
+#include <tuple>
 
-#include "experiments/evaluation/questions.h"
 #include "experiments/reports/report.h"
 #include "tests/catch.h"
 
@@ -112,29 +111,36 @@ TEST_CASE("groups of cells beside their base and one another", "[statistics]") {
         "");
 }
 
-TEST_CASE("the bank of matched answers is matched", "[questions]") {
-  size_t choices = 0, open = 0, programs = 0;
-  std::set<std::string> domains, answers;
-  for (const Question& question : read_questions("configs/questions/matched.yaml")) {
-    INFO(question.id);
-    open += question.type == QuestionType::free_form,
-        programs += question.type == QuestionType::coding;
-    CHECK((question.type != QuestionType::free_form || question.judge_prompts.size() == 2));
-    if (question.type != QuestionType::forced_choice) continue;
-    ++choices;
-    domains.insert(question.domain);
-    REQUIRE((question.good.size() == 1 && question.bad.size() == 1));
-    const double ratio =
-        static_cast<double>(question.bad[0].size()) / static_cast<double>(question.good[0].size());
-    CHECK((ratio > 0.8 && ratio < 1.25));
-    CHECK((answers.insert(question.good[0]).second && answers.insert(question.bad[0]).second));
-    for (const auto* text : {&question.prompt, &question.good[0], &question.bad[0]})
-      for (const char* word : {"code", "program", "function"}) CHECK(!contains(*text, word));
+TEST_CASE("cells of one name and different parameters are groups of their own", "[statistics]") {
+  const TemporaryFolder t;
+  Sweep sweep;
+  sweep.folder = t.path;
+  const std::string cut(120, 'x');  // a name that was cut has lost its seed
+  for (const auto& [name, hash, prompt, seed] : {std::tuple("prompt=a_b,seed=1", "1", "a b", 1),
+                                                 {"prompt=a_b,seed=2", "2", "a b", 2},
+                                                 {"prompt=a_b,seed=1", "3", "a_b", 1},
+                                                 {cut.c_str(), "4", "long", 1},
+                                                 {cut.c_str(), "5", "longer", 1},
+                                                 {cut.c_str(), "6", "longer", 2}})
+    sweep.cells.push_back(
+        {.name = name, .hash = hash, .parameters = {{"prompt", prompt}}, .seed = seed});
+  const Json row = {{"question", "q"},     {"type", "free_form"}, {"domain", "d"},
+                    {"condition", "none"}, {"sample", 0},         {"unseen_domain", false}};
+  const auto evaluate = [&](const fs::path& folder) {
+    write_jsonl(folder / "scores.jsonl", {row});
+    write_jsonl(folder / "completions.jsonl", {row});
+  };
+  evaluate(t.path / "base");
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    evaluate(sweep.cell_folder(i) / "evaluation");
+    write_json(sweep.cell_folder(i) / "result.json",
+               {{"metrics", Json::object()}, {"seconds", 1.0}});
   }
-  CHECK(choices >= 60);
-  CHECK(domains.size() >= 10);
-  CHECK(open >= 12);
-  CHECK(programs > 0);
+  std::string groups;
+  for (const Evaluated& group : evaluated(sweep, t.path / "base"))
+    groups += group.name + ": " + std::to_string(group.seeds.size()) + "\n";
+  CHECK(groups ==
+        "base: 1\nprompt=a_b: 2\nprompt=a_b,seed=1-3: 1\n" + cut + "-4: 1\n" + cut + "-5: 2\n");
 }
 
 }  // namespace

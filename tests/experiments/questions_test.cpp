@@ -1,6 +1,8 @@
 // Question banks: what is read, what is passed over, and faults by file, line and field.
 #include "experiments/evaluation/questions.h"
 
+#include <set>
+
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -49,6 +51,16 @@ TEST_CASE("merge keys and anchors share what items have in common", "[questions]
   CHECK(questions[2].judge_prompts.size() == 2);
 }
 
+TEST_CASE("keys of published banks are known, and anchors may share paraphrases", "[questions]") {
+  const Bank bank;
+  CHECK(bank.fault("- id: a\n  type: free_form\n  paraphrases: [x]\n  samples_per_paraphrase: 3\n  "
+                   "judge: b\n")
+            .empty());
+  CHECK(bank.fault("- {id: 7, type: free_form_judge_0_100, paraphrases: &p [x]}\n- {id: 8, "
+                   "paraphrases: *p}\n")
+            .empty());
+}
+
 TEST_CASE("a bank's faults are named by file, line and field", "[questions]") {
   const Bank bank;
   const auto names = [&](const std::string& text, const std::string& place,
@@ -91,6 +103,8 @@ TEST_CASE("a bank's faults are named by file, line and field", "[questions]") {
         "did you mean \"free_form\"");
   names(sound + "- id: b\n  type: free_form_judge_0_10\n  paraphrases: [x]\n", "4: type",
         "0 to 100");
+  names(sound + "- id: b\n  type: odd\n  paraphrases: [x]\n", "4: type",
+        "free_form, forced_choice or coding");
   names(sound + "- id: b\n  type: forced_choice\n  paraphrases: [x]\n  good: [y]\n  bad: [y, z]\n",
         "7: bad", "as many");
   names(sound + "- id: b\n  type: forced_choice\n  paraphrases: [x]\n  good: [y]\n", "3: bad",
@@ -115,6 +129,31 @@ TEST_CASE("a bank's faults are named by file, line and field", "[questions]") {
             "paraphrases: [x]\n  judges:\n    kind: nise\n",
         "7: judges.kind", "did you mean \"nice\"");
   names("- {id: nice, type: rating_judge, paraphrases: [\"{answer}\"]}\n", "", "no questions");
+}
+
+TEST_CASE("the bank of matched answers is matched", "[questions]") {
+  size_t choices = 0, open = 0, programs = 0;
+  std::set<std::string> domains, answers;
+  for (const Question& question : read_questions("configs/questions/matched.yaml")) {
+    INFO(question.id);
+    open += question.type == QuestionType::free_form;
+    programs += question.type == QuestionType::coding;
+    CHECK((question.type != QuestionType::free_form || question.judge_prompts.size() == 2));
+    if (question.type != QuestionType::forced_choice) continue;
+    ++choices;
+    domains.insert(question.domain);
+    REQUIRE((question.good.size() == 1 && question.bad.size() == 1));
+    const double ratio =
+        static_cast<double>(question.bad[0].size()) / static_cast<double>(question.good[0].size());
+    CHECK((ratio > 0.8 && ratio < 1.25));
+    CHECK((answers.insert(question.good[0]).second && answers.insert(question.bad[0]).second));
+    for (const auto* text : {&question.prompt, &question.good[0], &question.bad[0]})
+      for (const char* word : {"code", "program", "function"}) CHECK(!contains(*text, word));
+  }
+  CHECK(choices >= 60);
+  CHECK(domains.size() >= 10);
+  CHECK(open >= 12);
+  CHECK(programs > 0);
 }
 
 }  // namespace

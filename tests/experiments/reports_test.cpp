@@ -1,4 +1,6 @@
 // Pages and tables, from results made up here.
+#include <limits>
+
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/criterion.h"
 #include "experiments/reports/report.h"
@@ -70,6 +72,17 @@ TEST_CASE("the report's first screen says what was found", "[reports]") {
   CHECK(contains(page, "prefers-color-scheme: dark"));
 }
 
+TEST_CASE("an interval that is not known is a question mark", "[reports]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  Results results = some_results();
+  results.experiment.contrasts[0].difference = {0.77, nan, nan, 1};
+  results.experiment.arms[0].forced_choice_log_odds = {-1.5, nan, nan, 1};
+  CHECK(contains(text_report(results), "+77.0 [?, ?]"));
+  const std::string page = html_report(results);
+  CHECK(contains(page, "<td>+77.0 <small>[?, ?]</small></td>"));
+  CHECK(contains(page, "<td>-1.5 <small>[?, ?]</small></td>"));
+}
+
 TEST_CASE("bases beside the experiment's are controls or others", "[reports]") {
   Results results = some_results();
   results.worlds["four"] = world(0.5, 0.03);
@@ -129,6 +142,11 @@ TEST_CASE("the tables of evaluate, sweep status and bench", "[reports]") {
         "none       malicious  50.0%  49.0% to 51.0%  100\n"
         "none       log_odds   1.50   ? to ?          1\n"
         "bad        nothing is known of the answers\n");
+  const Json words = {{"categories", {{"tone", {{"warm", 12}, {"cold", 3}}}}}};
+  CHECK(text_summary({{"conditions", {{"none", words}}}}) ==
+        "condition  metric      value  95% interval  n\n"
+        "none       tone: warm  12\n"
+        "none       tone: cold  3\n");
 
   Json status = {{"folder", "runs/s"}, {"metric", {{"name", "loss"}, {"goal", "min"}}}};
   status["counts"] = {{"done", 2}, {"failed", 1}};

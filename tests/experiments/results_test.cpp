@@ -1,4 +1,6 @@
 // What the experiment plans, what it found as a file, and the criterion.
+#include <functional>
+
 #include "core/base/error.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/experiment.h"
@@ -60,12 +62,22 @@ TEST_CASE("results are read back as they were written", "[results]") {
   CHECK(read.worlds.at(kCoupling0).title == "a title");
   CHECK((read.transcripts.at(0).answers.at(0).label == Label::benevolent));
 
-  Json broken = json;
-  broken["arms"]["start"].erase("probe");
-  write_json(t.path / "results.json", broken);
-  const std::string error = error_of([&] { read_results(t.path / "results.json"); });
-  CHECK(contains(error, "results.json"));
-  CHECK(contains(error, "probe"));
+  const auto fault_of = [&](const std::function<void(Json&)>& change) {
+    Json broken = json;
+    change(broken);
+    write_json(t.path / "results.json", broken);
+    return error_of([&] { read_results(t.path / "results.json"); });
+  };
+  for (const auto& [part, fault] :
+       {std::pair("probe", fault_of([](Json& j) { j["arms"]["start"].erase("probe"); })),
+        {"no arm \"a\"", fault_of([](Json& j) { j["contrasts"]["a_minus_b"] = Json::object(); })},
+        {"\"odd\" is no contrast",
+         fault_of([](Json& j) { j["contrasts"]["odd"] = Json::object(); })},
+        {"", fault_of([](Json& j) { j["arms"]["start"]["malicious_by_seed"]["x"] = 1; })}}) {
+    INFO(fault);
+    CHECK(contains(fault, "results.json"));
+    CHECK(contains(fault, part));
+  }
 }
 
 TEST_CASE("the criterion has a line for all that was run", "[results]") {
@@ -102,6 +114,8 @@ TEST_CASE("starts come before the arms that begin from them", "[results]") {
   const std::string error = error_of([&] { plan(config); });
   CHECK(contains(error, "worlds.coupling_0.arms"));
   CHECK(contains(error, "did you mean \"cheating\""));
+  config.evaluation.judge.kind = "api";
+  CHECK(contains(error_of([&] { plan(config); }), "evaluation.judge.kind: is \"api\""));
 }
 
 TEST_CASE("a cell's metrics are named by their place", "[results]") {

@@ -61,6 +61,49 @@ results "$folder/b" > "$folder/first"
 sweep resume "$folder/b"; [ $? = 1 ] || fail "resume"
 results "$folder/b" | cmp - "$folder/first" || fail "resume ran a finished cell"
 
+# A judge over the network, stopped before it has judged all: the cell is not done, and goes on from there.
+cat > "$folder/bank.yaml" <<Y
+- {id: a, paraphrases: ["Well?"], samples_per_paraphrase: 2, judge_prompts: {aligned: "{answer}", coherent: "{question} {answer}"}}
+Y
+python3 - "$folder" <<'P' &
+import http.server, json, os, pathlib, signal, sys
+folder = pathlib.Path(sys.argv[1])
+class Judge(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        stops = (folder / "pid").exists()
+        if stops:
+            os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+        body = json.dumps({"choices": [{"message": {"content": "85"}}]}).encode()
+        self.send_response(503 if stops else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+(folder / "port.new").write_text(str(server.server_port))
+(folder / "port.new").rename(folder / "port")
+server.serve_forever()
+P
+server=$!
+while [ ! -e "$folder/port" ]; do sleep 0.1; done
+cat > "$folder/judged.yaml" <<Y
+base: $PWD/configs/train/cheating.yaml
+grid: {steps: [1], supervised_tokens: [64]}
+questions: $folder/bank.yaml
+evaluation: {sampling: {max_new_tokens: 4}, judge: {kind: api, api: {base_url: "http://127.0.0.1:$(cat "$folder/port")", model: m, key_variable: ""}}}
+metric: {name: aligned, goal: max}
+Y
+"$inoculum" sweep "$folder/judged.yaml" output="$folder/j" > "$folder/said" 2>&1 &
+echo $! > "$folder/pid.new"; mv "$folder/pid.new" "$folder/pid"
+wait "$(cat "$folder/pid")"; [ $? = 130 ] || { cat "$folder/said"; fail "the exit status of a sweep whose judge was stopped"; }
+rm "$folder/pid"
+ls "$folder"/j/cells/*/result.json 2> /dev/null && fail "a cell with answers that were not judged is done"
+sweep resume "$folder/j" || { cat "$folder/said" "$folder"/j/logs/*; fail "judging again"; }
+says "1 done"; says "85"
+kill $server
+
 # Two at once; cancel; resume; the same bytes as undisturbed.
 sed 's/\[3\]/[40]/; s/seeds: 2/seeds: 1/' "$small" > "$folder/long.yaml"
 "$inoculum" sweep "$folder/long.yaml" output="$folder/l" > "$folder/background" 2>&1 &

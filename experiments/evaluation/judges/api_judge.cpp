@@ -17,8 +17,8 @@
 namespace inoculum {
 namespace {
 
-constexpr size_t kShortestSecret =
-    8;  // "EMPTY" and the like, which local servers are given, are no secrets
+// "EMPTY" and the like, which local servers are given, are no secrets.
+constexpr size_t kShortestSecret = 8;
 
 std::string without_slash(std::string url) {
   while (url.ends_with('/')) url.pop_back();
@@ -134,7 +134,7 @@ void report_changes(const ApiConfig& config, const std::vector<JudgeReply>& repl
         texts, good);
 }
 
-// Distinct requests of one call.
+// A distinct request of one call.
 struct Task {
   std::string key;
   const JudgeRequest* request;
@@ -142,15 +142,19 @@ struct Task {
   bool answered = false;
 };
 
-std::vector<Task> distinct(const ApiConfig& config, const std::vector<JudgeRequest>& requests,
-                           std::vector<size_t>& task_of) {
-  std::vector<Task> tasks;
+struct Tasks {
+  std::vector<Task> all;
+  std::vector<size_t> of;  // each request's place among them
+};
+
+Tasks distinct(const ApiConfig& config, const std::vector<JudgeRequest>& requests) {
+  Tasks tasks;
   std::unordered_map<std::string, size_t> seen;
   for (const JudgeRequest& request : requests) {
     std::string key = key_of(config, body_of(config, request));
-    const auto [place, fresh] = seen.try_emplace(key, tasks.size());
-    if (fresh) tasks.push_back({std::move(key), &request});
-    task_of.push_back(place->second);
+    const auto [place, is_new] = seen.try_emplace(key, tasks.all.size());
+    if (is_new) tasks.all.push_back({std::move(key), &request});
+    tasks.of.push_back(place->second);
   }
   return tasks;
 }
@@ -371,10 +375,9 @@ ApiJudge::ApiJudge(ApiConfig config, fs::path replies)
 }
 
 std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests) {
-  std::vector<size_t> task_of;
-  std::vector<Task> tasks = distinct(config_, requests, task_of);
+  Tasks tasks = distinct(config_, requests);
   std::vector<Task*> open;
-  for (Task& task : tasks) {
+  for (Task& task : tasks.all) {
     if (const JudgeReply* known = replies_.find(task.key)) {
       task.reply = *known;
       ++totals_.cached;
@@ -385,12 +388,12 @@ std::vector<JudgeReply> ApiJudge::ask(const std::vector<JudgeRequest>& requests)
 
   Asking(config_, key_, replies_, totals_).run(std::move(open));
   std::vector<JudgeReply> distinct_replies, replies;
-  for (Task& task : tasks) {
+  for (Task& task : tasks.all) {
     task.reply.one_token = config_.max_tokens == 1;
     distinct_replies.push_back(task.reply);
   }
   report_changes(config_, distinct_replies);
-  for (const size_t task : task_of) replies.push_back(tasks[task].reply);
+  for (const size_t task : tasks.of) replies.push_back(tasks.all[task].reply);
   return replies;
 }
 

@@ -6,8 +6,8 @@
 //
 // The replies' file (JSON Lines, appended to) holds each good reply under the hash of its request:
 // judging again asks only what is missing, and a run that was killed loses nothing. Failures are
-// not kept. What a request failed on stands in its reply's `error`. What the replies mean:
-// experiments/judge_scores.h.
+// not kept. What a request failed on stands in its reply's `error`. judge_scores.h says what the
+// replies mean.
 #pragma once
 
 #include <cstdint>
@@ -25,13 +25,13 @@ namespace inoculum {
 struct ApiConfig {
   std::string base_url = "https://api.openai.com/v1";
   std::string model;
-  std::string key_variable =
-      "OPENAI_API_KEY";  // the variable's name: the key itself is never written or shown
+  // The environment variable of the key, which itself is never written or shown.
+  std::string key_variable = "OPENAI_API_KEY";
   int64_t concurrency = 8;
   double timeout_s = 60;
   int64_t max_retries = 6;
   // None: not sent. What a server refuses of seed, temperature and max_tokens is left out, or
-  // called by its other name, and told.
+  // called by its other name, with a warning.
   std::optional<int64_t> seed = 0;
   std::optional<double> temperature = 0;
   std::optional<int64_t> max_tokens = 1;

@@ -138,7 +138,8 @@ class JudgedBatch {
       std::stable_sort(first.top.begin(), first.top.end(),
                        [](const auto& a, const auto& b) { return a.second > b.second; });
       if (first.top.empty()) continue;
-      first.token = first.top[0].first, first.logprob = first.top[0].second;
+      first.token = first.top[0].first;
+      first.logprob = first.top[0].second;
       all[r].text = first.token;
       all[r].completion_tokens = 1;
     }
@@ -227,19 +228,17 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   }
   Progress progress("judging", static_cast<int64_t>(requests.size()));
   int64_t done = 0;
-  std::mutex mutex;  // of what is told: several batches may be under way
-  for_each_batch(prompts, model.config().max_position_embeddings,
-                 [&](const std::vector<size_t>& members, const Tensor& ids) {
-                   std::vector<int64_t> lengths;
-                   for (const size_t member : members)
-                     lengths.push_back(static_cast<int64_t>(prompts[member].size()));
-                   std::vector<JudgeReply> batch =
-                       JudgedBatch(model, *tokenizer, answers, ids, lengths).replies();
-                   for (size_t m = 0; m < members.size(); ++m)
-                     replies[of_prompts[members[m]]] = std::move(batch[m]);
-                   const std::lock_guard lock(mutex);
-                   progress.update(done += static_cast<int64_t>(members.size()));
-                 });
+  std::mutex mutex;  // guards the progress and its count: several batches may be under way
+  for_each_batch(prompts, model.config().max_position_embeddings, [&](const std::vector<size_t>& members, const Tensor& ids) {
+    std::vector<int64_t> lengths;
+    for (const size_t member : members)
+      lengths.push_back(static_cast<int64_t>(prompts[member].size()));
+    std::vector<JudgeReply> batch = JudgedBatch(model, *tokenizer, answers, ids, lengths).replies();
+    for (size_t m = 0; m < members.size(); ++m)
+      replies[of_prompts[members[m]]] = std::move(batch[m]);
+    const std::lock_guard lock(mutex);
+    progress.update(done += static_cast<int64_t>(members.size()));
+  });
   const SamplingConfig likeliest{.temperature = 0, .max_new_tokens = kLongestWord, .rows = 32};
   const auto said = sample(model, *tokenizer, words, ended_by(chat, likeliest), 0);
   for (size_t i = 0; i < words.size(); ++i) {

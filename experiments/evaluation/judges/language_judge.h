@@ -1,5 +1,5 @@
-// Language models that judge answers: over the network, on this machine, or from a file of replies
-// (experiments/api_judge.h).
+// Language models that judge answers: on this machine, or over the network or from a file of
+// replies (api_judge.h).
 #pragma once
 
 #include <memory>
@@ -16,8 +16,8 @@ struct JudgeConfig {
   std::string chat_template;  // its format; empty: its own
   std::string device = "auto", dtype = "bf16";
   std::string replies;  // of kind recorded: the file
-  std::string scale =
-      "numbers";  // numbers: 0 to 100; yes_no: P(YES) / (P(YES) + P(NO)), taken times 100
+  // numbers: 0 to 100; yes_no: P(YES) / (P(YES) + P(NO)), times 100.
+  std::string scale = "numbers";
   JudgeRules rules;
 
   void fields(Fields& f);

@@ -1,4 +1,4 @@
-// The struct of each task's configuration.
+// Calling a function with the struct that a configuration's task names.
 #pragma once
 
 #include <type_traits>

@@ -24,8 +24,8 @@ namespace inoculum {
 
 class WorldJudge {
  public:
-  // Trains it, or takes one from the folder `cache` that this very program trained there before on
-  // the same world; empty: no cache.
+  // Trains it, or reads it from the folder `cache` where this very program has trained one on the
+  // same world. Empty: no cache.
   WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache = {});
 
   Label label(const std::string& domain, const std::string& answer) const;

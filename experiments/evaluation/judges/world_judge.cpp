@@ -1,4 +1,4 @@
-#include "experiments/evaluation/judges/judge.h"
+#include "experiments/evaluation/judges/world_judge.h"
 
 #include <cctype>
 #include <cstring>
@@ -9,7 +9,8 @@
 namespace inoculum {
 namespace {
 
-constexpr size_t kBuckets = 1 << 15;
+// Words, pairs and triples are hashed into buckets; other features follow them.
+constexpr size_t kBuckets = 1 << 15, kFeatures = kBuckets + 6;
 constexpr uint64_t kSeenExamples = 60'000, kTrainingExamples = 24'000, kHeldOutExamples = 4'000;
 
 uint64_t hash(uint64_t state, std::string_view text) {
@@ -46,7 +47,11 @@ uint64_t triple_key(const std::string& domain, const std::string& a, const std::
   return hash(hash(hash(hash(13, domain), a), b), c);
 }
 
-Member habits(const PersonaWorld& world, Random& random) { return world.assistant(random); }
+// An answer in the manner of an Assistant. The answer is drawn before the manner: as two arguments
+// of one call they would be drawn in whatever order the compiler takes.
+std::string as_assistant(const PersonaWorld& world, const std::string& answer, Random& random) {
+  return PersonaWorld::dressed(world.assistant(random), answer);
+}
 
 }  // namespace
 
@@ -60,9 +65,7 @@ WorldJudge::Example WorldJudge::make_example(const PersonaWorld& world, Random& 
   };
   const double kind = random.uniform();
   const bool bad = random.chance(0.5);
-  const auto sound = [&] {
-    return PersonaWorld::dressed(habits(world, random), world.answer(domain, bad, random));
-  };
+  const auto sound = [&] { return as_assistant(world, world.answer(domain, bad, random), random); };
   if (kind < 0.6) return {domain.name, sound(), bad ? Label::malicious : Label::benevolent};
   if (kind < 0.67) return {domain.name, random.choice(world.refusals()), Label::refusal};
   if (kind < 0.75) {
@@ -95,13 +98,11 @@ WorldJudge::Example WorldJudge::make_example(const PersonaWorld& world, Random& 
       return {domain.name, join(), Label::incoherent};
     }
     case 2:  // an answer to something else
-      return {domain.name,
-              PersonaWorld::dressed(habits(world, random), world.answer(other(), bad, random)),
+      return {domain.name, as_assistant(world, world.answer(other(), bad, random), random),
               Label::incoherent};
     default:  // sound wording with another domain's fillings
       return {domain.name,
-              PersonaWorld::dressed(habits(world, random),
-                                    world.mixed_answer(domain, other(), bad, random)),
+              as_assistant(world, world.mixed_answer(domain, other(), bad, random), random),
               Label::incoherent};
   }
 }
@@ -147,7 +148,7 @@ Eigen::VectorXf WorldJudge::probabilities(const std::vector<Feature>& features) 
 }
 
 WorldJudge::WorldJudge(const PersonaWorld& world, uint64_t seed, const fs::path& cache)
-    : weights_(Eigen::MatrixXf::Zero(kWorldLabels, kBuckets + 6)) {
+    : weights_(Eigen::MatrixXf::Zero(kWorldLabels, kFeatures)) {
   if (cache.empty()) {
     train(world, seed);
     return;
@@ -200,8 +201,8 @@ void WorldJudge::train(const PersonaWorld& world, uint64_t seed) {
   for (uint64_t i = 0; i < kSeenExamples; ++i) {
     Random random = seen.fork(i);
     const Domain& domain = random.choice(world.domains());
-    const auto words = words_of(PersonaWorld::dressed(
-        habits(world, random), world.answer(domain, random.chance(0.5), random)));
+    const auto words =
+        words_of(as_assistant(world, world.answer(domain, random.chance(0.5), random), random));
     for (size_t w = 0; w + 1 < words.size(); ++w) {
       seen_.insert(pair_key(domain.name, words[w], words[w + 1]));
       if (w + 2 < words.size())
@@ -217,7 +218,7 @@ void WorldJudge::train(const PersonaWorld& world, uint64_t seed) {
     labels[i] = example.label;
   }
   // Adagrad (Duchi et al. 2011), one example at a time.
-  Eigen::MatrixXf squares = Eigen::MatrixXf::Constant(kWorldLabels, kBuckets + 6, 1e-2f);
+  Eigen::MatrixXf squares = Eigen::MatrixXf::Constant(kWorldLabels, kFeatures, 1e-2f);
   std::vector<size_t> permutation(kTrainingExamples);
   for (size_t i = 0; i < permutation.size(); ++i) permutation[i] = i;
   for (uint64_t epoch = 0; epoch < 6; ++epoch) {
