@@ -20,7 +20,7 @@
 namespace inoculum {
 
 // Which template renders chats, and the day that it is told ("2025-12-31"; empty: the one of
-// core/jinja/jinja.h).
+// core/text/jinja/jinja.h).
 struct ChatChoice {
   ChatChoice(std::string name_ = {}, std::string date_ = {})
       : name(std::move(name_)), date(std::move(date_)) {}

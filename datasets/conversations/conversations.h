@@ -18,7 +18,7 @@
 //             the loss; so does standing in the "prompt". "name" says who answers.
 //   rendered  further keys of a message ("reasoning_content", …) and a row's "tools", "documents"
 //             and "chat_template_kwargs" are given to the chat template, as by transformers; see
-//             refuse_unread in core/jinja/chat_format.h for those that it must read.
+//             refuse_unread in core/text/jinja/chat_format.h for those that it must read.
 //   refused   images, videos and audio; calls of tools; weights between 0 and 1 or below; whatever
 //             says which characters of a message are learnt; marks that contradict each other.
 //   told      any other: passed over, and counted in the report.

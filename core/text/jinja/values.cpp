@@ -74,6 +74,10 @@ Text mapped(Text text, char32_t (*f)(char32_t)) {
   std::transform(text.begin(), text.end(), text.begin(), f);
   return text;
 }
+bool only_case(const Text& text, char32_t (*f)(char32_t)) {
+  return mapped(text, f) == text && std::any_of(text.begin(), text.end(), is_cased);
+}
+
 Text capitalized(Text text) {
   text = mapped(std::move(text), lower);
   if (!text.empty()) text[0] = upper(text[0]);

@@ -1,4 +1,4 @@
-// The values of chat templates (core/jinja/jinja.h): Python's, as far as templates see them.
+// The values of chat templates (core/text/jinja/jinja.h): Python's, as far as templates see them.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +41,8 @@ char32_t lower(char32_t c);
 bool is_cased(char32_t c);
 Text mapped(Text text, char32_t (*f)(char32_t));
 Text capitalized(Text text);
+// Whether it has letters with cases, and is what `f` makes of it.
+bool only_case(const Text& text, char32_t (*f)(char32_t));
 Text stripped(const Text& text, bool left, bool right, const Text* chars = nullptr);
 std::vector<Text> split_lines(const Text& text, bool keep_ends);
 
