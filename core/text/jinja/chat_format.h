@@ -36,8 +36,8 @@ using Reads = std::function<bool(const std::string& key)>;
 void refuse_unread(const Conversation& conversation, const Reads& reads, const std::string& name);
 
 struct ChatSymbols {
-  std::string bos, eos;   // as the template's bos_token and eos_token; one that is empty is
-                          // undefined, as in transformers
+  // The template's bos_token and eos_token; one that is empty is undefined, as in transformers.
+  std::string bos, eos;
   std::string date = {};  // what strftime_now tells (see core/text/jinja/jinja.h)
 };
 
@@ -49,9 +49,9 @@ struct Rendered {
 
 class ChatFormat {
  public:
+  // `name` is the file or the named template, for errors.
   explicit ChatFormat(const std::string& source, ChatSymbols symbols,
                       const std::string& name = "chat template");
-  // `name` is the file or the named template, for errors.
 
   std::string render(const Conversation& conversation, bool add_generation_prompt) const;
   Rendered render_supervised(const Conversation& conversation) const;

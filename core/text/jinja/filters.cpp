@@ -25,13 +25,16 @@ Value lazily(Operations& ops, const Value& v, std::function<bool(Value&)> keep) 
 Value do_map(Operations& ops, const Value& v, const Args& args) {
   if (args.list.empty()) {
     const auto a = Operations::bind("map", args, {"attribute", "default"}, 1);
-    return lazily(ops, v,
-                  [&ops, a](Value& item) { return item = ops.follow(item, a[0], a[1]), true; });
+    return lazily(ops, v, [&ops, a](Value& item) {
+      item = ops.follow(item, a[0], a[1]);
+      return true;
+    });
   }
   const std::string name = Operations::need_text(args.list[0], "map");
   const Args rest{{args.list.begin() + 1, args.list.end()}, args.named};
   return lazily(ops, v, [&ops, name, rest](Value& item) {
-    return item = ops.filtered(name, item, rest), true;
+    item = ops.filtered(name, item, rest);
+    return true;
   });
 }
 
@@ -246,8 +249,7 @@ Value do_round(Operations&, const Value& v, const Args& args) {
   return number((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale + 0.0);
 }
 
-Value do_reverse(Operations& ops, const Value& v, const Args& args) {
-  Operations::bind("reverse", args, {});
+Value do_reverse(Operations& ops, const Value& v) {
   if (v.kind == Kind::string) {
     Text text = decode(v.object->text);
     std::reverse(text.begin(), text.end());
@@ -267,22 +269,19 @@ Value do_join(Operations& ops, const Value& v, const Args& args) {
   return ops.joined(items, Operations::given(a[0]) ? a[0] : ops.text(std::string()));
 }
 
-Value do_last(Operations& ops, const Value& v, const Args& args) {
-  Operations::bind("last", args, {});
+Value do_last(Operations& ops, const Value& v) {
   if (v.kind == Kind::generator)
     throw Fault{"last cannot take a generator", "put |list in between"};
   const std::vector<Value> items = ops.all(v);
   return items.empty() ? undefined("the sequence was empty") : items.back();
 }
 
-Value do_first(Operations& ops, const Value& v, const Args& args) {
-  Operations::bind("first", args, {});
+Value do_first(Operations& ops, const Value& v) {
   Value item;
   return ops.iterate(v)(item) ? item : undefined("the sequence was empty");
 }
 
-Value do_title(Operations& ops, const Value& v, const Args& args) {
-  Operations::bind("title", args, {});
+Value do_title(Operations& ops, const Value& v) {
   Text text = decode(ops.str(v));
   bool starts = true;
   for (char32_t& c : text) {
@@ -293,9 +292,44 @@ Value do_title(Operations& ops, const Value& v, const Args& args) {
   return ops.text(text);
 }
 
-Value do_escape(Operations& ops, const Value& v, const Args& args) {
-  Operations::bind("escape", args, {});
-  return with_text(Kind::markup, ops.escaped(v));
+Value do_escape(Operations& ops, const Value& v) { return with_text(Kind::markup, ops.escaped(v)); }
+
+Value do_capitalize(Operations& ops, const Value& v) {
+  return ops.text(capitalized(decode(ops.str(v))));
+}
+
+Value do_length(Operations& ops, const Value& v) { return number(ops.length(v)); }
+
+Value do_list(Operations& ops, const Value& v) { return ops.sequence(Kind::list, ops.all(v)); }
+
+Value do_lower(Operations& ops, const Value& v) {
+  return ops.text(mapped(decode(ops.str(v)), lower));
+}
+
+Value do_safe(Operations& ops, const Value& v) { return with_text(Kind::markup, ops.str(v)); }
+
+Value do_string(Operations& ops, const Value& v) {
+  return v.kind == Kind::markup ? v : ops.text(ops.str(v));
+}
+
+Value do_upper(Operations& ops, const Value& v) {
+  return ops.text(mapped(decode(ops.str(v)), upper));
+}
+
+Value do_abs(Operations&, const Value& v) {
+  need_defined(v);
+  if (!is_number(v)) throw Fault{"abs needs a number, not " + type_name(v)};
+  return v.kind == Kind::real ? number(std::abs(v.real))
+         : v.integer < 0      ? Operations::arithmetic("-", number(int64_t{0}), v)
+                              : number(v.integer);
+}
+
+Value do_items(Operations& ops, const Value& v) {
+  if (v.kind != Kind::dict && v.kind != Kind::undefined)
+    throw Fault{"items needs a mapping, not " + type_name(v)};
+  const Value pairs =
+      v.kind == Kind::dict ? ops.view(v, Kind::items) : ops.sequence(Kind::list, {});
+  return ops.generator(pairs, ops.iterate(pairs));
 }
 
 }  // namespace
@@ -303,19 +337,8 @@ Value do_escape(Operations& ops, const Value& v, const Args& args) {
 // A table: an entry for each filter that templates may name.
 const std::unordered_map<std::string, Filter>& filters() {
   static const std::unordered_map<std::string, Filter> table = {
-      {"abs",
-       [](Operations&, const Value& v, const Args& args) {
-         Operations::bind("abs", args, {});
-         need_defined(v);
-         if (!is_number(v)) throw Fault{"abs needs a number, not " + type_name(v)};
-         return v.kind == Kind::real ? number(std::abs(v.real))
-                : v.integer < 0      ? Operations::arithmetic("-", number(int64_t{0}), v)
-                                     : number(v.integer);
-       }},
-      {"capitalize",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("capitalize", args, {}), ops.text(capitalized(decode(ops.str(v))));
-       }},
+      {"abs", no_arguments("abs", do_abs)},
+      {"capitalize", no_arguments("capitalize", do_capitalize)},
       {"default",
        [](Operations& ops, const Value& v, const Args& args) {
          const auto a = Operations::bind("default", args, {"default_value", "boolean"});
@@ -324,8 +347,8 @@ const std::unordered_map<std::string, Filter>& filters() {
                     : v;
        }},
       {"dictsort", do_dictsort},
-      {"escape", do_escape},
-      {"first", do_first},
+      {"escape", no_arguments("escape", do_escape)},
+      {"first", no_arguments("first", do_first)},
       {"float", do_float},
       {"format",
        [](Operations& ops, const Value& v, const Args& args) {
@@ -337,29 +360,12 @@ const std::unordered_map<std::string, Filter>& filters() {
        }},
       {"indent", do_indent},
       {"int", do_int},
-      {"items",
-       [](Operations& ops, const Value& v, const Args& args) {
-         Operations::bind("items", args, {});
-         if (v.kind != Kind::dict && v.kind != Kind::undefined)
-           throw Fault{"items needs a mapping, not " + type_name(v)};
-         const Value pairs =
-             v.kind == Kind::dict ? ops.view(v, Kind::items) : ops.sequence(Kind::list, {});
-         return ops.generator(pairs, ops.iterate(pairs));
-       }},
+      {"items", no_arguments("items", do_items)},
       {"join", do_join},
-      {"last", do_last},
-      {"length",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("length", args, {}), number(ops.length(v));
-       }},
-      {"list",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("list", args, {}), ops.sequence(Kind::list, ops.all(v));
-       }},
-      {"lower",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("lower", args, {}), ops.text(mapped(decode(ops.str(v)), lower));
-       }},
+      {"last", no_arguments("last", do_last)},
+      {"length", no_arguments("length", do_length)},
+      {"list", no_arguments("list", do_list)},
+      {"lower", no_arguments("lower", do_lower)},
       {"map", do_map},
       {"reject", [](Operations& ops, const Value& v,
                     const Args& args) { return do_select(ops, v, args, false, false); }},
@@ -373,23 +379,16 @@ const std::unordered_map<std::string, Filter>& filters() {
                                    : -1;
          return ops.text(replaced(ops, ops.str(v), ops.str(a[0]), ops.str(a[1]), count));
        }},
-      {"reverse", do_reverse},
+      {"reverse", no_arguments("reverse", do_reverse)},
       {"round", do_round},
-      {"safe",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("safe", args, {}), with_text(Kind::markup, ops.str(v));
-       }},
+      {"safe", no_arguments("safe", do_safe)},
       {"select", [](Operations& ops, const Value& v,
                     const Args& args) { return do_select(ops, v, args, true, false); }},
       {"selectattr", [](Operations& ops, const Value& v,
                         const Args& args) { return do_select(ops, v, args, true, true); }},
       {"sort", do_sort},
-      {"string",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("string", args, {}),
-                v.kind == Kind::markup ? v : ops.text(ops.str(v));
-       }},
-      {"title", do_title},
+      {"string", no_arguments("string", do_string)},
+      {"title", no_arguments("title", do_title)},
       {"tojson", do_tojson},
       {"trim",
        [](Operations& ops, const Value& v, const Args& args) {
@@ -400,9 +399,7 @@ const std::unordered_map<std::string, Filter>& filters() {
          return ops.text(stripped(decode(ops.str(v)), true, true, &chars));
        }},
       {"unique", do_unique},
-      {"upper", [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("upper", args, {}), ops.text(mapped(decode(ops.str(v)), upper));
-       }}};
+      {"upper", no_arguments("upper", do_upper)}};
   static const auto with_aliases = [] {
     auto all = table;
     all["count"] = all["length"];

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "core/base/strings.h"
 #include "core/text/jinja/operations.h"
@@ -31,7 +30,7 @@ Conversion conversion_at(const std::string& pattern, size_t& i) {
     return amount;
   };
   Conversion conversion;
-  for (; i < pattern.size() && std::strchr("-+ 0", pattern[i]); ++i) conversion.flags += pattern[i];
+  for (; i < pattern.size() && is_one_of(pattern[i], "-+ 0"); ++i) conversion.flags += pattern[i];
   conversion.width = digits();
   if (i < pattern.size() && pattern[i] == '.') {
     ++i;
@@ -56,7 +55,7 @@ std::string converted_text(Operations& ops, const Conversion& conversion, const 
 
 std::string converted_integer(Conversion conversion, const Value& value) {
   const char type = conversion.type;
-  const bool decimal = !std::strchr("xXo", type);
+  const bool decimal = !is_one_of(type, "xXo");
   if (!is_number(value) || (!decimal && !is_integer(value)))
     throw Fault{std::string("%") + type + " needs a number"};
   if (value.kind == Kind::real && !(std::abs(value.real) < 9e18))
@@ -86,8 +85,8 @@ std::string converted_real(Conversion conversion, const Value& value) {
 std::string converted(Operations& ops, const Conversion& conversion, const Value& value) {
   if (conversion.type == 's' || conversion.type == 'r')
     return converted_text(ops, conversion, value);
-  if (std::strchr("diuxXo", conversion.type)) return converted_integer(conversion, value);
-  if (std::strchr("fFeEgG", conversion.type)) return converted_real(conversion, value);
+  if (is_one_of(conversion.type, "diuxXo")) return converted_integer(conversion, value);
+  if (is_one_of(conversion.type, "fFeEgG")) return converted_real(conversion, value);
   throw Fault{std::string("%") + conversion.type + " is not supported in a format"};
 }
 
@@ -99,8 +98,7 @@ void write_json_text(Operations& ops, const std::string& bytes, const Operations
     if (const size_t known = c < 0x80 ? plain.find(static_cast<char>(c)) : std::string::npos;
         known != std::string::npos)
       (out += '\\') += letter[known];
-    else if (c < 0x20 || (style.ascii && c >= 0x7f && c < 0x10000 && c != 0x7f))
-      out += hexadecimal("\\u", c, 4);
+    else if (c < 0x20 || (style.ascii && c > 0x7f && c < 0x10000)) out += hexadecimal("\\u", c, 4);
     else if (style.ascii && c >= 0x10000)
       out += hexadecimal("\\u", 0xd800 + ((c - 0x10000) >> 10), 4) +
              hexadecimal("\\u", 0xdc00 + ((c - 0x10000) & 0x3ff), 4);
@@ -127,7 +125,9 @@ void Operations::repr(const Value& v, std::string& out) {
     for (size_t i = 0; i < items.size(); i += step) {
       if (i > 0) grow(out, ", ");
       repr(items[i], out);
-      if (step == 2) grow(out, ": "), repr(items[i + 1], out);
+      if (step == 1) continue;
+      grow(out, ": ");
+      repr(items[i + 1], out);
     }
     grow(out, close);
   };

@@ -115,22 +115,13 @@ class Renderer : public Operations {
 
   std::string formatted_date(const std::string& pattern) const {
     std::tm time = {};
-    int year = 0, month = 0, day = 0, consumed = 0;
-    const int parts = std::sscanf(date_.c_str(), "%4d-%2d-%2d%n", &year, &month, &day, &consumed);
-    const std::string clock = date_.substr(std::min(date_.size(), static_cast<size_t>(consumed)));
-    int end = 0;
-    if (parts != 3 ||
-        (!clock.empty() && (std::sscanf(clock.c_str(), "T%2d:%2d:%2d%n", &time.tm_hour,
-                                        &time.tm_min, &time.tm_sec, &end) != 3 ||
-                            static_cast<size_t>(end) != clock.size())) ||
-        month < 1 || month > 12 || day < 1 || day > 31)
+    const char* end = ::strptime(date_.c_str(), "%Y-%m-%d", &time);
+    if (end && *end != '\0') end = ::strptime(end, "T%H:%M:%S", &time);
+    const std::tm given = time;
+    ::timegm(&time);  // fills in the day of the week and of the year; makes 31 April 1 May
+    if (!end || *end != '\0' || time.tm_mday != given.tm_mday || time.tm_sec != given.tm_sec)
       throw Fault{"the context's strftime_now is not a date",
                   "write it like 2025-12-31 or 2025-12-31T23:59:59"};
-    time.tm_year = year - 1900;
-    time.tm_mon = month - 1;
-    time.tm_mday = day;
-    time.tm_isdst = 0;
-    timegm(&time);  // fills in the day of the week and of the year
     if (pattern.size() > 200) throw Fault{"the format of strftime_now is too long"};
     char buffer[8192];
     return std::string(buffer, std::strftime(buffer, sizeof buffer, pattern.c_str(), &time));

@@ -10,8 +10,7 @@ namespace inoculum::jinja {
 namespace {
 
 template <class Table>
-[[noreturn]] static void unknown(const std::string& kind, const std::string& name,
-                                 const Table& table) {
+[[noreturn]] void unknown(const std::string& kind, const std::string& name, const Table& table) {
   std::vector<std::string> names;
   for (const auto& entry : table) names.push_back(entry.first);
   std::sort(names.begin(), names.end());
@@ -20,11 +19,24 @@ template <class Table>
               near.empty() ? "" : "did you mean " + near + "?"};
 }
 
+// So that integers are compared with floats as in Python.
+long double exact(const Value& v) {
+  return v.kind == Kind::real ? static_cast<long double>(v.real)
+                              : static_cast<long double>(v.integer);
+}
+
 }  // namespace
 
+Filter no_arguments(const char* name, Value (*apply)(Operations&, const Value&)) {
+  return [name, apply](Operations& ops, const Value& v, const Args& args) {
+    Operations::bind(name, args, {});
+    return apply(ops, v);
+  };
+}
+
 void Operations::charge(size_t steps) {
-  if ((steps_ += static_cast<int64_t>(steps)) > kMaxSteps && limits_)
-    throw Fault{"the template does not come to an end"};
+  steps_ += static_cast<int64_t>(steps);
+  if (steps_ > kMaxSteps && limits_) throw Fault{"the template does not come to an end"};
 }
 
 void Operations::grow(std::string& out, std::string_view more) {
@@ -107,10 +119,6 @@ bool Operations::equal(const Value& a, const Value& b) {
   charge(1);
   if (is_number(a) && is_number(b)) {
     if (is_integer(a) && is_integer(b)) return a.integer == b.integer;
-    const auto exact = [](const Value& v) {
-      return v.kind == Kind::real ? static_cast<long double>(v.real)
-                                  : static_cast<long double>(v.integer);
-    };
     return exact(a) == exact(b);
   }
   if (is_text(a) && is_text(b)) return a.object->text == b.object->text;
@@ -145,13 +153,7 @@ int Operations::order(const Value& a, const Value& b) {
     return x < y ? -1 : y < x ? 1 : x == y ? 0 : 2;
   };
   if (is_integer(a) && is_integer(b)) return sign(a.integer, b.integer);
-  if (is_number(a) && is_number(b)) {
-    const auto exact = [](const Value& v) {
-      return v.kind == Kind::real ? static_cast<long double>(v.real)
-                                  : static_cast<long double>(v.integer);
-    };
-    return sign(exact(a), exact(b));
-  }
+  if (is_number(a) && is_number(b)) return sign(exact(a), exact(b));
   if (is_text(a) && is_text(b)) return sign(a.object->text, b.object->text);
   if (a.kind == b.kind && (a.kind == Kind::list || a.kind == Kind::tuple)) {
     const auto &x = a.object->items, &y = b.object->items;
@@ -206,13 +208,18 @@ Iterator Operations::iterate(const Value& v) {
   if (is_text(v))
     return [this, text = decode(v.object->text), i = size_t{0}](Value& out) mutable {
       charge(8);
-      return i < text.size() && (out = with_text(Kind::string, encode({&text[i++], 1})), true);
+      if (i == text.size()) return false;
+      out = with_text(Kind::string, encode({&text[i++], 1}));
+      return true;
     };
   if (is_items(v) || v.kind == Kind::dict)
     return [this, object = v.object, i = size_t{0},
             step = v.kind == Kind::dict ? size_t{2} : size_t{1}](Value& out) mutable {
       charge(1);
-      return i < object->items.size() && (out = object->items[i], i += step, true);
+      if (i >= object->items.size()) return false;
+      out = object->items[i];
+      i += step;
+      return true;
     };
   if (v.kind == Kind::generator)
     return [object = v.object](Value& out) { return object->pull(out); };
@@ -223,7 +230,10 @@ Iterator Operations::iterate(const Value& v) {
 std::vector<Value> Operations::all(const Value& v) {
   std::vector<Value> items;
   const Iterator next = iterate(v);
-  for (Value item; next(item);) charge(4), items.push_back(item);
+  for (Value item; next(item);) {
+    charge(4);
+    items.push_back(item);
+  }
   return items;
 }
 
@@ -513,7 +523,10 @@ Value Operations::call_method(const Value& self, const std::string& name, const 
                                                           : Kind::values);
     }
   } else if (self.kind == Kind::list || self.kind == Kind::tuple) {
-    if (name == "copy") return bind("copy", args, {}), self;
+    if (name == "copy") {
+      bind("copy", args, {});
+      return self;
+    }
     if (name == "count" || name == "index") {
       const auto a = bind(name.c_str(), args, {"the value"}, 1);
       int64_t count = 0;
@@ -586,7 +599,8 @@ std::string replaced(Operations& ops, const std::string& bytes, const std::strin
   size_t at = 0;
   if (from.empty()) {  // before every character and at the end
     for (const char32_t c : decode(bytes)) {
-      if (count != 0) ops.grow(out, to), --count;
+      if (count != 0) ops.grow(out, to);
+      if (count != 0) --count;
       ops.charge(1);
       append_code_point(out, c);
     }

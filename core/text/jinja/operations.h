@@ -23,6 +23,9 @@ const std::unordered_map<std::string, Filter>& filters();
 const std::unordered_map<std::string, Test>& tests();           // that may follow `is`
 const std::unordered_map<std::string, Filter>& text_methods();  // Python's of str
 
+// A filter or a method that takes no arguments.
+Filter no_arguments(const char* name, Value (*apply)(Operations&, const Value&));
+
 template <class T>
 class Restored {  // puts a variable back when the scope is left
  public:

@@ -36,7 +36,10 @@ Value do_split(Operations& ops, const Value& v, const Args& args) {
                                                : Text();
   const bool spaces = !Operations::given(a[0]) || a[0].kind == Kind::none;
   if (!spaces && by.empty()) throw Fault{"a text cannot be split at an empty one"};
-  if (from_right) std::reverse(text.begin(), text.end()), std::reverse(by.begin(), by.end());
+  if (from_right) {
+    std::reverse(text.begin(), text.end());
+    std::reverse(by.begin(), by.end());
+  }
   std::vector<Text> parts;
   if (!spaces) {
     size_t at = 0;
@@ -137,16 +140,25 @@ Value do_format(Operations& ops, const Value& v, const Args& args) {
   return ops.text(std::move(out));
 }
 
+Value do_title(Operations& ops, const Value& v) {
+  Text text = decode(v.object->text);
+  bool inside = false;
+  for (char32_t& c : text) {
+    c = inside ? lower(c) : upper(c);
+    inside = is_cased(c);
+  }
+  return ops.text(text);
+}
+
 }  // namespace
 
 // A table: an entry for each of Python's methods of str that templates call.
 const std::unordered_map<std::string, Filter>& text_methods() {
   static const std::unordered_map<std::string, Filter> table = {
-      {"capitalize",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("capitalize", args, {}),
-                ops.text(capitalized(decode(v.object->text)));
-       }},
+      {"capitalize", no_arguments("capitalize",
+                                  [](Operations& ops, const Value& v) {
+                                    return ops.text(capitalized(decode(v.object->text)));
+                                  })},
       {"count",
        [](Operations&, const Value& v, const Args& args) {
          const auto a = Operations::bind("count", args, {"the text"}, 1);
@@ -181,11 +193,10 @@ const std::unordered_map<std::string, Filter>& text_methods() {
          }
          return ops.text(std::move(out));
        }},
-      {"lower",
-       [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("lower", args, {}),
-                ops.text(mapped(decode(v.object->text), lower));
-       }},
+      {"lower", no_arguments("lower",
+                             [](Operations& ops, const Value& v) {
+                               return ops.text(mapped(decode(v.object->text), lower));
+                             })},
       {"lstrip", do_strip<true, false>},
       {"removeprefix",
        [](Operations& ops, const Value& v, const Args& args) {
@@ -225,21 +236,10 @@ const std::unordered_map<std::string, Filter>& text_methods() {
        }},
       {"startswith", do_affix<false>},
       {"strip", do_strip<true, true>},
-      {"title",
-       [](Operations& ops, const Value& v, const Args& args) {
-         Operations::bind("title", args, {});
-         Text text = decode(v.object->text);
-         bool inside = false;
-         for (char32_t& c : text) {
-           c = inside ? lower(c) : upper(c);
-           inside = is_cased(c);
-         }
-         return ops.text(text);
-       }},
-      {"upper", [](Operations& ops, const Value& v, const Args& args) {
-         return Operations::bind("upper", args, {}),
-                ops.text(mapped(decode(v.object->text), upper));
-       }}};
+      {"title", no_arguments("title", do_title)},
+      {"upper", no_arguments("upper", [](Operations& ops, const Value& v) {
+         return ops.text(mapped(decode(v.object->text), upper));
+       })}};
   return table;
 }
 
