@@ -1,5 +1,5 @@
 // tokenizer.json against the Python package (tests/golden/make_tokenizers.py), and broken files.
-#include "core/text/tokenizer_json.h"
+#include "core/text/tokenizer_json/tokenizer_json.h"
 
 #include <thread>
 
