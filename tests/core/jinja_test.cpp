@@ -238,7 +238,7 @@ TEST_CASE("a system message that the template rejects is told so", "[chat]") {
 }
 
 TEST_CASE("the shipped models' template is their format", "[chat]") {
-  const ChatFormat format(chat_template(), {.bos = "<s>", .eos = "</s>"});
+  const ChatFormat format(persona_chat_template(), {.bos = "<s>", .eos = "</s>"});
   const Conversation c = {{"user", "What\nnow? "},
                           {"assistant", " I {{ wait }}."},
                           {"user", "Who?"},

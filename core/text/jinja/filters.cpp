@@ -1,3 +1,4 @@
+// The filters of templates, as Jinja2's.
 #include <algorithm>
 #include <charconv>
 #include <cmath>

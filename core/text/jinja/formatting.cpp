@@ -1,3 +1,4 @@
+// How operations write values: as text, by % formats, as JSON.
 #include <algorithm>
 #include <cmath>
 

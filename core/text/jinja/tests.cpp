@@ -1,3 +1,4 @@
+// The tests of templates, as Jinja2's.
 #include "core/text/jinja/operations.h"
 
 namespace inoculum::jinja {

@@ -1,3 +1,4 @@
+// Python's methods of str, as far as templates call them.
 #include <algorithm>
 
 #include "core/text/jinja/operations.h"

@@ -20,7 +20,7 @@ Regex pattern_of(const Part& part) {
                               : Regex(part.at("Regex").text());
   } catch (const Error& error) {
     if (!error.where().file.empty()) throw;
-    part.fail(error.what(), error.hint());
+    part.fail(error.fault(), error.hint());
   }
 }
 
@@ -54,9 +54,8 @@ Normalizer normalizer_of(const Part& part) {
     part.only({"type", "pattern", "content"});
     const Regex searched = pattern_of(part.at("pattern"));
     // The package goes wrong where a pattern matches an empty text.
-    searched.find_all("", [&](size_t, size_t) {
-      part.at("pattern").fail("matches an empty text");
-    });
+    searched.find_all("",
+                      [&](size_t, size_t) { part.at("pattern").fail("matches an empty text"); });
     return [pattern = searched, content = part.at("content").text()](Segment& s) {
       bool at_begin = false;
       pattern.find_all(s.text,
