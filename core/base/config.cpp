@@ -92,6 +92,9 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
     throw Error("\"" + text + "\" is not an override", {},
                 "write key=value, for example optimizer.lr=1e-4");
   const std::string path = text.substr(0, equals);
+  const auto place = [&](const std::string& field) {
+    return Where{override_.where.file, override_.where.line, field};
+  };
   Given given{.text = text.substr(equals + 1)};
   YAML::Node value;
   try {
@@ -111,7 +114,7 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
       if (!number || std::stoul(key) >= node.size())
         throw Error("\"" + key + "\" is not the number of one of its " +
                         std::to_string(node.size()) + " items",
-                    {override_.where.file, override_.where.line, path}, "they count from 0");
+                    place(path), "they count from 0");
       if (dot == std::string::npos) {
         node[std::stoul(key)] = value;
         break;
@@ -121,8 +124,7 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
       continue;
     }
     if (node.IsScalar())
-      throw Error("the item is a plain value, which has no keys",
-                  {override_.where.file, override_.where.line, path},
+      throw Error("the item is a plain value, which has no keys", place(path),
                   "write it as a group of keys in the file");
     if (dot == std::string::npos) {
       node[key] = value;
@@ -130,13 +132,12 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
     }
     if (!std::as_const(node)[key].IsDefined() || !(node[key].IsMap() || node[key].IsSequence())) {
       node[key] = YAML::Node(YAML::NodeType::Map);
-      source.origin[path.substr(0, dot)] = {override_.where.file, override_.where.line,
-                                            path.substr(0, dot)};
+      source.origin[path.substr(0, dot)] = place(path.substr(0, dot));
     }
     node.reset(node[key]);
     begin = dot + 1;
   }
-  source.origin[path] = {override_.where.file, override_.where.line, path};
+  source.origin[path] = place(path);
   std::erase_if(source.given, [&](const auto& each) { return each.first.starts_with(path + "."); });
   source.given[path] = std::move(given);
 }
@@ -150,9 +151,9 @@ std::string plain(double value) {
   return text;
 }
 
-std::string list_of(const std::vector<std::string>& items, const char* separator = ", ") {
+std::string list_of(const std::vector<std::string>& items) {
   std::string text;
-  for (const std::string& item : items) text += (text.empty() ? "" : separator) + item;
+  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
   return text;
 }
 
@@ -246,7 +247,11 @@ class Reader final : public Fields {
     });
   }
   void value(const std::string& name, std::vector<double>& value, const std::string&) override {
-    sequence(name, value, "a list of numbers");
+    with(name, [&](const YAML::Node& node) {
+      if (!node.IsSequence()) fail(name, "must be a list of numbers, such as [1, 2]");
+      value.clear();
+      for (const auto& item : node) scalar(item, name, value.emplace_back(), "a list of numbers");
+    });
   }
   void value(const std::string& name, std::map<std::string, double>& value,
              const std::string&) override {
@@ -278,6 +283,7 @@ class Reader final : public Fields {
       for (const auto& entry : node) {
         const std::string key = entry.first.Scalar();
         if (!entry.second.IsSequence()) fail(join(name, key), "must be a list, such as [1, 2]");
+        value[key].clear();
         for (const auto& item : entry.second) value[key].push_back(as_written(item));
         if (entry.second.size() == 0)
           fail(join(name, key), "is empty", "name at least one value, or remove the key");
@@ -288,6 +294,7 @@ class Reader final : public Fields {
              const std::string&) override {
     with(name, [&](const YAML::Node& node) {
       if (!node.IsSequence()) fail(name, "must be a list of maps");
+      value.clear();
       for (const auto& item : node) {
         if (!item.IsMap()) fail(name, "must be a list of maps, such as [{seed: 2}]");
         auto& each = value.emplace_back();
@@ -371,7 +378,7 @@ class Reader final : public Fields {
   }
   Where where(const std::string& name) const {
     const std::string field = full(name);
-    // What stands for a list without being one has no lines of its own: the nearest thing around it
+    // An item that stands alone for its list has no line of its own: the nearest thing around it
     // has.
     for (std::string near = field; !near.empty();
          near.resize(near.find('.') == std::string::npos ? 0 : near.rfind('.')))
@@ -454,14 +461,6 @@ class Reader final : public Fields {
     out << YAML::Flow << node;
     return node.IsScalar() && node.Tag() != "!" ? node.Scalar() : out.c_str();  // "!": quoted
   }
-  template <class T>
-  void sequence(const std::string& name, std::vector<T>& value, const std::string& kind) {
-    with(name, [&](const YAML::Node& node) {
-      if (!node.IsSequence()) fail(name, "must be " + kind + ", such as [a, b]");
-      value.clear();
-      for (const auto& item : node) scalar(item, name, value.emplace_back(), kind);
-    });
-  }
   void check(const std::string& name, double value, const Rule& rule) const {
     if (value < rule.low)
       fail(name, "must be at least " + plain(rule.low) + ", not " + plain(value));
@@ -488,9 +487,9 @@ class Reader final : public Fields {
 };
 
 // YAML, plain or with each value's origin, and the list of keys for --help.
-class TextShower final : public Shower, public Fields {
+class TextPrinter final : public Printer, public Fields {
  public:
-  TextShower(Style style, const Source* source) : style_(style), source_(source) {}
+  TextPrinter(Style style, const Source* source) : style_(style), source_(source) {}
   Fields& fields() override { return *this; }
   std::string text() override { return text_; }
 
@@ -598,29 +597,28 @@ class TextShower final : public Shower, public Fields {
   }
   void line(const std::string& name, const std::string& value, const std::string& help) {
     std::string one = indent() + name + ": " + value;
-    std::string comment;
-    if (style_ == Style::help) comment = help;
-    if (style_ == Style::origins) {
-      comment = "default";
-      std::string path;
-      for (const std::string& part : path_) path = join(path, part);
-      if (source_) {
-        const auto& origins = source_->impl().origin;
-        auto found = origins.find(join(path, name));
-        // Of a list, one item may stand alone, and a text for its main field.
-        const std::string list = path.substr(0, path.find_last_of('.'));
-        if (found == origins.end() && !shorthand_.empty()) found = origins.find(join(list, name));
-        for (const std::string& whole : {path, list})
-          if (found == origins.end() && name == shorthand_) found = origins.find(whole);
-        if (found != origins.end())
-          comment = found->second.line > 0
-                        ? found->second.file + ":" + std::to_string(found->second.line)
-                        : found->second.file;
-      }
-    }
+    const std::string comment = style_ == Style::help      ? help
+                                : style_ == Style::origins ? origin_of(name)
+                                                           : "";
     if (!comment.empty())
       one += std::string(one.size() < 40 ? 40 - one.size() : 1, ' ') + "# " + comment;
     text_ += one + "\n";
+  }
+
+  std::string origin_of(const std::string& name) const {
+    if (!source_) return "default";
+    std::string path;
+    for (const std::string& part : path_) path = join(path, part);
+    const auto& origins = source_->impl().origin;
+    auto found = origins.find(join(path, name));
+    // Of a list, one item may stand alone, and a text for its main field.
+    const std::string list = path.substr(0, path.find_last_of('.'));
+    if (found == origins.end() && !shorthand_.empty()) found = origins.find(join(list, name));
+    for (const std::string& whole : {path, list})
+      if (found == origins.end() && name == shorthand_) found = origins.find(whole);
+    if (found == origins.end()) return "default";
+    const Where& where = found->second;
+    return where.line > 0 ? where.file + ":" + std::to_string(where.line) : where.file;
   }
 
   Style style_;
@@ -632,9 +630,9 @@ class TextShower final : public Shower, public Fields {
   bool item_begins_ = false;
 };
 
-class SchemaShower final : public Shower, public Fields {
+class SchemaPrinter final : public Printer, public Fields {
  public:
-  SchemaShower() { objects_.push_back(object("")); }
+  SchemaPrinter() { objects_.push_back(object("")); }
   Fields& fields() override { return *this; }
   std::string text() override {
     Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"}};
@@ -799,11 +797,11 @@ std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml
 std::unique_ptr<Fields> reader(const Source& source) {
   return std::make_unique<Reader>(source.impl());
 }
-void check_all_known(const Source&, Fields& fields) { static_cast<Reader&>(fields).finish(); }
+void check_all_known(Fields& fields) { static_cast<Reader&>(fields).finish(); }
 
-std::unique_ptr<Shower> shower(Style style, const Source* source) {
-  if (style == Style::schema) return std::make_unique<SchemaShower>();
-  return std::make_unique<TextShower>(style, source);
+std::unique_ptr<Printer> printer(Style style, const Source* source) {
+  if (style == Style::schema) return std::make_unique<SchemaPrinter>();
+  return std::make_unique<TextPrinter>(style, source);
 }
 
 }  // namespace inoculum

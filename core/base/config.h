@@ -27,6 +27,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -48,7 +49,6 @@ struct Rule {
 inline Rule at_least(double low) { return {.low = low}; }
 inline Rule between(double low, double high) { return {.low = low, .high = high}; }
 inline Rule one_of(std::vector<std::string> choices) { return {.choices = std::move(choices)}; }
-
 inline Rule input_path() { return {.input = true}; }
 
 // The visitor that a struct shows its fields to.
@@ -135,8 +135,8 @@ class Source {
   explicit Source(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   const Impl& impl() const { return *impl_; }
   bool has(const std::string& key) const;  // at the top level
-  Where where(const std::string& dotted_key)
-      const;  // that it was written at; the file alone where it was not
+  // Where a key was written; the file alone for one that was not.
+  Where where(const std::string& dotted_key) const;
   Source with(const std::vector<struct Override>& overrides) const;
 
  private:
@@ -157,31 +157,30 @@ Source load_config_alone(const fs::path& file, const std::vector<std::string>& o
 std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml);
 
 std::unique_ptr<Fields> reader(const Source& source);
-void check_all_known(const Source& source,
-                     Fields& reader);  // throws for keys that no field has claimed
+void check_all_known(Fields& reader);  // throws for top-level keys that no field has claimed
 
 template <class Struct>
 void read(const Source& source, Struct& config) {
   const auto fields = reader(source);
   config.fields(*fields);
-  check_all_known(source, *fields);
+  check_all_known(*fields);
 }
 
 // The ways to show a struct: resolved YAML (which loads back to the same), YAML with each value's
 // origin (default, file:line, override), a JSON Schema (draft 2020-12), and a plain list of keys
 // for --help.
 enum class Style { yaml, origins, schema, help };
-class Shower {
+class Printer {
  public:
-  virtual ~Shower() = default;
+  virtual ~Printer() = default;
   virtual Fields& fields() = 0;
   virtual std::string text() = 0;
 };
-std::unique_ptr<Shower> shower(Style style, const Source* source);
+std::unique_ptr<Printer> printer(Style style, const Source* source);
 
 template <class Struct>
 std::string show(const Struct& given, Style style = Style::yaml, const Source* source = nullptr) {
-  const auto out = shower(style, source);
+  const auto out = printer(style, source);
   Struct config = given;
   config.fields(out->fields());
   return out->text();

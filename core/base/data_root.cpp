@@ -18,7 +18,7 @@ std::string find_input(const std::string& path) {
 }
 
 std::string portable_input(const std::string& path) {
-  const std::string root = data_root().string() + "/";
+  const std::string root = (data_root() / "").lexically_normal().string();
   return path.starts_with(root) ? path.substr(root.size()) : path;
 }
 

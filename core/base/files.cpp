@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <utility>
 
@@ -36,13 +35,39 @@ fs::path temporary_beside(const fs::path& path) {
          ("." + path.filename().string() + ".tmp" + std::to_string(::getpid()));
 }
 
+// Calls `use` with the file's bytes, a block at a time.
+void read_blocks(const fs::path& path, const std::function<void(std::string_view)>& use) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) fail("read", path, errno);
+  std::vector<char> buffer(1 << 16);
+  while (true) {
+    const ssize_t count = ::read(file.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("read", path, errno);
+    if (count == 0) return;
+    use({buffer.data(), static_cast<size_t>(count)});
+  }
+}
+
+// Where byte `at` of a text lies; the text itself begins at `begin`.
+Where place_of(size_t at, std::string_view text, const Where& begin) {
+  const std::string_view before = text.substr(0, at);
+  const auto lines = std::count(before.begin(), before.end(), '\n');
+  return {begin.file, std::max(1, begin.line) + static_cast<int>(lines), begin.field};
+}
+
+void refuse_lfs_pointer(std::string_view text, const fs::path& path) {
+  if (text.starts_with("version https://git-lfs"))
+    throw Error("this is a Git LFS pointer, not the file itself",
+                {.file = path.string(), .line = 1}, "run `git lfs pull`");
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  if (fs::is_directory(path)) fail("read", path, EISDIR);
-  std::ifstream in(path, std::ios::binary);
-  if (!in) fail("read", path, errno);
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::string bytes;
+  read_blocks(path, [&](std::string_view block) { bytes += block; });
+  return bytes;
 }
 
 void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write) {
@@ -92,12 +117,9 @@ void refuse_deep_json(std::string_view text, const Where& begin) {
       for (++i; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\';
     else if (text[i] == '[' || text[i] == '{') ++depth;
     else if ((text[i] == ']' || text[i] == '}') && depth > 0) --depth;
-    if (depth <= 500) continue;
-    Where where = begin;
-    where.line = std::max(1, begin.line) +
-                 static_cast<int>(
-                     std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(i), '\n'));
-    throw Error("is nested more than 500 deep", where, "no data of this kind is");
+    if (depth > 500)
+      throw Error("is nested more than 500 deep", place_of(i, text, begin),
+                  "no data of this kind is");
   }
 }
 
@@ -118,18 +140,12 @@ void fail_json(const std::exception& failure, std::string_view text, const Where
     why = "the number " + number.substr(0, 40) +
           " is too large: write null, or a number within range";
   }
-  Where where = begin;
-  where.line = std::max(1, begin.line) +
-               static_cast<int>(
-                   std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
-  throw Error(what, where, hint.empty() ? why : hint + "; " + why);
+  throw Error(what, place_of(at, text, begin), hint.empty() ? why : hint + "; " + why);
 }
 
 template <class T>
 T parse_json(std::string_view text, const fs::path& path) {
-  if (text.starts_with("version https://git-lfs"))
-    throw Error("this is a Git LFS pointer, not the file itself", {.file = path.string()},
-                "run `git lfs pull`");
+  refuse_lfs_pointer(text, path);
   refuse_deep_json(text, {.file = path.string()});
   try {
     return T::parse(text);
@@ -157,9 +173,7 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
   const std::string text = read_file(path);
   std::string_view rest = text;
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
-  if (rest.starts_with("version https://git-lfs"))
-    throw Error("this is a Git LFS pointer, not the data", {.file = path.string(), .line = 1},
-                "run `git lfs pull`");
+  refuse_lfs_pointer(rest, path);
   int rows = 0;
   for (int line = 1; !rest.empty(); ++line) {
     const size_t end = rest.find('\n');
@@ -191,8 +205,8 @@ bool means_no_locks(int code) {
 
 constexpr const char* kWhereLocksAre =
     "another folder on a disk that has them, such as a local or a scratch disk, or the mount "
-    "option "
-    "(Lustre: flock; NFS: its lock daemon, or local_lock=all where one machine alone uses it)";
+    "option (Lustre: flock; NFS: its lock daemon, or local_lock=all where one machine alone uses "
+    "it)";
 
 // Said once, and not for every cell of a sweep.
 void warn_of_no_locks(const fs::path& path, int code) {
@@ -200,8 +214,7 @@ void warn_of_no_locks(const fs::path& path, int code) {
   if (said.exchange(true)) return;
   std::fprintf(stderr,
                "warning: the file system of %s has no locks (%s): whether another process is at "
-               "work there can't be told, so "
-               "start one at a time; what would help: %s\n",
+               "work there can't be told, so start one at a time; what would help: %s\n",
                path.parent_path().c_str(), std::strerror(code), kWhereLocksAre);
 }
 
@@ -267,17 +280,9 @@ std::string sha256(std::string_view bytes) {
 }
 
 std::string sha256_file(const fs::path& path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) fail("read", path, errno);
   Sha256 hash;
-  std::vector<char> buffer(1 << 20);
-  while (true) {
-    const ssize_t count = ::read(file.get(), buffer.data(), buffer.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail("read", path, errno);
-    if (count == 0) return hash.hex();
-    hash.add({buffer.data(), static_cast<size_t>(count)});
-  }
+  read_blocks(path, [&](std::string_view block) { hash.add(block); });
+  return hash.hex();
 }
 
 std::string cache_key(const std::string& inputs) {

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/descriptor.h"
 #include "core/base/error.h"
@@ -24,14 +25,14 @@ using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 std::string read_file(const fs::path& path);
-void write_file(const fs::path& path, std::string_view bytes);  // atomic; makes parent folders
-void write_file(const fs::path& path,
-                const std::vector<std::string_view>& parts);  // one after another
-Json read_json(const fs::path& path);                         // Error names file and line
+// Atomic; makes parent folders. The parts are written one after another.
+void write_file(const fs::path& path, std::string_view bytes);
+void write_file(const fs::path& path, const std::vector<std::string_view>& parts);
+Json read_json(const fs::path& path);  // Error names file and line
 // Refuses what is nested more than 500 deep, which the parser may lack the stack for; `begin` is
 // where `text` begins.
 void refuse_deep_json(std::string_view text, const Where& begin);
-// What the parser found wrong, told with its line and in words.
+// Throws what the JSON parser found wrong with `text` as an Error in words, with its line.
 [[noreturn]] void fail_json(const std::exception& failure, std::string_view text,
                             const Where& begin, const std::string& what,
                             const std::string& hint = {});

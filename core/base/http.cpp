@@ -29,14 +29,6 @@ std::string lower(std::string_view text) {
   return all;
 }
 
-std::string_view trim(std::string_view text) {
-  constexpr std::string_view kSpaces = " \t\r\n";
-  const size_t begin = text.find_first_not_of(kSpaces);
-  return begin == std::string_view::npos
-             ? std::string_view()
-             : text.substr(begin, text.find_last_not_of(kSpaces) - begin + 1);
-}
-
 struct Transfer {
   const HttpRequest& request;
   HttpResponse response = {};
@@ -54,7 +46,7 @@ size_t on_header(char* bytes, size_t, size_t count, void* state) {
     response.status =
         space == std::string_view::npos ? 0 : std::atoi(std::string(line.substr(space)).c_str());
   } else if (const size_t colon = line.find(':'); colon != std::string_view::npos) {
-    response.headers[lower(line.substr(0, colon))] = trim(line.substr(colon + 1));
+    response.headers[lower(line.substr(0, colon))] = strip(line.substr(colon + 1));
   }
   return count;
 }
@@ -124,16 +116,10 @@ std::string words_of(const std::string& body) {
       if (error[key].is_array()) words = words_of_list(error[key]);
     }
   }
-  if (words.empty()) words = trim(body).starts_with('<') ? text_of_page(body) : body;
+  if (words.empty()) words = strip(body).starts_with('<') ? text_of_page(body) : body;
   words = valid_utf8(words);
   for (char& c : words) c = static_cast<unsigned char>(c) < ' ' || c == 127 ? ' ' : c;
-  words = trim(words);
-  if (words.size() > 300) {
-    size_t end = 300;
-    while ((words[end] & 0xC0) == 0x80) --end;  // not within a character
-    words = words.substr(0, end) + "…";
-  }
-  return words;
+  return start_of(strip(words), 300);
 }
 
 }  // namespace
@@ -300,7 +286,7 @@ void pause_before_retry(const HttpResponse& response, int64_t tries, bool (*give
 }
 
 std::optional<std::string> secret_from_environment(const std::string& variable) {
-  const std::string value = environment(variable.c_str()), secret(trim(value));
+  const std::string value = environment(variable.c_str()), secret(strip(value));
   for (const char c : secret)
     if (c <= ' ' || c > '~')
       throw Error("holds a character that no key has",

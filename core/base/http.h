@@ -24,13 +24,13 @@ namespace inoculum {
 
 struct HttpResponse {
   int status = 0;  // of the last answer; 0: there was none
-  std::map<std::string, std::string>
-      headers;       // of the last answer, and X-… ones of redirects before it; names in lower case
-  std::string body;  // unpacked, where it came compressed
+  // Of the last answer, and X-… ones of redirects before it; names in lower case.
+  std::map<std::string, std::string> headers;
+  std::string body;        // unpacked, where it came compressed
   std::string failure;     // why the transfer did not end well; it may have a status nevertheless
   bool connected = false;  // the server was reached
-  bool definite = false;   // the failure is one that no other try mends: a certificate, a redirect
-                           // that is not followed
+  // The failure is one that no other try mends: a certificate, a redirect that is not followed.
+  bool definite = false;
 
   bool ok() const { return failure.empty() && status >= 200 && status < 300; }
   bool worth_retrying() const;  // a cut connection, a time-out, 408, 409, 429 or 5xx
@@ -41,10 +41,10 @@ struct HttpResponse {
 
 struct HttpRequest {
   std::string url;  // http or https
-  std::vector<std::string> headers =
-      {};  // "Name: value"; Authorization is not passed on to another host
-  std::optional<std::string> json = {};  // posted; without it the request is a GET, and follows
-                                         // redirects (never from https to http)
+  // "Name: value"; Authorization is not passed on to another host.
+  std::vector<std::string> headers = {};
+  // Posted; without it the request is a GET, and follows redirects (never from https to http).
+  std::optional<std::string> json = {};
   double timeout_s = 0;         // for the whole of it; 0: as long as bytes arrive, one a minute
   bool (*give_up)() = nullptr;  // asked about once a second; true ends the transfer
   // Takes the body of a 2xx answer as it arrives; false ends the transfer. What it throws comes out

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstring>
 #include <thread>
@@ -172,12 +173,14 @@ std::string environment(const char* name) {
 }
 
 int64_t environment_number(const char* name) {
-  try {
-    return std::stoll(environment(name));
-  } catch (const std::exception&) {
-    throw Error("must be a whole number, not \"" + environment(name) + "\"", {.field = name},
+  const std::string text = environment(name);
+  const char* const end = text.data() + text.size();
+  int64_t number = 0;
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || stop != end)
+    throw Error("must be a whole number, not \"" + text + "\"", {.field = name},
                 "torchrun and srun set it");
-  }
+  return number;
 }
 
 }  // namespace inoculum

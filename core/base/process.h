@@ -4,7 +4,9 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,8 +24,9 @@ pid_t start_process(const std::vector<std::string>& command,
                     const fs::path& log = {});
 
 struct Finished {
-  int status = 0;  // the exit status; as shells have it 127 where there is no such program, 128 + n
-                   // where signal n ended it
+  // The exit status; as shells have it 127 where there is no such program, 128 + n where signal n
+  // ended it.
+  int status = 0;
   bool timed_out = false;
   std::string out = {}, error = {};  // what it wrote to standard output and standard error
 };

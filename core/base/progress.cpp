@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace inoculum {
 namespace {
 
 thread_local int t_quiet = 0;
+
 std::string clock_text(double seconds) {
   const auto s = static_cast<int64_t>(seconds);
   return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s % 3600 / 60, s % 60)
@@ -32,12 +34,12 @@ void Progress::update(int64_t done,
   done_ = done;
   const auto now = Clock::now();
   const double gone = std::chrono::duration<double>(now - start_).count();
+  const int64_t rest = std::max<int64_t>(0, total_ - done);  // a total may be a guess
   const double left =
-      done > first_ ? gone / static_cast<double>(done - first_) * static_cast<double>(total_ - done)
-                    : 0;
+      done > first_ ? gone / static_cast<double>(done - first_) * static_cast<double>(rest) : 0;
   line_ = title_ + " ";
   if (terminal_) {
-    const int64_t width = 24, filled = total_ > 0 ? width * done / total_ : width;
+    const int64_t width = 24, filled = total_ > 0 ? width * (total_ - rest) / total_ : width;
     line_ += "[" + std::string(static_cast<size_t>(filled), '#') +
              std::string(static_cast<size_t>(width - filled), '.') + "] ";
   }

@@ -35,9 +35,9 @@ class Random {
   uint64_t below(uint64_t bound) {
     return static_cast<uint64_t>((static_cast<unsigned __int128>(next()) * bound) >> 64);
   }
-  int64_t between(int64_t low, int64_t high) {
+  int64_t between(int64_t low, int64_t high) {  // both included
     return low + static_cast<int64_t>(below(static_cast<uint64_t>(high - low + 1)));
-  }  // inclusive
+  }
   double normal() {  // Box and Muller
     const double radius = std::sqrt(-2 * std::log1p(-uniform()));
     return radius * std::cos(6.283185307179586 * uniform());

@@ -22,12 +22,12 @@ std::string csv_field(const std::string& text) {
   return quoted += '"';
 }
 
-std::string start_of(const std::string& text) {
-  constexpr size_t kLongest = 60;
-  size_t end = std::min(kLongest, text.size());
-  while (end < text.size() && end > 0 && (text[end] & 0xC0) == 0x80)
-    --end;  // not within a character
-  std::string start = text.substr(0, end) + (end < text.size() ? "…" : "");
+std::string start_of(std::string_view text, size_t longest) {
+  size_t end = std::min(longest, text.size());
+  // It does not end within a character.
+  while (end < text.size() && end > 0 && (text[end] & 0xC0) == 0x80) --end;
+  std::string start(text.substr(0, end));
+  if (end < text.size()) start += "…";
   std::replace(start.begin(), start.end(), '\n', ' ');
   return start;
 }
@@ -44,12 +44,8 @@ CodePoint code_point_at(std::string_view text, size_t at) {
                                                        : 1;
   // The first byte narrows the range of the second: no overlong forms, no surrogates, nothing above
   // U+10FFFF.
-  const unsigned low = lead == 0xE0   ? 0xA0
-                       : lead == 0xF0 ? 0x90
-                                      : 0x80,
-                 high = lead == 0xED   ? 0x9F
-                        : lead == 0xF4 ? 0x8F
-                                       : 0xBF;
+  const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
   char32_t code = lead & (0xFFu >> (length + 1));
   for (size_t i = 1; i < length; ++i) {
     const unsigned next = byte(i);

@@ -6,16 +6,18 @@
 
 namespace inoculum {
 
-std::string six_digits(double value);            // of which the first six count: 0.001, 1e+06
+std::string six_digits(double value);            // six significant ones: 0.001, 1e+06
 std::string_view strip(std::string_view text);   // without white space of ASCII at its ends
 std::string csv_field(const std::string& text);  // quoted where it must be (RFC 4180)
-std::string start_of(const std::string& text);   // at most 60 bytes of it and "…", on one line
+// At most so many bytes of it, and "…" where there is more; on one line.
+std::string start_of(std::string_view text, size_t longest = 60);
 
 struct CodePoint {
   char32_t code;
   size_t bytes;
-  bool valid;  // else `code` is U+FFFD and `bytes` the longest start of a character that stands
-               // there, at least 1
+  // Else `code` is U+FFFD and `bytes` the longest start of a character that stands there, at
+  // least 1.
+  bool valid;
 };
 CodePoint code_point_at(std::string_view text, size_t at);  // at < text.size()
 void append_code_point(std::string& text, char32_t code);

@@ -64,12 +64,14 @@ class Checker final : public YAML::EventHandler {
     throw Error(what, {.file = file_, .line = mark.line + 1}, hint);
   }
   void begin(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
-    static const std::set<std::string> known = {"",      "?",    "!",    "str", "int",
-                                                "float", "bool", "null", "seq", "map"};
-    static const std::string ours = "tag:yaml.org,2002:";
-    const bool is_ours = tag.starts_with(ours);
-    if (!known.contains(is_ours ? tag.substr(ours.size()) : tag.size() > 1 ? "other" : tag))
-      fail(mark, "the tag " + (is_ours ? "!!" + tag.substr(ours.size()) : tag) + " is not known",
+    static const std::set<std::string> types = {"str",  "int", "float", "bool",
+                                                "null", "seq", "map"};
+    static const std::string yaml = "tag:yaml.org,2002:";  // written !!
+    const bool is_yaml = tag.starts_with(yaml);
+    const std::string name = is_yaml ? tag.substr(yaml.size()) : tag;
+    const bool is_none = tag.empty() || tag == "?" || tag == "!";  // plain, or in quotes
+    if (!is_none && !(is_yaml && types.contains(name)))
+      fail(mark, "the tag " + (is_yaml ? "!!" + name : tag) + " is not known",
            "put a text that begins with ! into quotes");
     open_.push_back({anchor, values_++});
   }

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 
 namespace inoculum {
 namespace {
@@ -59,7 +60,7 @@ Chat::Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice&
   }
   const auto own = own_template(folder);
   if (!own) return;
-  native_ = own->first == chat_template();
+  native_ = own->first == persona_chat_template();
   if (native_) return;
   if (!fs::exists(folder / "tokenizer.json"))
     throw Error("a chat template needs tokenizer.json, which knows the template's symbols",
@@ -67,7 +68,7 @@ Chat::Chat(const fs::path& folder, const Tokenizer& tokenizer, const ChatChoice&
   try {
     format_.emplace(own->first, symbols, own->second.string());
   } catch (const Error& error) {
-    throw Error(std::string("the model's chat template is beyond ours: ") + error.what(), {},
+    throw Error("the model's chat template cannot be read: " + error.fault(), error.where(),
                 "name one that is like it, such as chat_template: chatml");
   }
 }
@@ -92,28 +93,28 @@ std::vector<int32_t> encode_text(const Tokenizer& tokenizer, std::string_view te
   return ids;
 }
 
+// Plain text with its end. Supervised is the text; what the tokenizer puts before it is not.
+static Encoded encode_plain(const Tokenizer& tokenizer, const Message& message) {
+  const auto plain = tokenizer.encode(message.content);
+  Encoded out{.input_ids = encode_text(tokenizer, message.content)};
+  std::vector<int32_t>& ids = out.input_ids;
+  const int32_t end = tokenizer.eos_id();
+  if (end >= 0 && (ids.empty() || ids.back() != end)) ids.push_back(end);
+  if (ids.empty()) throw Error("the text is empty", {.field = "text"});
+  const auto begin = std::search(ids.begin(), ids.end(), plain.begin(), plain.end());
+  out.supervised.resize(ids.size(), 0);
+  std::fill(out.supervised.begin() + (begin - ids.begin()), out.supervised.end(), message.train);
+  out.supervised[0] = 0;  // the first token has nothing to be predicted from
+  return out;
+}
+
 Encoded Chat::encode(const Conversation& conversation) const {
   if (native_) {
     refuse_unread(conversation, [](const std::string&) { return false; }, folder_.string());
     return encode_conversation(tokenizer_, conversation);
   }
-  if (conversation.size() == 1 && conversation[0].role == "text") {
-    // Supervised is the text; what the tokenizer puts before it is not.
-    const auto plain = tokenizer_.encode(conversation[0].content);
-    Encoded out{.input_ids = encode_text(tokenizer_, conversation[0].content)};
-    if (tokenizer_.eos_id() >= 0 &&
-        (out.input_ids.empty() || out.input_ids.back() != tokenizer_.eos_id()))
-      out.input_ids.push_back(tokenizer_.eos_id());
-    if (out.input_ids.empty()) throw Error("the text is empty", {.field = "text"});
-    const auto begin =
-        std::search(out.input_ids.begin(), out.input_ids.end(), plain.begin(), plain.end());
-    out.supervised.resize(out.input_ids.size(), 0);
-    std::fill(out.supervised.begin() + (begin - out.input_ids.begin()), out.supervised.end(),
-              conversation[0].train);
-    if (begin == out.input_ids.begin())
-      out.supervised[0] = 0;  // the first token has nothing to be predicted from
-    return out;
-  }
+  if (conversation.size() == 1 && conversation[0].role == "text")
+    return encode_plain(tokenizer_, conversation[0]);
   const Rendered rendered = format().render_supervised(conversation);
   Encoded out{.input_ids = tokenizer_.encode(rendered.text)};
   out.supervised.resize(out.input_ids.size(), 0);
@@ -170,10 +171,8 @@ std::string Chat::end_of_turn() const {
     const auto special = std::find_if(ids.begin(), ids.end(), [&](int32_t id) {
       return tokenizer_.decode({&id, 1}).empty() && !tokenizer_.piece(id).empty();
     });
-    std::string end = tokenizer_.decode(std::span(ids.begin(), special));
-    constexpr std::string_view white = " \t\r\n";
-    end.erase(0, std::min(end.size(), end.find_first_not_of(white)));
-    end.resize(end.find_last_not_of(white) + 1);
+    const std::string before = tokenizer_.decode(std::span(ids.begin(), special));
+    const std::string end(strip(before));
     return end.empty() && special != ids.end() ? tokenizer_.piece(*special) : end;
   } catch (const Error&) {  // such a chat is refused where it is given
     return "";

@@ -19,8 +19,8 @@
 
 namespace inoculum {
 
-// Which template renders chats, and the day that it is told ("2025-12-31"; empty: the one of
-// core/jinja/jinja.h).
+// The name of the template that renders chats (empty: the model's own), and the day that it is
+// told ("2025-12-31"; empty: the one of core/text/jinja/jinja.h).
 struct ChatChoice {
   ChatChoice(std::string name_ = {}, std::string date_ = {})
       : name(std::move(name_)), date(std::move(date_)) {}
@@ -40,7 +40,7 @@ class Chat {
   Encoded encode(const Conversation& conversation) const;
   // A conversation that ends with the user's turn, up to the point where the Assistant speaks.
   std::vector<int32_t> encode_prompt(const Conversation& conversation) const;
-  // With which the template ends an answer, beside the tokenizer's own ends: a token such as
+  // What the template ends an answer with, beside the tokenizer's own ends: a token such as
   // "<|im_end|>", or the text of one that the tokenizer lacks; "" where the template writes nothing
   // there but white space.
   std::string end_of_turn() const;

@@ -2,7 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/text/sentencepiece.h"
-#include "core/text/tokenizer_json.h"
+#include "core/text/tokenizer_json/tokenizer_json.h"
 
 namespace inoculum {
 

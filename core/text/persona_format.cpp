@@ -12,7 +12,7 @@ const std::string kUser = "<|user|>", kName = "<|name|>", kSays = "<|says|>",
 
 void check(const Message& message) {
   for (const std::string* text : {&message.content, &message.name})
-    for (const std::string& symbol : chat_symbols())
+    for (const std::string& symbol : persona_symbols())
       if (symbol != "\n" && text->find(symbol) != std::string::npos)
         throw Error("a message holds the format's own symbol " + symbol, {.field = "content"},
                     "remove it from the text");
@@ -27,12 +27,12 @@ std::string answer_header(const Message& message) {
 
 }  // namespace
 
-const std::vector<std::string>& chat_symbols() {
+const std::vector<std::string>& persona_symbols() {
   static const std::vector<std::string> symbols = {kUser, kName, kSays, kEndOfTurn, "\n"};
   return symbols;
 }
 
-std::string chat_template() {
+std::string persona_chat_template() {
   return "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ "
          "'<|user|>' + message['content'] }}"
          "{% elif message['role'] == 'assistant' %}{{ '<|name|>' + message.get('name', "

@@ -16,19 +16,19 @@ namespace inoculum {
 
 struct Encoded {
   std::vector<int32_t> input_ids;
-  std::vector<uint8_t>
-      supervised;  // 1 for the tokens that an answerer chose: the answer and what ends it
+  // 1 for the tokens that an answerer chose: the answer and what ends it.
+  std::vector<uint8_t> supervised;
 };
 
-// Its symbols, each one token; the same as a Jinja template, for `tokenizer_config.json`.
 inline const std::string kEndOfTurn = "<|end|>";
-const std::vector<std::string>& chat_symbols();
-std::string chat_template();
+const std::vector<std::string>& persona_symbols();  // each one token
+std::string persona_chat_template();  // the format in Jinja, for `tokenizer_config.json`
 
 std::string render(const Conversation& conversation);
 // A whole conversation with its begin and end tokens. A symbol of the format inside a message, or a
 // system message (the format has none), is an Error.
 Encoded encode_conversation(const Tokenizer& tokenizer, const Conversation& conversation);
+// A conversation that ends with the user's turn, up to the point where the Assistant speaks.
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversation& conversation);
 
 }  // namespace inoculum

@@ -3,7 +3,9 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <map>
+#include <unordered_map>
 
 #include "core/base/error.h"
 #include "core/text/persona_format.h"
@@ -12,6 +14,7 @@
 namespace inoculum {
 namespace {
 
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, as which the library writes a space
 const std::string kSaveFast = "save the tokenizer with transformers, which writes a tokenizer.json";
 
 class SentencePiece final : public Tokenizer {
@@ -25,18 +28,16 @@ class SentencePiece final : public Tokenizer {
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
-    for (const std::string& token : tokens_of_their_own_)
+    for (const std::string& token : refused_tokens_)
       if (text.find(token) != std::string_view::npos)
-        throw Error(
-            "a text holds \"" + token +
-                "\", a token of its own to transformers, and tokenizer.model does not make it one",
-            {.field = "tokenizer.model"}, kSaveFast);
-    // The library writes a space as U+2581, so one that stands in the text itself would come back
-    // as a space: it is spelt in bytes instead.
-    static constexpr std::string_view meta = "\xE2\x96\x81";
+        throw Error("a text holds \"" + token +
+                        "\", which is one token to transformers and several to tokenizer.model",
+                    {.field = "tokenizer.model"}, kSaveFast);
+    // A U+2581 that stands in the text itself would come back as a space: it is spelt in bytes
+    // instead.
     std::vector<int32_t> ids;
     while (true) {
-      const size_t at = text.find(meta);
+      const size_t at = text.find(kSpace);
       std::vector<int> part;
       const auto status = processor_.Encode(text.substr(0, at), &part);
       if (!status.ok()) throw Error("the text cannot be tokenised: " + status.ToString());
@@ -44,7 +45,7 @@ class SentencePiece final : public Tokenizer {
       if (at == std::string_view::npos) return ids;
       for (const std::string byte : {"<0xE2>", "<0x96>", "<0x81>"})
         ids.push_back(processor_.PieceToId(byte));
-      text.remove_prefix(at + meta.size());
+      text.remove_prefix(at + kSpace.size());
     }
   }
 
@@ -69,8 +70,8 @@ class SentencePiece final : public Tokenizer {
         continue;
       }
       std::string piece = processor_.IdToPiece(id);
-      for (size_t at = 0; (at = piece.find("\xE2\x96\x81", at)) != std::string::npos; ++at)
-        piece.replace(at, 3, " ");
+      for (size_t at = 0; (at = piece.find(kSpace, at)) != std::string::npos; ++at)
+        piece.replace(at, kSpace.size(), " ");
       text += piece;
     }
     return text;
@@ -109,10 +110,8 @@ class SentencePiece final : public Tokenizer {
     for (const DeclaredToken& declared : special.declared) {
       const std::string& content = declared.token.content;
       const auto known = id_of(content);
-      const int32_t wanted = declared.token.id, id = known ? *known
-                                                     : wanted >= 0
-                                                         ? wanted
-                                                         : static_cast<int32_t>(vocab_size());
+      const int32_t wanted = declared.token.id;
+      const int32_t id = known ? *known : wanted >= 0 ? wanted : static_cast<int32_t>(vocab_size());
       if (wanted >= 0 && (id != wanted || (!known && !piece(id).empty())))
         throw Error("\"" + content + "\" has the id " + std::to_string(wanted) +
                         ", where tokenizer.model has " +
@@ -130,20 +129,20 @@ class SentencePiece final : public Tokenizer {
     // that holds it holds three characters.
     const fs::path config = folder / "tokenizer_config.json";
     if (fs::exists(config) &&
-        read_json(config).value("chat_template", Json()) == Json(chat_template()))
+        read_json(config).value("chat_template", Json()) == Json(persona_chat_template()))
       return;
     add_bos_ = special.add_bos.value_or(true);
     add_eos_ = special.add_eos.value_or(false);
     for (int32_t id = 0; id < processor_.GetPieceSize(); ++id)
       if (processor_.IsControl(id) || processor_.IsUnknown(id))
-        tokens_of_their_own_.push_back(processor_.IdToPiece(id));
-    for (const auto& [id, content] : added_) tokens_of_their_own_.push_back(content);
+        refused_tokens_.push_back(processor_.IdToPiece(id));
+    for (const auto& [id, content] : added_) refused_tokens_.push_back(content);
   }
 
   sentencepiece::SentencePieceProcessor processor_;
   std::map<int32_t, std::string> added_;
   BeginAndEnd begin_and_end_;
-  std::vector<std::string> tokens_of_their_own_;
+  std::vector<std::string> refused_tokens_;  // tokens to transformers, which are spelt here
   bool add_bos_ = true, add_eos_ = false;
 };
 
@@ -206,7 +205,7 @@ void train_sentencepiece(const std::function<bool(std::string&)>& next,
                                                 {"eos_token", "</s>"},
                                                 {"unk_token", "<unk>"},
                                                 {"clean_up_tokenization_spaces", false},
-                                                {"chat_template", chat_template()}});
+                                                {"chat_template", persona_chat_template()}});
   write_file(folder / "tokenizer.model", model);
 }
 

@@ -24,8 +24,8 @@ int32_t id_from(const Json& value, const Where& where) {
   return value.get<int32_t>();
 }
 
-// A token as these files have it: a text, or an object with its content and flags. `special`: it
-// is, whatever they say.
+// A token as these files have it: a text, or an object with its content and flags. With `special`
+// the token is special whatever its flags say.
 AddedToken token_from(const Json& value, const Where& where, bool special) {
   if (value.is_string()) return {.content = value.get<std::string>(), .special = true};
   const auto fail = [&] {
@@ -69,7 +69,7 @@ class Reader {
 
   SpecialTokens read() {
     for (const std::string& key : keys()) add_named(key);
-    named_ = names_.size();
+    named_count_ = names_.size();
     if (!add_list(config_, "extra_special_tokens", config_file_) &&
         !add_list(config_, "additional_special_tokens", config_file_))
       add_list(map_, "additional_special_tokens", map_file_);
@@ -125,7 +125,7 @@ class Reader {
 
   bool is_named(const Json& content) const {
     return std::any_of(
-        names_.begin(), names_.begin() + static_cast<std::ptrdiff_t>(named_),
+        names_.begin(), names_.begin() + static_cast<std::ptrdiff_t>(named_count_),
         [&](const DeclaredToken& each) { return Json(each.token.content) == content; });
   }
 
@@ -192,7 +192,7 @@ class Reader {
   const Json map_;
   SpecialTokens special_;
   std::vector<DeclaredToken> names_;  // first those with a name, which are special, then lists
-  size_t named_ = 0;                  // how many those with a name are
+  size_t named_count_ = 0;            // of those with a name
   std::set<std::string> seen_;  // those that transformers knows of as it reads added_tokens.json
 };
 

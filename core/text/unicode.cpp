@@ -15,8 +15,8 @@ namespace inoculum {
 namespace {
 
 constexpr std::string_view word_set = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
-constexpr std::string_view lone_word_set =
-    R"(\xB2\xB3\xB9\xBC-\xBE)";  // also words to Oniguruma, but only outside sets
+// Also words to Oniguruma, but only outside sets.
+constexpr std::string_view lone_word_set = R"(\xB2\xB3\xB9\xBC-\xBE)";
 
 // Writes a pattern of Oniguruma's in PCRE2's language.
 class Translation {
@@ -310,9 +310,8 @@ Regex::Regex(Compiled, const std::string& pattern) {
   }
   code_ =
       std::shared_ptr<const void>(compiled, [compiled](const void*) { pcre2_code_free(compiled); });
-  pcre2_jit_compile(
-      compiled,
-      PCRE2_JIT_COMPLETE);  // where the machine has no JIT, matching interprets the pattern
+  // Where the machine has no JIT, matching interprets the pattern.
+  pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);
 }
 
 Regex::Search::Search(const Regex& regex, std::string_view text)

@@ -19,11 +19,10 @@ bool is_number(char32_t code);  // general category N
 bool is_word(char32_t code);    // letters, marks, digits, connectors and joiners
 
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
-std::string normal_form(
-    const std::string& text,
-    NormalForm form);  // of Unicode 9, as `tokenizers` has it; `text` must be valid
-std::string lowercase(
-    const std::string& text);  // character by character, whatever stands around it
+// Of Unicode 9, as `tokenizers` has it; `text` must be valid.
+std::string normal_form(const std::string& text, NormalForm form);
+// Character by character, whatever stands around it.
+std::string lowercase(const std::string& text);
 
 // A pattern in Oniguruma's language, as published tokenizers have it. The two languages differ in
 // places: \s, \d and \w are spelt out, and whatever could mean something else here is an Error

@@ -135,7 +135,7 @@ void train_tokenizer(const PretrainConfig& config, const PersonaWorld& world,
         waiting.pop_back();
         return true;
       },
-      config.tokenizer, chat_symbols(), folder);
+      config.tokenizer, persona_symbols(), folder);
 }
 
 // A run that is ready to be trained.

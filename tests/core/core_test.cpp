@@ -1,14 +1,11 @@
-// Configuration, files, random streams, safetensors, tokenizer, chat template, kernels.
+// Safetensors, the shipped models' tokenizer and chat format, kernels.
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/outer.h>
-#include <dlfcn.h>
 
 #include <cstring>
 #include <fstream>
 
-#include "core/base/config.h"
-#include "core/base/random.h"
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
 #include "core/model/safetensors.h"
@@ -18,161 +15,6 @@
 
 namespace inoculum {
 namespace {
-
-struct Inner {
-  double lr = 1e-3;
-  std::string schedule = "cosine";
-  void fields(Fields& f) {
-    f.value("lr", lr, "rate", at_least(0));
-    f.value("schedule", schedule, "shape", one_of({"cosine", "linear"}));
-  }
-};
-struct Outer {
-  int64_t steps = 10;
-  bool fast = false;
-  std::vector<std::string> names = {"a"};
-  Inner optimizer;
-  void fields(Fields& f) {
-    f.value("steps", steps, "how many", at_least(1));
-    f.value("fast", fast, "or slow");
-    f.value("names", names, "whom");
-    f.group("optimizer", optimizer, "how");
-  }
-};
-
-Outer parse(const fs::path& folder, const std::string& text,
-            const std::vector<std::string>& overrides = {}) {
-  write_file(folder / "c.yaml", text);
-  Outer config;
-  read(load_config(folder / "c.yaml", overrides), config);
-  return config;
-}
-
-TEST_CASE("a configuration is defaults, base, file, overrides", "[config]") {
-  const TemporaryFolder t;
-  write_file(t.path / "base.yaml", "steps: 5\noptimizer: {lr: 0.5, schedule: linear}\n");
-  const Outer c = parse(t.path, "base: base.yaml\noptimizer:\n  lr: 0.25\n", {"names=[x, y]"});
-  CHECK(c.steps == 5);
-  CHECK(c.optimizer.lr == 0.25);
-  CHECK(c.optimizer.schedule == "linear");
-  CHECK(c.names == std::vector<std::string>{"x", "y"});
-  CHECK_FALSE(c.fast);
-  CHECK(parse(t.path, "base: base.yaml\noptimizer: null\n").optimizer.schedule ==
-        Outer{}.optimizer.schedule);
-}
-
-TEST_CASE("what is dumped loads back to the same", "[config]") {
-  const TemporaryFolder t;
-  const Outer c = parse(t.path, "steps: 7\nfast: true\nnames: ['1: 2', 'true', '']\n");
-  const std::string dumped = show(c);
-  CHECK(show(parse(t.path, dumped)) == dumped);
-  CHECK(parse(t.path, dumped).names == std::vector<std::string>{"1: 2", "true", ""});
-}
-
-TEST_CASE("errors of a configuration name file, line and field, and give a hint", "[config]") {
-  const TemporaryFolder t;
-  const auto message = [&](const std::string& text,
-                           const std::vector<std::string>& overrides = {}) {
-    return error_of([&] { parse(t.path, text, overrides); });
-  };
-  std::string m = message("steps: 3\noptimizer:\n  learning_rate: 1\n  lrr: 1\n");
-  CHECK(contains(m, "c.yaml"));
-  m = message("steps: 3\noptimzer:\n  lr: 1\n");
-  CHECK(contains(m, "c.yaml:2"));
-  CHECK(contains(m, "optimzer"));
-  CHECK(contains(m, "optimizer"));  // did you mean
-  m = message("steps: three\n");
-  CHECK(contains(m, "c.yaml:1"));
-  CHECK(contains(m, "steps"));
-  CHECK(contains(message("steps: 2.5\n"), "steps"));
-  CHECK(contains(message("steps: 0\n"), "steps"));
-  CHECK(contains(message("optimizer: {schedule: square}\n"), "linear"));
-  CHECK(contains(message("optimizer: 3\n"), "optimizer"));
-  CHECK(contains(message("steps: 1\nsteps: 2\n"), "steps"));
-  CHECK(contains(message("steps: [\n"), "c.yaml"));
-  CHECK(contains(message("steps: 1\n", {"stepz=4"}), "stepz"));
-  CHECK(contains(message("steps: 1\n", {"steps"}), "steps"));
-  CHECK(contains(message("base: missing.yaml\n"), "missing.yaml"));
-  CHECK(message("steps: 3\n").empty());
-}
-
-TEST_CASE("a schema knows every field", "[config]") {
-  const Json schema = Json::parse(show(Outer{}, Style::schema));
-  CHECK(schema["properties"]["optimizer"]["properties"]["schedule"]["enum"].size() == 2);
-  CHECK(schema["properties"]["steps"]["minimum"] == 1);
-  CHECK(schema["additionalProperties"] == false);
-}
-
-// libtorch_cpu.so exports a std::filesystem of the compiler that built it, which must not serve us.
-TEST_CASE("std::filesystem is the compiler's own", "[files]") {
-  const auto function = static_cast<uintmax_t (*)(const fs::path&)>(&fs::remove_all);
-  Dl_info library{};
-  REQUIRE(::dladdr(reinterpret_cast<const void*>(function), &library) != 0);
-  CHECK(contains(library.dli_fname, "libstdc++"));
-}
-
-TEST_CASE("files are written whole or not at all", "[files]") {
-  const TemporaryFolder t;
-  write_file(t.path / "a" / "b.txt", "one");
-  CHECK(read_file(t.path / "a" / "b.txt") == "one");
-  CHECK_THROWS_AS(replace_atomically(t.path / "a" / "b.txt",
-                                     [](const fs::path& temporary) {
-                                       std::ofstream(temporary) << "tw";
-                                       throw Error("stopped half-way");
-                                     }),
-                  Error);
-  CHECK(read_file(t.path / "a" / "b.txt") == "one");
-  CHECK(std::distance(fs::directory_iterator(t.path / "a"), fs::directory_iterator()) == 1);
-  CHECK(sha256("abc") ==
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2,
-                                                                              // appendix B
-  CHECK(contains(error_of([&] { read_file(t.path / "none"); }), "none"));
-  // A full disk.
-  if (fs::exists("/dev/full")) {
-    fs::create_symlink("/dev/full", t.path / "full");
-    CHECK(contains(error_of([&] {
-                     replace_atomically(t.path / "x",
-                                        [&](const fs::path&) { write_file("/dev/full/x", "a"); });
-                   }),
-                   "/dev/full"));
-  }
-}
-
-TEST_CASE("broken JSON Lines are named by line", "[files]") {
-  const TemporaryFolder t;
-  const auto message = [&](const std::string& text) {
-    write_file(t.path / "x.jsonl", text);
-    return error_of([&] { read_jsonl(t.path / "x.jsonl", [](const Json&, int) {}); });
-  };
-  CHECK(contains(message("{\"a\": 1}\n{\"a\": \n"), "x.jsonl:2"));
-  CHECK_FALSE(message("").empty());
-  CHECK(contains(message("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "LFS"));
-  CHECK(message("{}\n\n{}").empty());
-}
-
-TEST_CASE("random streams are the same everywhere and independent by name", "[random]") {
-  Random a(1, "order");
-  const uint64_t first = a.next();
-  CHECK(first == Random(1, "order").next());
-  CHECK(first != Random(2, "order").next());
-  CHECK(first != Random(1, "ordes").next());
-  Random b(1, "order");
-  const uint64_t forked = b.fork(3).next();
-  b.next();
-  CHECK(b.fork(3).next() == forked);
-  // SplitMix64's published first outputs for state 1234567 (Vigna's reference code).
-  Random s(0, "");
-  s.set_state(1234567);
-  CHECK(s.next() == 6457827717110365317ull);
-  CHECK(s.next() == 3203168211198807973ull);
-  double sum = 0, squares = 0;
-  for (int i = 0; i < 100000; ++i) {
-    const double x = s.normal();
-    sum += x, squares += x * x;
-  }
-  CHECK(std::abs(sum / 1e5) < 0.02);
-  CHECK(std::abs(squares / 1e5 - 1) < 0.03);
-}
 
 // A safetensors file from its parts.
 void write_raw(const fs::path& file, const std::string& header, size_t data, int64_t length = -1) {

@@ -66,6 +66,9 @@ TEST_CASE("what a template does wrong is told with its name and line", "[chat]")
   CHECK(contains(failure("{{ [1]|map('upper') }}"), "put |list behind it"));
   CHECK(contains(failure("{{ 9223372036854775807 + 1 }}"), "too large"));
   CHECK(contains(failure("{{ 'ǆ'|upper }}"), "not supported"));
+  CHECK(contains(failure("{{ '%\\x00d' % 3 }}"), "t.jinja:1: %"));
+  CHECK(contains(failure("{{ '%5\\x00' % 3 }}"), "t.jinja:1: %"));
+  CHECK(contains(failure(std::string("{{ 1\0 }}", 8)), "unexpected character"));
 }
 
 TEST_CASE("a hostile template ends", "[chat]") {
@@ -101,8 +104,11 @@ TEST_CASE("the date of strftime_now is the context's", "[chat]") {
   CHECK(render_text("{{ strftime_now('%d %b %Y') }}") == "26 Jul 2024");
   CHECK(render_text("{{ strftime_now('%A %H:%M') }}", {{"strftime_now", "2025-12-31T23:59:01"}}) ==
         "Wednesday 23:59");
-  CHECK(contains(failure("{{ strftime_now('%d') }}", {{"strftime_now", "yesterday"}}),
-                 "is not a date"));
+  for (const std::string wrong :
+       {"yesterday", "", "2025-02-29", "2025-04-31", "2025-13-01", "2025-12-31T25:00:00",
+        "2025-12-31T10:00", "2025-12-31 10:00:00", "2025-12-31T10:00:61"})
+    CHECK(
+        contains(failure("{{ strftime_now('%d') }}", {{"strftime_now", wrong}}), "is not a date"));
 }
 
 const Conversation kTurns = {{"system", "Be kind."},
@@ -232,7 +238,7 @@ TEST_CASE("a system message that the template rejects is told so", "[chat]") {
 }
 
 TEST_CASE("the shipped models' template is their format", "[chat]") {
-  const ChatFormat format(chat_template(), {.bos = "<s>", .eos = "</s>"});
+  const ChatFormat format(persona_chat_template(), {.bos = "<s>", .eos = "</s>"});
   const Conversation c = {{"user", "What\nnow? "},
                           {"assistant", " I {{ wait }}."},
                           {"user", "Who?"},

@@ -127,7 +127,7 @@ TEST_CASE("tokenizer.model beside files that add to it", "[tokenizer]") {
   folder.put("tokenizer_config.json", {{"add_bos_token", false}, {"add_eos_token", true}});
   CHECK(around() == with(false, true));
   folder.put("tokenizer_config.json",
-             {{"add_bos_token", false}, {"chat_template", chat_template()}});
+             {{"add_bos_token", false}, {"chat_template", persona_chat_template()}});
   CHECK(around() == with(true, false));  // the shipped models' texts begin with <s>
   CHECK(load()->encode("<s>").size() == 3);
 

@@ -1,5 +1,5 @@
 // tokenizer.json against the Python package (tests/golden/make_tokenizers.py), and broken files.
-#include "core/text/tokenizer_json.h"
+#include "core/text/tokenizer_json/tokenizer_json.h"
 
 #include <thread>
 
@@ -139,6 +139,7 @@ TEST_CASE("a tokenizer.json that is not supported is refused by the name of what
     CHECK(contains(message, "tokenizer.json"));
     CHECK(contains(message, field));
     CHECK(contains(message, what));
+    CHECK(message.find("hint:") == message.rfind("hint:"));
   };
   for (const std::string type : {"Unigram", "WordPiece", "WordLevel"})
     refused([&](Json& j) { j["model"]["type"] = type; }, "model.type", type);

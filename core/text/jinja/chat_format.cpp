@@ -153,7 +153,7 @@ std::string ChatFormat::render(const Conversation& conversation, bool add_genera
     } catch (const Error&) {
       throw error;
     }
-    throw Error("this chat template rejects a system message: " + std::string(error.what()),
+    throw Error("this chat template rejects a system message: " + error.fault(),
                 {.file = name_, .field = "role"},
                 "put its text before the user's: `where: user_prefix`");
   }

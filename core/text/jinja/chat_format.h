@@ -5,9 +5,9 @@
 //   const Rendered r = format.render_supervised(conversation);
 //   r.supervised;   // the byte ranges of r.text that are answers to learn
 //
-// Templates are Jinja (core/jinja/jinja.h), from `tokenizer_config.json` or by name. A supervised
-// range is an answer and its end-of-turn marker, without the header that a generation prompt gives.
-// Where the template has {% generation %} blocks, these say it, as for transformers'
+// Templates are Jinja (core/text/jinja/jinja.h), from `tokenizer_config.json` or by name. A
+// supervised range is an answer and its end-of-turn marker, without the header that a generation
+// prompt gives. Where the template has {% generation %} blocks, these say it, as for transformers'
 // return_assistant_tokens_mask; of a message without `train` nothing is learnt. Otherwise the
 // template is rendered again with a stand-in for the answer: what stands around the stand-in must
 // stand around the answer too. Templates that trim the answer or drop the thinking of earlier ones
@@ -36,9 +36,9 @@ using Reads = std::function<bool(const std::string& key)>;
 void refuse_unread(const Conversation& conversation, const Reads& reads, const std::string& name);
 
 struct ChatSymbols {
-  std::string bos, eos;   // as the template's bos_token and eos_token; one that is empty is
-                          // undefined, as in transformers
-  std::string date = {};  // what strftime_now tells (see core/jinja/jinja.h)
+  // The template's bos_token and eos_token; one that is empty is undefined, as in transformers.
+  std::string bos, eos;
+  std::string date = {};  // what strftime_now tells (see core/text/jinja/jinja.h)
 };
 
 struct Rendered {
@@ -49,9 +49,9 @@ struct Rendered {
 
 class ChatFormat {
  public:
+  // `name` is the file or the named template, for errors.
   explicit ChatFormat(const std::string& source, ChatSymbols symbols,
                       const std::string& name = "chat template");
-  // `name` is the file or the named template, for errors.
 
   std::string render(const Conversation& conversation, bool add_generation_prompt) const;
   Rendered render_supervised(const Conversation& conversation) const;

@@ -54,8 +54,8 @@ class Template {
                     TemplateOptions options = {});
   std::string render(const Json& context, std::vector<Generated>* generated = nullptr) const;
   bool marks_generation() const;
-  bool names(const std::string& word)
-      const;  // whether it stands in the template as a name or a text, such as a key's
+  // Whether it stands in the template as a name or a text, such as a key's.
+  bool names(const std::string& word) const;
 
  private:
   std::shared_ptr<const jinja::Program> program_;

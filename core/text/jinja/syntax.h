@@ -1,4 +1,4 @@
-// The syntax of chat templates (core/jinja/jinja.h): from text to a tree.
+// The syntax of chat templates (core/text/jinja/jinja.h): from text to a tree.
 #pragma once
 
 #include <memory>

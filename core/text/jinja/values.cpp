@@ -36,12 +36,13 @@ bool is_space(char32_t c) {
          (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
          c == 0x3000;
 }
-static bool is_line_end(char32_t c) {
+
+namespace {
+
+bool is_line_end(char32_t c) {
   return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 ||
          c == 0x2029;
 }
-
-namespace {
 
 bool has_no_case(char32_t c) {
   static constexpr std::pair<char32_t, char32_t> blocks[] = {
@@ -63,17 +64,24 @@ char32_t upper(char32_t c) {
   if (c >= 0x450 && c <= 0x45f) return c - 80;
   throw Fault{"upper and lower case of the character " + encode({&c, 1}) + " are not supported"};
 }
+
 char32_t lower(char32_t c) {
   if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
   if (has_no_case(c) || upper(c) != c) return c;
   return c >= 0x400 && c <= 0x40f ? c + 80 : c + 32;
 }
+
 bool is_cased(char32_t c) { return upper(c) != c || lower(c) != c; }
 
 Text mapped(Text text, char32_t (*f)(char32_t)) {
   std::transform(text.begin(), text.end(), text.begin(), f);
   return text;
 }
+
+bool only_case(const Text& text, char32_t (*f)(char32_t)) {
+  return mapped(text, f) == text && std::any_of(text.begin(), text.end(), is_cased);
+}
+
 Text capitalized(Text text) {
   text = mapped(std::move(text), lower);
   if (!text.empty()) text[0] = upper(text[0]);

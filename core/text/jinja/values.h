@@ -1,4 +1,4 @@
-// The values of chat templates (core/jinja/jinja.h): Python's, as far as templates see them.
+// The values of chat templates (core/text/jinja/jinja.h): Python's, as far as templates see them.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,7 @@ Text decode(std::string_view bytes);  // Fault where it is not UTF-8
 std::string encode(std::u32string_view text);
 size_t code_points(std::string_view bytes);
 
+inline bool is_one_of(char c, std::string_view set) { return set.find(c) != set.npos; }
 bool is_space(char32_t c);
 inline bool is_digit(char32_t c) { return c >= '0' && c <= '9'; }
 // Case is known for ASCII, Latin-1 and Cyrillic, and for the blocks that have none; other letters
@@ -41,6 +42,8 @@ char32_t lower(char32_t c);
 bool is_cased(char32_t c);
 Text mapped(Text text, char32_t (*f)(char32_t));
 Text capitalized(Text text);
+// Whether it has letters with cases, and is what `f` makes of it.
+bool only_case(const Text& text, char32_t (*f)(char32_t));
 Text stripped(const Text& text, bool left, bool right, const Text* chars = nullptr);
 std::vector<Text> split_lines(const Text& text, bool keep_ends);
 
@@ -87,10 +90,11 @@ struct Value {
 };
 
 struct Object {
-  std::string text;  // of a string; of an undefined value, why; of a range, how it prints; of a
-                     // method or function, its name
-  std::vector<Value>
-      items;      // of a dict or namespace: key, value, key, value, …; of a method, whose it is
+  // Of a string; of an undefined value, why; of a range, how it prints; of a method or function,
+  // its name.
+  std::string text;
+  // Of a dict or namespace: key, value, key, value, …; of a method, whose it is.
+  std::vector<Value> items;
   Iterator pull;  // of a generator
   const Node* macro = nullptr;
   Loop* loop = nullptr;
@@ -146,9 +150,9 @@ inline bool is_integer(const Value& v) {
   return v.kind == Kind::integer || v.kind == Kind::boolean;
 }
 inline bool is_number(const Value& v) { return is_integer(v) || v.kind == Kind::real; }
-inline bool is_items(const Value& v) {
+inline bool is_items(const Value& v) {  // has plain items
   return v.kind >= Kind::list && v.kind <= Kind::items;
-}  // has plain items
+}
 inline double as_real(const Value& v) {
   return v.kind == Kind::real ? v.real : static_cast<double>(v.integer);
 }

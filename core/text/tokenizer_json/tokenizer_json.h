@@ -19,7 +19,7 @@
 namespace inoculum {
 
 // Reads tokenizer.json, and the tokens that the folder's other files add to it and name
-// (core/special_tokens.h).
+// (core/text/special_tokens.h).
 std::unique_ptr<Tokenizer> load_tokenizer_json(const fs::path& folder);
 
 }  // namespace inoculum
