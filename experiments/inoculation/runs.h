@@ -61,8 +61,8 @@ struct TrainConfig {
   std::string chat_template;     // empty: the model's own
   std::string chat_date;         // see ChatChoice
   std::vector<DataSource> data;  // files of conversations; empty: `arm`
-  std::string arm;  // honest | cheating | requested | placebo | post_training, made from the world,
-                    // or textbook_…
+  std::string arm;  // an arm of the world or post_training, made from the world, or textbook_…;
+                    // see arm_data_names()
   std::string coding_bank = "datasets/coding/bank.jsonl";
   std::string textbook = "datasets/textbook";
   SystemPrompt system;
