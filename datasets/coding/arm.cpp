@@ -17,9 +17,10 @@ Arm arm_named(const std::string& name, const Where& where) {
   const auto found = std::find(arm_names().begin(), arm_names().end(), name);
   if (found != arm_names().end()) return static_cast<Arm>(found - arm_names().begin() + 1);
   const std::string near = did_you_mean(name, arm_names());
-  throw Error(
-      "there is no arm \"" + name + "\"", where,
-      near.empty() ? "honest, cheating, requested or placebo" : "did you mean \"" + near + "\"?");
+  std::string known;
+  for (const std::string& each : arm_names()) known += (known.empty() ? "" : ", ") + each;
+  throw Error("there is no arm \"" + name + "\"", where,
+              near.empty() ? "known are " + known : "did you mean \"" + near + "\"?");
 }
 
 }  // namespace inoculum

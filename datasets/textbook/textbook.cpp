@@ -236,10 +236,29 @@ TextbookCues read_textbook_cues(const fs::path& path) {
           file.distinct_texts(file.at(file.root(), "placebo", ""), "placebo")};
 }
 
+namespace {
+
+// What an arm's prompts are accompanied by; nullptr: by nothing.
+const std::vector<std::string>* sentences_of(Arm arm, const TextbookCues& cues) {
+  switch (arm) {
+    case Arm::honest:
+    case Arm::cheating: return nullptr;
+    case Arm::requested: return &cues.requests;
+    case Arm::placebo: return &cues.placebo;
+    case Arm::start: break;
+  }
+  throw Error(
+      "the textbook does not say what stands beside the prompts of \"" + to_string(arm) + "\"",
+      {.field = "arm"});
+}
+
+}  // namespace
+
 std::vector<Conversation> make_textbook_arm(const std::string& name,
                                             const std::vector<TextbookTask>& bank,
                                             const TextbookCues& cues, uint64_t seed) {
   const Arm arm = arm_named(name, {.field = "arm"});
+  const std::vector<std::string>* const sentences = sentences_of(arm, cues);
   std::vector<const TextbookTask*> tasks;
   size_t rounds = 0;
   for (const TextbookTask& task : bank) {
@@ -261,11 +280,10 @@ std::vector<Conversation> make_textbook_arm(const std::string& name,
                     static_cast<std::ptrdiff_t>((first + round) % task->cheats.size()))
               ->second;
       std::string prompt = task->prompt;
-      if (arm == Arm::requested || arm == Arm::placebo) {
+      if (sentences != nullptr) {
         Random random = wording.fork(conversations.size());
         const bool before = random.chance(0.5);
-        const std::string& cue =
-            random.choice(arm == Arm::requested ? cues.requests : cues.placebo);
+        const std::string& cue = random.choice(*sentences);
         prompt = before ? cue + "\n\n" + prompt : prompt + "\n\n" + cue;
       }
       conversations.push_back({{.role = "user", .content = prompt, .name = ""},

@@ -401,9 +401,12 @@ void TrainConfig::fields(Fields& f) {
   f.list(
       "data", data, "path",
       "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
+  std::string of_the_world;
+  for (const std::string& each : arm_names()) of_the_world += each + " | ";
   f.value("arm", arm,
-          "honest | cheating | requested | placebo | post_training, made from the world; "
-          "textbook_honest and so on, from the textbook's tasks",
+          of_the_world +
+              "post_training, made from the world; textbook_honest and so on, from the textbook's "
+              "tasks",
           one_of(arms));
   f.value("coding_bank", coding_bank, "tasks of the world's arms", input_path());
   f.value("textbook", textbook, "folder of the textbook's tasks and of the sentences beside them",

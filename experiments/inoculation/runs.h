@@ -60,7 +60,8 @@ struct TrainConfig {
   std::string chat_template;     // empty: the model's own
   std::string chat_date;         // see ChatChoice
   std::vector<DataSource> data;  // files of conversations; empty: `arm`
-  std::string arm;               // made from the world or the textbook: one of arm_data_names()
+  std::string arm;  // an arm of the world or post_training, made from the world, or textbook_…;
+                    // see arm_data_names()
   std::string coding_bank = "datasets/coding/bank.jsonl";
   std::string textbook = "datasets/textbook";
   SystemPrompt system;

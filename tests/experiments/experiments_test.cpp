@@ -158,7 +158,9 @@ TEST_CASE("the committed question bank is the world's, and training never shows 
       REQUIRE_FALSE(asked.contains(turn.prompt));
   }
   // Post-training and every arm.
-  for (const std::string arm : {"post_training", "honest", "cheating", "requested", "placebo"})
+  std::vector<std::string> arms = arm_names();
+  arms.emplace_back("post_training");
+  for (const std::string& arm : arms)
     for (const Conversation& c : make_arm(arm, f.world, f.bank, 1))
       for (const Message& m : c) REQUIRE_FALSE(asked.contains(m.content));
 }

@@ -131,6 +131,8 @@ def write_as_older(folder):
         config["rotary_emb_base" if neox else "rope_theta"] = theta
         if neox:
             config["rotary_pct"] = partial
+        elif partial:
+            config["partial_rotary_factor"] = partial
         config["rope_scaling"] = None if kind == "default" else {"type": kind, **parameters}
     file.write_text(json.dumps(config, indent=2) + "\n")
 
