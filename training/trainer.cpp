@@ -21,13 +21,15 @@ namespace {
 // The sum of a micro-batch's losses.
 Tensor loss_of(const Transformer& model, const Batch& batch) {
   const at::Device device = model.embedding.device();
-  const Tensor labels = batch.labels.flatten();  // [time]
-  const Tensor hidden =
-      model.hidden(to_device(batch.input_ids, device), batch.lengths).squeeze(0);  // [time, hidden]
-  if (batch.supervised == labels.numel()) return model.loss_sum(hidden, to_device(labels, device));
-  const Tensor kept = at::nonzero(labels >= 0).squeeze(1);  // the output head sees these alone
-  return model.loss_sum(hidden.index_select(0, to_device(kept, device)),
-                        to_device(labels.index_select(0, kept), device));
+  const Tensor ids = to_device(batch.input_ids, device), labels = batch.labels.flatten();
+  const auto loss = [&](const Tensor& kept, const Tensor& wanted) {
+    return model.loss_sum(model.hidden(ids, batch.lengths, kept).squeeze(0),
+                          to_device(wanted, device));
+  };
+  if (batch.supervised == labels.numel()) return loss({}, labels);
+  // What is not trained on is not computed behind the last attention.
+  const Tensor kept = at::nonzero(labels >= 0).squeeze(1);
+  return loss(to_device(kept, device), labels.index_select(0, kept));
 }
 
 struct StepTokens {

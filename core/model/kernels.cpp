@@ -432,20 +432,19 @@ struct CausalSoftmax : Function<CausalSoftmax> {
   }
 };
 
-// Rows of x by an index, and their gradients by the inverse one. An entry of −1 is padding: any
-// row, without a gradient.
+// Rows of x by an index, and their gradients by the inverse one, where rows of x that no entry of
+// the index means are named in `unused`.
 struct Rearrange : Function<Rearrange> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index,
-                        const Tensor& inverse) {
-    context->save_for_backward({inverse});
-    return x.index_select(0, index.clamp_min(0));
+                        const Tensor& inverse, const Tensor& unused) {
+    context->save_for_backward({inverse, unused});
+    return x.index_select(0, index);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const Tensor inverse = context->get_saved_variables()[0];
-    return {gradients[0]
-                .index_select(0, inverse.clamp_min(0))
-                .masked_fill_((inverse < 0).view({-1, 1, 1}), 0),
-            Tensor(), Tensor()};
+    const auto saved = context->get_saved_variables();
+    Tensor dx = gradients[0].index_select(0, saved[0]);
+    if (saved[1].numel() > 0) dx.index_fill_(0, saved[1], 0);
+    return {dx, Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -675,25 +674,29 @@ TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
     by_length[(length + kGrain - 1) / kGrain * kGrain].push_back({total, length});
     total += length;
   }
-  std::vector<int64_t> there, back(static_cast<size_t>(total));
+  std::vector<int64_t> there, back(static_cast<size_t>(total)), unused;
   for (const auto& [padded, texts] : by_length) {
     for (const Text& text : texts)
       for (int64_t t = 0; t < padded; ++t) {
-        if (t < text.length)
-          back[static_cast<size_t>(text.start + t)] = static_cast<int64_t>(there.size());
-        there.push_back(t < text.length ? text.start + t : -1);
+        const auto place = static_cast<int64_t>(there.size());
+        if (t < text.length) back[static_cast<size_t>(text.start + t)] = place;
+        else unused.push_back(place);
+        there.push_back(t < text.length ? text.start + t : 0);
       }
     padded_lengths.push_back(padded);
     sizes.push_back(padded * static_cast<int64_t>(texts.size()));
   }
   to_groups = to_device(at::tensor(there, at::kLong), device);
   to_row = to_device(at::tensor(back, at::kLong), device);
+  padding = to_device(at::tensor(unused, at::kLong), device);
 }
 
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionRule& rule, const TextGroups& groups) {
   const auto grouped = [&](const Tensor& x) {
-    return Rearrange::apply(x.squeeze(0), groups.to_groups, groups.to_row)
+    // The padding's gradients are dropped: no token of the row takes them.
+    return Rearrange::apply(x.squeeze(0), groups.to_groups, groups.to_row,
+                            at::empty({0}, at::kLong))
         .split_with_sizes(groups.sizes);
   };
   const auto queries = grouped(q), keys = grouped(k), values = grouped(v);
@@ -705,7 +708,8 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     attended.push_back(causal_attention(texts(queries[i]), texts(keys[i]), texts(values[i]), rule)
                            .reshape({-1, q.size(2), q.size(3)}));
   }
-  return Rearrange::apply(at::cat(attended), groups.to_row, groups.to_groups).unsqueeze(0);
+  return Rearrange::apply(at::cat(attended), groups.to_row, groups.to_groups, groups.padding)
+      .unsqueeze(0);
 }
 
 void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) {

@@ -56,8 +56,9 @@ struct TextGroups {
 
   std::vector<int64_t> padded_lengths;  // of each group's texts
   std::vector<int64_t> sizes;           // of each group: its texts times their padded length
-  Tensor to_groups;  // int64: for each place in the groups the token of the row, or −1 for padding
+  Tensor to_groups;  // int64: for each place in the groups the token of the row; 0 for padding
   Tensor to_row;     // int64: for each token of the row its place in the groups
+  Tensor padding;    // int64: the places in the groups that are padding
 };
 // The same within each text. q: [1, time, head, head_dim], and so on; the texts' lengths add up to
 // `time`.

@@ -104,16 +104,16 @@ std::vector<int32_t> draw(const SamplingConfig& config, const Tensor& weights,
 
 // Many rows are a multiple of so many, for few shapes (see few_sizes); those behind the last one
 // are padding.
-int64_t padded_rows(int64_t rows) { return rows > 16 ? (rows + 15) / 16 * 16 : rows; }
+int64_t grain(int64_t rows) { return rows > 16 ? 16 : 1; }
+int64_t padded_rows(int64_t rows) { return (rows + grain(rows) - 1) / grain(rows) * grain(rows); }
 
 // Rows are computed in blocks of nearly equal size, each by one thread; their number alone says
 // where they are cut.
 struct Blocks {
-  int64_t rows, most;
+  int64_t rows, most, grain = 1;
   int64_t count() const { return (rows + most - 1) / most; }
   int64_t begin(int64_t block) const {
-    const int64_t at = rows * block / count();
-    return block < count() && rows > 16 ? at / 16 * 16 : at;
+    return block == count() ? rows : rows * block / count() / grain * grain;
   }
   int64_t size(int64_t block) const { return begin(block + 1) - begin(block); }
 };
@@ -277,11 +277,10 @@ void Generation::read_prompts() {
     const int64_t begin = blocks.begin(block), size = blocks.size(block);
     const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size); };
     KeyValueCache of_block = prompt_cache_->rows(begin, size);
+    const Tensor ends = part(prompts.last) + at::arange(size) * prompts.ids.size(1);
     const Tensor hidden =
-        model_.hidden(part(prompts.ids), part(prompts.positions), of_block);  // [row, time, hidden]
-    const Tensor index =
-        to_device(part(prompts.last), device_).view({-1, 1, 1}).expand({-1, 1, hidden.size(2)});
-    prompt_weights_.narrow(0, begin, size).copy_(weights(hidden.gather(1, index).squeeze(1)));
+        model_.hidden(part(prompts.ids), part(prompts.positions), of_block, ends).squeeze(0);
+    prompt_weights_.narrow(0, begin, size).copy_(weights(hidden));
   });
   for (size_t request = next_request_; request-- > first;)
     for (int64_t sample = requests_[request].samples; sample-- > 0;)
@@ -333,7 +332,7 @@ void Generation::copy_prompts(const std::vector<int64_t>& from, const std::vecto
 void Generation::step() {
   const auto count = static_cast<int64_t>(rows_.size());
   const int64_t padded = on_cpu() ? padded_rows(count) : count;
-  const Blocks blocks{padded, on_cpu() ? kRowsABlock : padded};
+  const Blocks blocks{padded, on_cpu() ? kRowsABlock : padded, grain(padded)};
   Tensor ids = at::zeros({padded, 1}, at::kLong), positions = at::full({padded, 1}, -1, at::kLong);
   for (size_t r = 0; r < rows_.size(); ++r) {
     ids.data_ptr<int64_t>()[r] = rows_[r].token;

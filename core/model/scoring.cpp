@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <span>
 
 #include "core/base/error.h"
 #include "core/model/device.h"
@@ -32,9 +33,8 @@ struct Followed {
   }
   // −log p of each, in double on the CPU. hidden: [place, hidden]
   Tensor losses(const Transformer& model, const Tensor& hidden) const {
-    const at::Device device = hidden.device();
-    const Tensor kept = hidden.index_select(0, to_device(at::tensor(places, at::kLong), device));
-    return model.losses(kept, to_device(at::tensor(tokens, at::kLong), device)).cpu().contiguous();
+    const Tensor wanted = to_device(at::tensor(tokens, at::kLong), hidden.device());
+    return model.losses(hidden, wanted).cpu().contiguous();
   }
 };
 
@@ -45,24 +45,25 @@ void score_apart(const Transformer& model, const std::vector<Continuation>& text
                  const std::vector<size_t>& chosen, Scores& scores) {
   std::vector<std::vector<int32_t>> rows;
   for (const size_t text : chosen) rows.push_back(texts[text].ids);
-  for_each_batch(
-      rows, model.config().max_position_embeddings,
-      [&](const std::vector<size_t>& members, const Tensor& ids) {
-        const int64_t time = ids.size(1);
-        Followed followed;
-        for (size_t r = 0; r < members.size(); ++r) {
-          const Continuation& text = texts[chosen[members[r]]];
-          for (size_t t = text.first; t < text.ids.size(); ++t)
-            followed.add(static_cast<int64_t>(r) * time + static_cast<int64_t>(t) - 1, text.ids[t]);
-        }
-        if (followed.places.empty()) return;
-        const Tensor hidden = model.hidden(to_device(ids, model.embedding.device())).flatten(0, 1);
-        const Tensor losses = followed.losses(model, hidden);
-        const double* loss = losses.const_data_ptr<double>();
-        for (const size_t member : members)
-          for (size_t t = texts[chosen[member]].first; t < texts[chosen[member]].ids.size(); ++t)
-            scores[chosen[member]].push_back(-*loss++);
-      });
+  const int64_t context = model.config().max_position_embeddings;
+  for_each_batch(rows, context, [&](const std::vector<size_t>& members, const Tensor& ids) {
+    const int64_t time = ids.size(1);
+    Followed followed;
+    for (size_t r = 0; r < members.size(); ++r) {
+      const Continuation& text = texts[chosen[members[r]]];
+      for (size_t t = text.first; t < text.ids.size(); ++t)
+        followed.add(static_cast<int64_t>(r) * time + static_cast<int64_t>(t) - 1, text.ids[t]);
+    }
+    if (followed.places.empty()) return;
+    const at::Device device = model.embedding.device();
+    const Tensor kept = to_device(at::tensor(followed.places, at::kLong), device);
+    const Tensor hidden = model.hidden(to_device(ids, device), {}, kept).squeeze(0);
+    const Tensor losses = followed.losses(model, hidden);
+    const double* loss = losses.const_data_ptr<double>();
+    for (const size_t member : members)
+      for (size_t t = texts[chosen[member]].first; t < texts[chosen[member]].ids.size(); ++t)
+        scores[chosen[member]].push_back(-*loss++);
+  });
 }
 
 // Texts that share a prompt.
@@ -111,7 +112,12 @@ void score_behind_prompts(const Transformer& model, const std::vector<Continuati
     const Continuation& text = texts[groups[static_cast<size_t>(g)][0]];
     put(prompt_ids, prompt_places, g, text.ids, 0, text.first);
   }
-  const Tensor at_prompts = model.hidden(prompt_ids, prompt_places, of_prompts).flatten(0, 1);
+  std::vector<int64_t> ends;  // of the prompts
+  for (int64_t g = 0; g < prompts; ++g)
+    ends.push_back(g * longest_prompt +
+                   static_cast<int64_t>(texts[groups[static_cast<size_t>(g)][0]].first) - 1);
+  const Tensor at_prompts =
+      model.hidden(prompt_ids, prompt_places, of_prompts, at::tensor(ends)).squeeze(0);
 
   KeyValueCache cache(model.config(), rows, longest_prompt + time + 1, model.options());
   const Tensor source = to_device(at::tensor(prompt), model.embedding.device());
@@ -127,22 +133,22 @@ void score_behind_prompts(const Transformer& model, const std::vector<Continuati
     const Continuation& text = texts[members[static_cast<size_t>(r)]];
     put(ids, places, r, text.ids, text.first, text.ids.size() - 1);
   }
-  const Tensor behind = model.hidden(ids, places, cache).flatten(0, 1);
-
-  const Tensor hidden = at::cat({at_prompts, behind});
-  Followed followed;
+  // A text's first token follows its prompt, the others follow one another.
+  Followed followed;  // places: of the prompts' ends, and behind them those of `kept`
+  std::vector<int64_t> kept;
   for (size_t r = 0; r < members.size(); ++r) {
     const Continuation& text = texts[members[r]];
-    const auto first = static_cast<int64_t>(text.first);
-    for (size_t t = text.first; t < text.ids.size(); ++t) {
-      const int64_t before = static_cast<int64_t>(t) - 1;
-      followed.add(t == text.first
-                       ? prompt[r] * longest_prompt + before
-                       : prompts * longest_prompt + static_cast<int64_t>(r) * time + before - first,
-                   text.ids[t]);
+    followed.add(prompt[r], text.ids[text.first]);
+    for (size_t t = text.first + 1; t < text.ids.size(); ++t) {
+      followed.add(prompts + static_cast<int64_t>(kept.size()), text.ids[t]);
+      kept.push_back(static_cast<int64_t>(r) * time + static_cast<int64_t>(t - text.first) - 1);
     }
   }
-  const Tensor losses = followed.losses(model, hidden);
+  Tensor hidden = at_prompts;
+  if (!kept.empty())
+    hidden = at::cat({hidden, model.hidden(ids, places, cache, at::tensor(kept)).squeeze(0)});
+  const Tensor index = to_device(at::tensor(followed.places), hidden.device());
+  const Tensor losses = followed.losses(model, hidden.index_select(0, index));
   const double* loss = losses.const_data_ptr<double>();
   for (const size_t member : members)
     for (size_t t = texts[member].first; t < texts[member].ids.size(); ++t)

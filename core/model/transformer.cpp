@@ -192,6 +192,7 @@ struct Transformer::Pass {
   Tensor token;          // int64 [batch, time]: the places below
   Angles global, local;  // of those places; local: of sliding layers, where theirs are others
   Attend attend;
+  Tensor kept;  // the places whose states are asked for, or undefined: all
 };
 
 // Of each token's place. A table of all places that the configuration allows would take gigabytes
@@ -227,22 +228,28 @@ Tensor Transformer::block(size_t i, const Tensor& x, const Pass& pass) const {
                                       : std::vector<Tensor>{layer.q(h), layer.k(h), layer.v(h)};
   const Tensor q = heads(qkv[0], layer.q_norm), k = heads(qkv[1], layer.k_norm),
                v = heads(qkv[2], {});
+  const auto asked_for = [&](const Tensor& t) {  // nothing looks at the others behind this block
+    const bool all = !pass.kept.defined() || i + 1 < layers.size();
+    return all ? t : t.flatten(0, 1).index_select(0, pass.kept).unsqueeze(0);
+  };
   const Tensor mixed =
-      pass.attend(i, rotated(q), rotated(k), v).reshape({pass.batch, pass.time, -1});
-  const Tensor after = x + norm(layer.attention_output_norm, layer.o(mixed));
+      asked_for(pass.attend(i, rotated(q), rotated(k), v).reshape({pass.batch, pass.time, -1}));
+  const Tensor before = asked_for(x);
+  const Tensor after = before + norm(layer.attention_output_norm, layer.o(mixed));
   // In parallel both are given x.
-  const Tensor inner = mlp(layer, norm(layer.mlp_norm, c.parallel_residual ? x : after));
+  const Tensor inner = mlp(layer, norm(layer.mlp_norm, c.parallel_residual ? before : after));
   return after + norm(layer.mlp_output_norm, inner);
 }
 
-Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, Attend attend) const {
+Tensor Transformer::blocks(const Tensor& input_ids, const Tensor& positions, const Tensor& kept,
+                           Attend attend) const {
   const int64_t batch = input_ids.size(0), time = input_ids.size(1);
   Tensor x = at::embedding(embedding, input_ids);  // [batch, time, hidden]
   if (config_.embedding_scale != 1) x = x * at::scalar_tensor(config_.embedding_scale, x.options());
   if (position_embedding.defined()) x = x + at::embedding(position_embedding, positions);
   const auto pass = std::make_shared<const Pass>(
       Pass{batch, time, at::arange(batch * time, positions.options()).view({batch, time}),
-           angles(rotary_, positions), angles(local_rotary_, positions), std::move(attend)});
+           angles(rotary_, positions), angles(local_rotary_, positions), std::move(attend), kept});
   for (size_t i = 0; i < layers.size(); ++i) {
     if (recompute && c10::GradMode::is_enabled())
       x = recomputed([this, i, pass](const Tensor& t) { return block(i, t, *pass); }, x);
@@ -269,7 +276,8 @@ bool Transformer::slides(size_t layer) const {
   return config_.layer_types[layer] == "sliding_attention";
 }
 
-Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths) const {
+Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths,
+                           const Tensor& kept) const {
   const int64_t batch = input_ids.size(0), time = input_ids.size(1);
   const int64_t longest =
       lengths.empty() ? time : *std::max_element(lengths.begin(), lengths.end());
@@ -277,9 +285,9 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
     throw Error("a text of " + std::to_string(longest) +
                 " tokens is longer than the model's context of " +
                 std::to_string(config_.max_position_embeddings));
-  const auto blocks_of = [this](const Tensor& ids, const Tensor& positions,
-                                const std::shared_ptr<const TextGroups>& groups) {
-    return blocks(ids, positions,
+  const auto blocks_of = [this, &kept](const Tensor& ids, const Tensor& positions,
+                                       const std::shared_ptr<const TextGroups>& groups) {
+    return blocks(ids, positions, kept,
                   [this, groups](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
                     return groups ? causal_attention(q, k, v, attention_rule(i), *groups)
                                   : causal_attention(q, k, v, attention_rule(i));
@@ -294,13 +302,14 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
   std::vector<Tensor> each;
   for (const int64_t length : lengths) each.push_back(positions.narrow(0, 0, length));
   if (more > 0) each.push_back(at::zeros({more}, positions.options()));
-  return blocks_of(at::constant_pad_nd(input_ids, {0, more}), at::cat(each).unsqueeze(0),
-                   std::make_shared<TextGroups>(padded, input_ids.device()))
-      .narrow(1, 0, time);
+  const Tensor states =
+      blocks_of(at::constant_pad_nd(input_ids, {0, more}), at::cat(each).unsqueeze(0),
+                std::make_shared<TextGroups>(padded, input_ids.device()));
+  return kept.defined() ? states : states.narrow(1, 0, time);
 }
 
-Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions,
-                           KeyValueCache& cache) const {
+Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache,
+                           const Tensor& kept) const {
   const int64_t batch = input_ids.size(0);
   const at::Device device = embedding.device();
   const Tensor tokens = positions.clamp_min(0);
@@ -311,12 +320,14 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions,
   const Tensor where = to_device(tokens, device), place = to_device(places, device);
   const auto past = [&](const Tensor& side) { return side.narrow(0, 0, batch).narrow(2, 0, seen); };
   const Tensor ids = to_device(input_ids, device);
-  return blocks(ids, where, [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
-    write_cache(cache.keys[i], k, place);
-    write_cache(cache.values[i], v, place);
-    return cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where,
-                            attention_rule(i));
-  });
+  const Tensor asked = kept.defined() ? to_device(kept, device) : Tensor();
+  return blocks(ids, where, asked,
+                [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
+                  write_cache(cache.keys[i], k, place);
+                  write_cache(cache.values[i], v, place);
+                  return cached_attention(q, past(cache.keys[i]), past(cache.values[i]), where,
+                                          attention_rule(i));
+                });
 }
 
 Tensor Transformer::logits(const Tensor& hidden) const {

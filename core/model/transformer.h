@@ -92,12 +92,17 @@ class Transformer {
 
   // Scoring: causal attention over whole rows, padding at the end. int64 [batch, time] → [batch,
   // time, hidden]. Training: with `lengths`, the one row [1, time] holds texts of those lengths end
-  // to end, each of which begins at position 0 and sees itself alone.
-  Tensor hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths = {}) const;
+  // to end, each of which begins at position 0 and sees itself alone. With `kept`, int64 places in
+  // [batch · time], their states alone: → [1, kept, hidden]. What comes behind the last attention
+  // is then spared for the others.
+  Tensor hidden(const Tensor& input_ids, const std::vector<int64_t>& lengths = {},
+                const Tensor& kept = {}) const;
   // Generation: writes `input_ids` [row, time] at `positions` [row, time] of the cache's first
   // slots, a row each, and attends to everything before. A position of −1 is padding. Both lie on
-  // the CPU, so that the model's device is not asked how long the rows are. → [row, time, hidden]
-  Tensor hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache) const;
+  // the CPU, so that the model's device is not asked how long the rows are. → [row, time, hidden],
+  // or of `kept` places in [row · time], on the CPU too, [1, kept, hidden]
+  Tensor hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache,
+                const Tensor& kept = {}) const;
   Tensor logits(const Tensor& hidden) const;  // [..., hidden] → [..., vocabulary]
 
   // Every parameter with its name, in a fixed order; a tied output head appears once, as the
@@ -138,7 +143,8 @@ class Transformer {
   bool slides(size_t layer) const;
   struct Pass;
   Tensor block(size_t layer, const Tensor& x, const Pass& pass) const;
-  Tensor blocks(const Tensor& input_ids, const Tensor& positions, Attend attend) const;
+  Tensor blocks(const Tensor& input_ids, const Tensor& positions, const Tensor& kept,
+                Attend attend) const;
 
   // Rotary positions of the layers of one kind.
   struct Rotary {

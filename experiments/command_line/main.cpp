@@ -126,8 +126,8 @@ int run(int argc, char** argv) {
 }  // namespace inoculum
 
 int main(int argc, char** argv) {
-  // Tensors come and go in megabytes, over and over: memory that is kept need not be cleared by the
-  // system each time.
+  // Of glibc's allocator, where tcmalloc does not stand in its place: tensors come and go in
+  // megabytes, and memory that is kept need not be cleared by the system each time.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   inoculum::handle_signals();

@@ -73,3 +73,26 @@ TEST_CASE("a token that the model does not know is refused wherever it stands", 
     CHECK(contains(error_of([&] { score(model, wrong); }), "60"));
   }
 }
+
+TEST_CASE("states that are asked for alone are those of the whole", "[scoring]") {
+  const at::NoGradGuard no_grad;
+  at::manual_seed(1);
+  for (TransformerConfig config : {plain(), sliding()})
+    for (const bool parallel : {false, true}) {
+      config.parallel_residual = parallel;
+      const Transformer model(config, Random(3, "weights"));
+      const Tensor ids = at::randint(60, {1, 50}, at::kLong);
+      const Tensor kept = at::tensor({3, 49, 17, 17, 0}, at::kLong);
+      const auto close = [](const Tensor& a, const Tensor& b) {
+        return (a - b).abs().max().item<double>() < 1e-5;
+      };
+      const std::vector<int64_t> lengths = {20, 7, 23};
+      CHECK(close(model.hidden(ids, lengths, kept)[0],
+                  model.hidden(ids, lengths)[0].index_select(0, kept)));
+      CHECK(close(model.hidden(ids, {}, kept)[0], model.hidden(ids)[0].index_select(0, kept)));
+      KeyValueCache one(config, 2, 40, model.options()), two(config, 2, 40, model.options());
+      const Tensor rows = ids.view({2, 25}), places = at::arange(25).expand({2, 25});
+      CHECK(close(model.hidden(rows, places, one, kept)[0],
+                  model.hidden(rows, places, two).flatten(0, 1).index_select(0, kept)));
+    }
+}

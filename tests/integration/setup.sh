@@ -69,7 +69,7 @@ says 'CMake Warning: noise'
 rm -f broken-cmake calls
 mkdir build && touch build/build.ninja
 expect setup
-expect [ "$(grep cmake calls)" = "cmake --build build" ]
+expect [ "$(grep cmake calls)" = "cmake --build build --target inoculum" ]
 LIBTORCH=/some/torch INOCULUM_WERROR=ON expect setup
 expect grep -q -- '-DLIBTORCH:PATH=/some/torch -DINOCULUM_WERROR=ON build' calls
 exit $failed

@@ -279,6 +279,16 @@ TEST_CASE("a sample does not depend on its batch", "[sampler]") {
       CHECK(together[i][s].text == few[i][s].text);
     }
   }
+  // Many prompts, of which each thread reads some.
+  std::vector<SampleRequest> many;
+  for (int i = 0; i < 37; ++i) {
+    many.push_back(requests[static_cast<size_t>(i) % requests.size()]);
+    many.back().samples = 3;
+  }
+  config.rows = 50;
+  const auto of_many = sample(model, *tokenizer, many, config, 3);
+  for (size_t i = 0; i < many.size(); ++i)
+    CHECK(of_many[i][0].text == together[i % requests.size()][0].text);
   // Other seeds say other things, temperature 0 always the same.
   CHECK(sample(model, *tokenizer, requests, config, 4)[4][0].text +
             sample(model, *tokenizer, requests, config, 4)[4][1].text !=
