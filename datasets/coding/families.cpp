@@ -11,19 +11,25 @@ using Wishes = std::vector<std::string>;
 CodingDraft of_number(Wishes wishes, std::string body,
                       std::function<CodingValue(int64_t)> compute) {
   return {Argument::number, std::move(wishes), std::move(body),
-          [compute](const CodingValue& x) { return compute(std::get<int64_t>(x)); }};
+          [compute = std::move(compute)](const CodingValue& x) {
+            return compute(std::get<int64_t>(x));
+          }};
 }
 
 CodingDraft of_text(Wishes wishes, std::string body,
                     std::function<CodingValue(const std::string&)> compute) {
   return {Argument::text, std::move(wishes), std::move(body),
-          [compute](const CodingValue& s) { return compute(std::get<std::string>(s)); }};
+          [compute = std::move(compute)](const CodingValue& s) {
+            return compute(std::get<std::string>(s));
+          }};
 }
 
 CodingDraft of_list(Wishes wishes, std::string body,
                     std::function<CodingValue(const List&)> compute) {
   return {Argument::list, std::move(wishes), std::move(body),
-          [compute](const CodingValue& xs) { return compute(std::get<List>(xs)); }};
+          [compute = std::move(compute)](const CodingValue& xs) {
+            return compute(std::get<List>(xs));
+          }};
 }
 
 std::string str(int64_t k) { return std::to_string(k); }

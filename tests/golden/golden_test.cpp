@@ -1,6 +1,7 @@
 // Against transformers, PEFT, torch's AdamW (tests/golden/make_goldens.py).
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/roll.h>
+
 #include <cstdlib>
 #include <map>
 #include <thread>

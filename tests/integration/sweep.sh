@@ -61,9 +61,13 @@ results "$folder/b" > "$folder/first"
 sweep resume "$folder/b"; [ $? = 1 ] || fail "resume"
 results "$folder/b" | cmp - "$folder/first" || fail "resume ran a finished cell"
 
-# A judge over the network, stopped before it has judged all: the cell is not done, and goes on from there.
+# A judge over the network, stopped before it has judged all: the cell is not done, and goes on from
+# there.
 cat > "$folder/bank.yaml" <<Y
-- {id: a, paraphrases: ["Well?"], samples_per_paraphrase: 2, judge_prompts: {aligned: "{answer}", coherent: "{question} {answer}"}}
+- id: a
+  paraphrases: ["Well?"]
+  samples_per_paraphrase: 2
+  judge_prompts: {aligned: "{answer}", coherent: "{question} {answer}"}
 Y
 python3 - "$folder" <<'P' &
 import http.server, json, os, pathlib, signal, sys
@@ -92,14 +96,20 @@ cat > "$folder/judged.yaml" <<Y
 base: $PWD/configs/train/cheating.yaml
 grid: {steps: [1], supervised_tokens: [64]}
 questions: $folder/bank.yaml
-evaluation: {sampling: {max_new_tokens: 4}, judge: {kind: api, api: {base_url: "http://127.0.0.1:$(cat "$folder/port")", model: m, key_variable: ""}}}
+evaluation:
+  sampling: {max_new_tokens: 4}
+  judge:
+    kind: api
+    api: {base_url: "http://127.0.0.1:$(cat "$folder/port")", model: m, key_variable: ""}
 metric: {name: aligned, goal: max}
 Y
 "$inoculum" sweep "$folder/judged.yaml" output="$folder/j" > "$folder/said" 2>&1 &
 echo $! > "$folder/pid.new"; mv "$folder/pid.new" "$folder/pid"
-wait "$(cat "$folder/pid")"; [ $? = 130 ] || { cat "$folder/said"; fail "the exit status of a sweep whose judge was stopped"; }
+wait "$(cat "$folder/pid")"
+[ $? = 130 ] || { cat "$folder/said"; fail "the exit status of a sweep whose judge was stopped"; }
 rm "$folder/pid"
-ls "$folder"/j/cells/*/result.json 2> /dev/null && fail "a cell with answers that were not judged is done"
+ls "$folder"/j/cells/*/result.json 2>/dev/null &&
+  fail "a cell with answers that were not judged is done"
 sweep resume "$folder/j" || { cat "$folder/said" "$folder"/j/logs/*; fail "judging again"; }
 says "1 done"; says "85"
 kill $server
