@@ -1,5 +1,6 @@
 #!/bin/bash
-# C++ is as clang-format has it, in 100 columns; so wide are CMake's files and the shell's too. Versions differ in what they write, so it takes the one named here:
+# C++ is as clang-format has it, in 100 columns; so wide are CMake's files and the shell's too.
+# Versions differ in what they write, so it takes the one named here:
 # `.venv/bin/pip install clang-format==23.1.5`. With --fix it formats.
 version=23.1.5
 cd "$(dirname "$0")/.." || exit 1
