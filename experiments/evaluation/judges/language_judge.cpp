@@ -229,7 +229,6 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   Progress progress("judging", static_cast<int64_t>(requests.size()));
   int64_t done = 0;
   std::mutex mutex;  // guards the progress and its count: several batches may be under way
-  const int64_t context = model.config().max_position_embeddings;
   for_each_batch(prompts, context, [&](const std::vector<size_t>& members, const Tensor& ids) {
     std::vector<int64_t> lengths;
     for (const size_t member : members)
