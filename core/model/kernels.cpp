@@ -212,7 +212,7 @@ INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, flo
   }
   const float target = row[label];
   // In float a sum over a large vocabulary would lose its small terms: blocks are summed in double.
-  constexpr int64_t block = 4096;
+  constexpr int64_t block = 256;
   for (int64_t begin = 0; begin < n; begin += block) {
     const int64_t end = std::min(begin + block, n);
     float part = 0;
