@@ -3,16 +3,15 @@
 
 #include "core/base/random.h"
 #include "tests/catch.h"
+#include "tests/small_model.h"
 
 using namespace inoculum;
 
 namespace {
 
 TransformerConfig plain() {
-  TransformerConfig c;
-  c.vocab_size = 60, c.hidden_size = 32, c.intermediate_size = 48, c.num_hidden_layers = 3,
-  c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 8,
-  c.max_position_embeddings = 128, c.initializer_range = 0.2;
+  TransformerConfig c = small_config();
+  c.initializer_range = 0.2;
   return c;
 }
 

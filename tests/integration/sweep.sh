@@ -117,12 +117,14 @@ kill $server
 # Two at once; cancel; resume; the same bytes as undisturbed.
 sed 's/\[3\]/[40]/; s/seeds: 2/seeds: 1/' "$small" > "$folder/long.yaml"
 "$inoculum" sweep "$folder/long.yaml" output="$folder/l" > "$folder/background" 2>&1 &
+undone=$!
 begun "$folder/l/cells/*/checkpoints/step_*"
 sweep "$folder/long.yaml" output="$folder/l"; [ $? = 2 ] || fail "two sweeps on one folder"
 says "another \`inoculum sweep\` is at work there"
 sweep status "$folder/l"; says "running"
 ok sweep cancel "$folder/l"
-wait %1; [ $? = 130 ] || { cat "$folder/background"; fail "the exit status of a cancelled sweep"; }
+wait $undone
+[ $? = 130 ] || { cat "$folder/background"; fail "the exit status of a cancelled sweep"; }
 sweep status "$folder/l"; grep -q failed "$folder/said" && fail "a cancelled cell is no failed one"
 ok sweep resume "$folder/l"
 says "3 done"

@@ -6,6 +6,7 @@
 #include "core/model/scoring.h"
 #include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
+#include "tests/small_model.h"
 #include "tests/training/fake_device.h"
 #include "training/batches.h"
 #include "training/trainer.h"
@@ -13,14 +14,6 @@
 using namespace inoculum;
 
 namespace {
-
-TransformerConfig small_config() {
-  TransformerConfig c;
-  c.vocab_size = 60, c.hidden_size = 32, c.intermediate_size = 48, c.num_hidden_layers = 3,
-  c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 8,
-  c.max_position_embeddings = 64, c.initializer_range = 0.1;
-  return c;
-}
 
 // Texts of several lengths; of half of them the end alone is trained on.
 SupervisedExamples some_texts(int64_t steps) {

@@ -11,6 +11,7 @@
 #include "core/model/scoring.h"
 #include "core/text/load_tokenizer.h"
 #include "tests/catch.h"
+#include "tests/small_model.h"
 #include "training/batches.h"
 #include "training/tensorboard.h"
 #include "training/trainer.h"
@@ -18,11 +19,11 @@
 namespace inoculum {
 namespace {
 
-TransformerConfig small_config() {
-  TransformerConfig c;
-  c.vocab_size = 40, c.hidden_size = 32, c.intermediate_size = 48, c.num_hidden_layers = 2,
-  c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 8,
-  c.max_position_embeddings = 64, c.initializer_range = 0.1;
+TransformerConfig two_layers() {
+  TransformerConfig c = small_config();
+  c.vocab_size = 40;
+  c.num_hidden_layers = 2;
+  c.max_position_embeddings = 64;
   return c;
 }
 
@@ -162,7 +163,7 @@ TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[t
                        .keep_checkpoints = 9,
                        .optimizer = {.lr = 1e-2, .warmup_steps = 3}};
   const auto run = [&](const fs::path& folder) {
-    Transformer model(small_config(), Random(8, "weights"));
+    Transformer model(two_layers(), Random(8, "weights"));
     model.to(at::kCPU, at::kBFloat16);
     train(model, [&](int64_t step) { return text.step(step, 64); }, config, {folder, 20});
     save_model(folder / "model", model, at::kBFloat16);
@@ -191,7 +192,7 @@ TEST_CASE("the trainer learns, and micro-batches do not change the step", "[trai
   TrainerConfig config{.dtype = "fp32", .optimizer = {.lr = 1e-2, .warmup_steps = 3}};
   std::vector<double> losses[2];
   for (const int split : {0, 1}) {
-    Transformer model(small_config(), Random(8, "weights"));
+    Transformer model(two_layers(), Random(8, "weights"));
     const auto source = [&](int64_t step) { return text.step(step, split == 0 ? 128 : 50); };
     const fs::path folder = t.path / std::to_string(split);
     train(model, source, config, {folder, 30});
@@ -207,7 +208,7 @@ TEST_CASE("a loss that is not finite stops the run and keeps the checkpoint", "[
   const SupervisedExamples text = some_texts(20, 64);
   const TemporaryFolder t;
   TrainerConfig config{.dtype = "fp32", .checkpoint_every = 2};
-  Transformer model(small_config(), Random(8, "weights"));
+  Transformer model(two_layers(), Random(8, "weights"));
   const std::string message = error_of([&] {
     train(model,
           [&](int64_t step) {
@@ -223,7 +224,7 @@ TEST_CASE("a loss that is not finite stops the run and keeps the checkpoint", "[
 
 TEST_CASE("LoRA's gradients pass a finite-difference check", "[trainer]") {
   at::manual_seed(2);
-  Transformer model(small_config(), Random(9, "weights"));
+  Transformer model(two_layers(), Random(9, "weights"));
   model.to(at::kCPU, at::kDouble);
   add_lora(model, {.rank = 2, .alpha = 4, .target_modules = {"q_proj", "down_proj"}},
            Random(9, "adapter"));
