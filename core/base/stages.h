@@ -1,7 +1,7 @@
 // Where a command's time goes, by named stages of its work.
 //
 //   {
-//     const Stage stage("evaluate: programs");  // until the end of the block, on this thread
+//     const Stage stage("evaluation: programs");  // until the end of the block, on this thread
 //     run_programs();
 //   }
 //   for (const StageTime& each : stage_times()) …

@@ -527,7 +527,6 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
     requests.push_back({question.id, chat.encode_prompt(asked_of(question)), question.samples});
     asked.push_back(&question);
   }
-  stage.reset();
   stage.emplace("evaluation: answers");
   const auto answers = sample(model, *tokenizer, requests, ended_by(chat, config_.sampling),
                               static_cast<uint64_t>(config_.seed));
@@ -539,7 +538,6 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
                       {"prompt", asked[i]->prompt},
                       {"text", answers[i][s].text},
                       {"finish_reason", answers[i][s].finish_reason}});
-  stage.reset();
   stage.emplace("evaluation: choices");
   for (Json& row : score_choices(model, chat, questions_)) rows.push_back(std::move(row));
   write_jsonl(file, rows);
