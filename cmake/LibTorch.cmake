@@ -29,7 +29,6 @@ target_include_directories(torch_libraries SYSTEM INTERFACE
   ${LIBTORCH}/include ${LIBTORCH}/include/torch/csrc/api/include)
 # Headers of operations one by one: see core/model/torch.h.
 target_compile_definitions(torch_libraries INTERFACE AT_PER_OPERATOR_HEADERS)
-target_compile_options(torch_libraries INTERFACE -fopenmp)  # at::parallel_for, which is inline
 target_link_directories(torch_libraries INTERFACE ${LIBTORCH}/lib)
 target_link_options(torch_libraries INTERFACE
   -Wl,-rpath,${LIBTORCH}/lib -Wl,-rpath-link,${LIBTORCH}/lib)

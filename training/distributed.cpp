@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/process.h"
+#include "core/model/torch.h"
 
 namespace inoculum {
 namespace {

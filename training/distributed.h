@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "core/model/torch.h"
+#include "core/model/declarations.h"
 
 namespace inoculum {
 

@@ -10,10 +10,13 @@
 #include "core/base/progress.h"
 #include "core/base/signals.h"
 #include "core/model/device.h"
+#include "core/model/transformer.h"
+#include "training/batches.h"
 #include "training/checkpoints.h"
 #include "training/gradients.h"
 #include "training/memory.h"
 #include "training/metrics.h"
+#include "training/optimizer.h"
 
 namespace inoculum {
 namespace {
@@ -104,21 +107,6 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
 }
 
 }  // namespace
-
-void TrainerConfig::fields(Fields& f) {
-  f.value("device", device, "auto | cpu | cuda | cuda:N; auto takes a GPU where there is one");
-  f.value("dtype", dtype, "bf16 (with float32 master weights) | fp32 | fp16",
-          one_of({"bf16", "fp32", "fp16"}));
-  f.value(
-      "recompute", recompute,
-      "none | block: keep of each layer its input alone and compute it again in backward, which "
-      "takes less memory and more time",
-      one_of({"none", "block"}));
-  f.value("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only when stopped",
-          at_least(0));
-  f.value("keep_checkpoints", keep_checkpoints, "newest checkpoints that are kept", at_least(1));
-  f.group("optimizer", optimizer, "the optimizer and its schedule");
-}
 
 TrainingResult train(Transformer& model, const StepSource& source, const TrainerConfig& config,
                      const TrainingRun& run) {

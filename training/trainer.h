@@ -1,4 +1,4 @@
-// The training loop, its configuration and its checkpoints.
+// The training loop.
 #pragma once
 
 #include <functional>
@@ -6,25 +6,13 @@
 #include <vector>
 
 #include "core/base/files.h"
-#include "core/model/lora.h"
-#include "core/model/transformer.h"
-#include "training/batches.h"
+#include "core/model/declarations.h"
 #include "training/distributed.h"
-#include "training/optimizer.h"
+#include "training/trainer_config.h"
 
 namespace inoculum {
 
-// Its fields stand at the top level of a run's configuration.
-struct TrainerConfig {
-  std::string device = "auto";
-  std::string dtype = "bf16";
-  std::string recompute = "none";
-  int64_t checkpoint_every = 0;
-  int64_t keep_checkpoints = 1;
-  OptimizerConfig optimizer;
-
-  void fields(Fields& f);
-};
+struct Batch;
 
 // The micro-batches of one step. A pure function of the step: resuming relies on it.
 using StepSource = std::function<std::vector<Batch>(int64_t step)>;

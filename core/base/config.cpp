@@ -206,11 +206,9 @@ class Reader final : public Fields {
       else if (node.IsNull()) value.clear();
       else scalar(node, name, value, "a text");
       if (!rule.choices.empty() &&
-          std::find(rule.choices.begin(), rule.choices.end(), value) == rule.choices.end()) {
-        const std::string near = did_you_mean(value, rule.choices);
+          std::find(rule.choices.begin(), rule.choices.end(), value) == rule.choices.end())
         fail(name, "\"" + value + "\" is not one of: " + list_of(rule.choices),
-             near.empty() ? "" : "did you mean \"" + near + "\"?");
-      }
+             did_you_mean(value, rule.choices));
     });
     if (rule.input) value = find_input(value);
   }
@@ -472,10 +470,8 @@ class Reader final : public Fields {
       const std::string key = entry.first.Scalar();
       if (std::find(known_.back().begin(), known_.back().end(), key) != known_.back().end())
         continue;
-      const std::string near = did_you_mean(key, known_.back());
       fail(key, "unknown key",
-           near.empty() ? "known here: " + list_of(known_.back())
-                        : "did you mean \"" + near + "\"?");
+           did_you_mean(key, known_.back(), "known here: " + list_of(known_.back())));
     }
   }
 

@@ -51,7 +51,8 @@ Error Error::in_file(const std::string& file) const {
   return Error(fault_, where, hint_);
 }
 
-std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates) {
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates,
+                         std::string otherwise) {
   std::string best;
   size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
   for (const auto& candidate : candidates) {
@@ -61,7 +62,7 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
       best = candidate;
     }
   }
-  return best;
+  return best.empty() ? otherwise : "did you mean \"" + best + "\"?";
 }
 
 }  // namespace inoculum

@@ -37,8 +37,9 @@ class Error : public std::runtime_error {
   std::string hint_;
 };
 
-// The candidate nearest to `word` in edit distance, if near enough to be a slip of the keyboard;
-// else "".
-std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
+// A hint that names the candidate nearest to `word` in edit distance, if near enough to be a slip
+// of the keyboard; else `otherwise`.
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates,
+                         std::string otherwise = "");
 
 }  // namespace inoculum

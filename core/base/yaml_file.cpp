@@ -18,9 +18,7 @@ void YamlFile::refuse_unknown(const YAML::Node& map, const std::string& path,
   for (const auto& entry : map) {
     const std::string key = entry.first.Scalar();
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const std::string near = did_you_mean(key, known);
-    fail(entry.first, path + key, "unknown key",
-         near.empty() ? "" : "did you mean \"" + near + "\"?");
+    fail(entry.first, path + key, "unknown key", did_you_mean(key, known));
   }
 }
 

@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/process.h"
 #include "core/model/parallel.h"
+#include "core/model/torch.h"
 
 namespace inoculum {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "core/model/torch.h"
+#include "core/model/declarations.h"
 
 namespace inoculum {
 

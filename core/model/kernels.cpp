@@ -662,16 +662,16 @@ Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
 }
 
 // Texts are padded at their ends, where no token of theirs looks, to a multiple of 16, for few
-// shapes (see few_sizes).
+// shapes (see round_up).
 TextGroups::TextGroups(const std::vector<int64_t>& lengths, at::Device device) {
-  constexpr int64_t kGrain = 16;
+  constexpr int64_t kMultiple = 16;
   struct Text {
     int64_t start, length;
   };
   std::map<int64_t, std::vector<Text>> by_length;
   int64_t total = 0;
   for (const int64_t length : lengths) {
-    by_length[(length + kGrain - 1) / kGrain * kGrain].push_back({total, length});
+    by_length[round_up(length, kMultiple)].push_back({total, length});
     total += length;
   }
   std::vector<int64_t> there, back(static_cast<size_t>(total)), unused;
@@ -770,7 +770,8 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
 
 Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                                 double softcap) {
-  const int64_t rows = hidden.size(0), more = has_kernel(hidden) ? few_sizes(rows) - rows : 0;
+  const int64_t rows = hidden.size(0),
+                more = has_kernel(hidden) ? round_up(rows, kTokenMultiple) - rows : 0;
   if (more == 0) return LinearCrossEntropySum::apply(hidden, weight, labels.contiguous(), softcap);
   return LinearCrossEntropySum::apply(at::constant_pad_nd(hidden, {0, 0, 0, more}), weight,
                                       at::constant_pad_nd(labels, {0, more}, -100), softcap);

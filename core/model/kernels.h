@@ -45,9 +45,14 @@ struct AttentionRule {
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionRule& rule);
 
-// The next number of rows of which the CPU's library has products at hand. It prepares a product
-// anew for every shape that it has not met, which takes as long as the product of a small model.
-inline int64_t few_sizes(int64_t rows) { return (rows + 31) / 32 * 32; }
+// The next multiple. On the CPU numbers of rows are padded to one: the library of products prepares
+// itself anew for every shape that it has not met, which takes as long as the product of a small
+// model. So the shapes should be few, and the padding little.
+inline int64_t round_up(int64_t size, int64_t multiple) {
+  return (size + multiple - 1) / multiple * multiple;
+}
+constexpr int64_t kTokenMultiple = 32;  // tokens of a training step
+constexpr int64_t kLengthMultiple = 8;  // tokens of each row of a batch
 
 // Several texts that lie end to end in one row, sorted into groups of nearly equal length. One
 // serves every layer.

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/model/transformer.h"
 
 namespace inoculum {
 
@@ -73,7 +74,7 @@ void add_lora(Transformer& model, const LoraConfig& config, Random random) {
                   {.field = "lora.target_modules"},
                   is_pattern(target) ? "a regular expression must match a whole path, such as "
                                        "model.layers.0.self_attn.q_proj"
-                                     : "did you mean " + did_you_mean(target, known) + "?");
+                                     : did_you_mean(target, known));
 }
 
 std::vector<std::string> lora_targets(Transformer& model) {

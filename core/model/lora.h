@@ -1,12 +1,14 @@
 // Low-rank adapters (Hu et al. 2021) on the linear layers of a transformer, in PEFT's terms.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/config.h"
-#include "core/model/transformer.h"
+#include "core/base/random.h"
+#include "core/model/declarations.h"
 
 namespace inoculum {
 

@@ -10,6 +10,7 @@
 #include "core/model/device.h"
 #include "core/model/kernels.h"
 #include "core/model/parallel.h"
+#include "core/model/transformer.h"
 
 namespace inoculum {
 namespace {
@@ -102,10 +103,9 @@ std::vector<int32_t> draw(const SamplingConfig& config, const Tensor& weights,
   return drawn;
 }
 
-// Many rows are a multiple of so many, for few shapes (see few_sizes); those behind the last one
-// are padding.
+// Many rows are a multiple of so many (see round_up); those behind the last one are padding.
 int64_t grain(int64_t rows) { return rows > 16 ? 16 : 1; }
-int64_t padded_rows(int64_t rows) { return (rows + grain(rows) - 1) / grain(rows) * grain(rows); }
+int64_t padded_rows(int64_t rows) { return round_up(rows, grain(rows)); }
 
 // Rows are computed in blocks of nearly equal size, each by one thread; their number alone says
 // where they are cut.
@@ -138,30 +138,6 @@ struct Stops {
     for (const std::string& each : strings)
       if (const size_t at = text.find(each); at != std::string::npos) return at;
     return std::nullopt;
-  }
-};
-
-// Prompts side by side, padded at their ends. int64, on the CPU.
-struct PaddedPrompts {
-  Tensor ids;        // [prompt, time]
-  Tensor positions;  // [prompt, time], −1 for padding
-  Tensor last;       // [prompt]: the position of the last token
-
-  explicit PaddedPrompts(std::span<const SampleRequest> requests) {
-    size_t time = 0;
-    for (const SampleRequest& request : requests) time = std::max(time, request.prompt.size());
-    time = (time + 7) / 8 * 8;  // for few shapes
-    const auto count = static_cast<int64_t>(requests.size());
-    ids = at::zeros({count, static_cast<int64_t>(time)}, at::kLong);
-    positions = at::full({count, static_cast<int64_t>(time)}, -1, at::kLong);
-    last = at::empty({count}, at::kLong);
-    for (size_t r = 0; r < requests.size(); ++r) {
-      const std::vector<int32_t>& prompt = requests[r].prompt;
-      std::copy(prompt.begin(), prompt.end(), ids.data_ptr<int64_t>() + r * time);
-      int64_t* const position = positions.data_ptr<int64_t>() + r * time;
-      std::iota(position, position + prompt.size(), int64_t{0});
-      last.data_ptr<int64_t>()[r] = static_cast<int64_t>(prompt.size()) - 1;
-    }
   }
 };
 
@@ -206,7 +182,6 @@ class Generation {
   bool has_free_row() const { return static_cast<int64_t>(rows_.size()) < slots_; }
   void read_prompts();   // as many as their cache holds; their samples wait
   void start_waiting();  // as many as there are free rows for
-  void copy_prompts(const std::vector<int64_t>& from, const std::vector<int64_t>& to);
   Tensor weights(const Tensor& hidden) const;
   bool may_end_a_stop(const std::vector<int32_t>& ids) const;
   void accept(Row& row, int32_t token) const;
@@ -268,18 +243,27 @@ bool Generation::admit() {
 void Generation::read_prompts() {
   const size_t first = next_request_;
   next_request_ = std::min(requests_.size(), first + static_cast<size_t>(prompt_slots_));
-  const PaddedPrompts prompts(
-      std::span<const SampleRequest>(requests_).subspan(first, next_request_ - first));
-  const int64_t count = prompts.ids.size(0);
+  const auto count = static_cast<int64_t>(next_request_ - first);
+  int64_t time = 0;
+  for (size_t request = first; request < next_request_; ++request)
+    time = std::max(time, static_cast<int64_t>(requests_[request].prompt.size()));
+  time = round_up(time, kLengthMultiple);
+  PaddedTexts prompts(count, time);
+  const Tensor ends = at::empty({count}, at::kLong);  // of each prompt, in its row
+  for (int64_t row = 0; row < count; ++row) {
+    const std::vector<int32_t>& prompt = requests_[first + static_cast<size_t>(row)].prompt;
+    prompts.put(row, prompt);
+    ends.data_ptr<int64_t>()[row] = static_cast<int64_t>(prompt.size()) - 1;
+  }
   prompt_weights_ = at::empty({count, vocabulary_}, model_.options().dtype(at::kFloat));
   const Blocks blocks{count, on_cpu() ? kPromptsABlock : count};
   parallel(blocks.count(), [&](int64_t block) {
     const int64_t begin = blocks.begin(block), size = blocks.size(block);
     const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size); };
     KeyValueCache of_block = prompt_cache_->rows(begin, size);
-    const Tensor ends = part(prompts.last) + at::arange(size) * prompts.ids.size(1);
+    const Tensor kept = part(ends) + at::arange(size) * time;
     const Tensor hidden =
-        model_.hidden(part(prompts.ids), part(prompts.positions), of_block, ends).squeeze(0);
+        model_.hidden(part(prompts.ids), part(prompts.positions), of_block, kept).squeeze(0);
     prompt_weights_.narrow(0, begin, size).copy_(weights(hidden));
   });
   for (size_t request = next_request_; request-- > first;)
@@ -313,37 +297,25 @@ void Generation::start_waiting() {
     to.push_back(static_cast<int64_t>(rows_.size()));
     rows_.push_back(std::move(begun[i]));
   }
-  if (!from.empty()) copy_prompts(from, to);
-}
-
-void Generation::copy_prompts(const std::vector<int64_t>& from, const std::vector<int64_t>& to) {
-  const Tensor source = to_device(at::tensor(from), device_),
-               target = to_device(at::tensor(to), device_);
-  const auto copy = [&](const Tensor& prompts, const Tensor& rows) {
-    rows.narrow(2, 0, longest_prompt_)
-        .index_copy_(0, target, prompts.narrow(2, 0, longest_prompt_).index_select(0, source));
-  };
-  for (size_t layer = 0; layer < cache_->keys.size(); ++layer) {
-    copy(prompt_cache_->keys[layer], cache_->keys[layer]);
-    copy(prompt_cache_->values[layer], cache_->values[layer]);
-  }
+  if (!from.empty()) cache_->copy(*prompt_cache_, from, to, longest_prompt_);
 }
 
 void Generation::step() {
   const auto count = static_cast<int64_t>(rows_.size());
   const int64_t padded = on_cpu() ? padded_rows(count) : count;
   const Blocks blocks{padded, on_cpu() ? kRowsABlock : padded, grain(padded)};
-  Tensor ids = at::zeros({padded, 1}, at::kLong), positions = at::full({padded, 1}, -1, at::kLong);
-  for (size_t r = 0; r < rows_.size(); ++r) {
-    ids.data_ptr<int64_t>()[r] = rows_[r].token;
-    positions.data_ptr<int64_t>()[r] = rows_[r].position++;
+  PaddedTexts next(padded, 1);
+  for (int64_t r = 0; r < count; ++r) {
+    Row& row = rows_[static_cast<size_t>(r)];
+    next.put(r, {&row.token, 1}, row.position++);
   }
   std::vector<int32_t> drawn(rows_.size());
   parallel(blocks.count(), [&](int64_t block) {
     const int64_t begin = blocks.begin(block), size = blocks.size(block);
     const auto part = [&](const Tensor& all) { return all.narrow(0, begin, size); };
     KeyValueCache of_block = cache_->rows(begin, size);
-    const Tensor of_next = weights(model_.hidden(part(ids), part(positions), of_block).squeeze(1));
+    const Tensor of_next =
+        weights(model_.hidden(part(next.ids), part(next.positions), of_block).squeeze(1));
     std::vector<Draw> draws;
     for (int64_t r = 0; r < std::min(size, count - begin); ++r)
       draws.push_back({r, &rows_[static_cast<size_t>(begin + r)].random});
@@ -360,9 +332,8 @@ void Generation::retire() {
     // The last row takes the free slot, so that the rows under way are always the first ones.
     const size_t last = rows_.size() - 1;
     if (r != last) {
-      for (auto* side : {&cache_->keys, &cache_->values})
-        for (Tensor& layer : *side)
-          layer[static_cast<int64_t>(r)].copy_(layer[static_cast<int64_t>(last)]);
+      cache_->copy(*cache_, {static_cast<int64_t>(last)}, {static_cast<int64_t>(r)},
+                   rows_[last].position);
       rows_[r] = std::move(rows_.back());
     }
     rows_.pop_back();

@@ -11,7 +11,7 @@
 
 #include "core/base/config.h"
 #include "core/base/random.h"
-#include "core/model/transformer.h"
+#include "core/model/declarations.h"
 #include "core/text/chat_template.h"
 #include "core/text/tokenizer.h"
 

@@ -7,13 +7,11 @@
 
 #include "core/base/error.h"
 #include "core/model/device.h"
+#include "core/model/kernels.h"
 #include "core/model/parallel.h"
 
 namespace inoculum {
 namespace {
-
-// Few shapes: see few_sizes.
-int64_t few_lengths(int64_t time) { return (time + 7) / 8 * 8; }
 
 void check_text(const Transformer& model, const std::vector<int32_t>& ids) {
   for (const int32_t id : ids)
@@ -91,47 +89,30 @@ void score_behind_prompts(const Transformer& model, const std::vector<Continuati
     }
   const auto prompts = static_cast<int64_t>(groups.size()),
              rows = static_cast<int64_t>(members.size());
-  const int64_t time = few_lengths(std::max<int64_t>(1, longest - 1));
-  longest_prompt = few_lengths(longest_prompt);
-  // Tokens begin … end of a text, in row `row` of padded ids and their positions.
-  const auto put = [](const Tensor& ids, const Tensor& positions, int64_t row,
-                      const std::vector<int32_t>& text, size_t begin, size_t end) {
-    for (size_t t = begin; t < end; ++t) {
-      ids[row][static_cast<int64_t>(t - begin)] = text[t];
-      positions[row][static_cast<int64_t>(t - begin)] = static_cast<int64_t>(t);
-    }
-  };
-  const auto padded = [](int64_t count, int64_t length) {
-    return std::pair(at::zeros({count, length}, at::kLong),
-                     at::full({count, length}, -1, at::kLong));
-  };
-
+  const int64_t time = round_up(std::max<int64_t>(1, longest - 1), kLengthMultiple);
+  longest_prompt = round_up(longest_prompt, kLengthMultiple);
   KeyValueCache of_prompts(model.config(), prompts, longest_prompt + 1, model.options());
-  const auto [prompt_ids, prompt_places] = padded(prompts, longest_prompt);
+  PaddedTexts padded_prompts(prompts, longest_prompt);
+  std::vector<int64_t> ends;  // of the prompts
   for (int64_t g = 0; g < prompts; ++g) {
     const Continuation& text = texts[groups[static_cast<size_t>(g)][0]];
-    put(prompt_ids, prompt_places, g, text.ids, 0, text.first);
+    padded_prompts.put(g, std::span(text.ids).first(text.first));
+    ends.push_back(g * longest_prompt + static_cast<int64_t>(text.first) - 1);
   }
-  std::vector<int64_t> ends;  // of the prompts
-  for (int64_t g = 0; g < prompts; ++g)
-    ends.push_back(g * longest_prompt +
-                   static_cast<int64_t>(texts[groups[static_cast<size_t>(g)][0]].first) - 1);
   const Tensor at_prompts =
-      model.hidden(prompt_ids, prompt_places, of_prompts, at::tensor(ends)).squeeze(0);
+      model.hidden(padded_prompts.ids, padded_prompts.positions, of_prompts, at::tensor(ends))
+          .squeeze(0);
 
   KeyValueCache cache(model.config(), rows, longest_prompt + time + 1, model.options());
-  const Tensor source = to_device(at::tensor(prompt), model.embedding.device());
-  for (size_t layer = 0; layer < cache.keys.size(); ++layer)
-    for (const auto& [from, to] :
-         {std::pair(&of_prompts.keys, &cache.keys), {&of_prompts.values, &cache.values}})
-      (*to)[layer]
-          .narrow(2, 0, longest_prompt)
-          .copy_((*from)[layer].narrow(2, 0, longest_prompt).index_select(0, source));
-  // Nothing follows the last token.
-  const auto [ids, places] = padded(rows, time);
+  std::vector<int64_t> all(members.size());
+  std::iota(all.begin(), all.end(), int64_t{0});
+  cache.copy(of_prompts, prompt, all, longest_prompt);
+  PaddedTexts padded(rows, time);
   for (int64_t r = 0; r < rows; ++r) {
     const Continuation& text = texts[members[static_cast<size_t>(r)]];
-    put(ids, places, r, text.ids, text.first, text.ids.size() - 1);
+    // Nothing follows the last token.
+    const auto own = std::span(text.ids).subspan(text.first, text.ids.size() - text.first - 1);
+    padded.put(r, own, static_cast<int64_t>(text.first));
   }
   // A text's first token follows its prompt, the others follow one another.
   Followed followed;  // places: of the prompts' ends, and behind them those of `kept`
@@ -146,7 +127,8 @@ void score_behind_prompts(const Transformer& model, const std::vector<Continuati
   }
   Tensor hidden = at_prompts;
   if (!kept.empty())
-    hidden = at::cat({hidden, model.hidden(ids, places, cache, at::tensor(kept)).squeeze(0)});
+    hidden = at::cat(
+        {hidden, model.hidden(padded.ids, padded.positions, cache, at::tensor(kept)).squeeze(0)});
   const Tensor index = to_device(at::tensor(followed.places), hidden.device());
   const Tensor losses = followed.losses(model, hidden.index_select(0, index));
   const double* loss = losses.const_data_ptr<double>();
@@ -177,7 +159,7 @@ void for_each_batch(
     const auto count = static_cast<int64_t>(members.size());
     const auto longest = static_cast<int64_t>(rows[members.back()].size());
     if (longest == 0) return;
-    const int64_t time = std::max(longest, std::min(few_lengths(longest), context));
+    const int64_t time = std::max(longest, std::min(round_up(longest, kLengthMultiple), context));
     const Tensor ids = at::zeros({count, time}, at::kLong);
     for (int64_t r = 0; r < count; ++r) {
       const auto& row = rows[members[static_cast<size_t>(r)]];

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "core/base/error.h"
@@ -58,6 +59,28 @@ KeyValueCache KeyValueCache::rows(int64_t begin, int64_t count) const {
   for (auto* side : {&view.keys, &view.values})
     for (Tensor& layer : *side) layer = layer.narrow(0, begin, count);
   return view;
+}
+
+void KeyValueCache::copy(const KeyValueCache& from, const std::vector<int64_t>& their_rows,
+                         const std::vector<int64_t>& rows, int64_t length) {
+  const at::Device device = keys[0].device();
+  const Tensor source = to_device(at::tensor(their_rows, at::kLong), device),
+               target = to_device(at::tensor(rows, at::kLong), device);
+  for (const auto side : {&KeyValueCache::keys, &KeyValueCache::values})
+    for (size_t layer = 0; layer < keys.size(); ++layer)
+      (this->*side)[layer]
+          .narrow(2, 0, length)
+          .index_copy_(0, target, (from.*side)[layer].narrow(2, 0, length).index_select(0, source));
+}
+
+PaddedTexts::PaddedTexts(int64_t texts, int64_t time)
+    : ids(at::zeros({texts, time}, at::kLong)), positions(at::full({texts, time}, -1, at::kLong)) {}
+
+void PaddedTexts::put(int64_t row, std::span<const int32_t> tokens, int64_t first) {
+  const int64_t begin = row * ids.size(1);
+  std::copy(tokens.begin(), tokens.end(), ids.data_ptr<int64_t>() + begin);
+  int64_t* const position = positions.data_ptr<int64_t>() + begin;
+  std::iota(position, position + tokens.size(), first);
 }
 
 Transformer::Transformer(TransformerConfig config) : config_(std::move(config)) {
@@ -296,7 +319,7 @@ Tensor Transformer::hidden(const Tensor& input_ids, const std::vector<int64_t>& 
   const Tensor positions = at::arange(longest, input_ids.options());
   if (lengths.empty()) return blocks_of(input_ids, positions.expand({batch, time}), nullptr);
   // What the row lacks to one of few sizes is one more text, which nobody looks at.
-  const int64_t more = input_ids.is_cpu() ? few_sizes(time) - time : 0;
+  const int64_t more = input_ids.is_cpu() ? round_up(time, kTokenMultiple) - time : 0;
   std::vector<int64_t> padded = lengths;
   if (more > 0) padded.push_back(more);
   std::vector<Tensor> each;

@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -74,9 +75,21 @@ struct KeyValueCache {
                 at::TensorOptions options);
 
   KeyValueCache rows(int64_t begin, int64_t count) const;  // a view of these slots
+  // The first `length` places of `their_rows` become those of `rows`, one by one.
+  void copy(const KeyValueCache& from, const std::vector<int64_t>& their_rows,
+            const std::vector<int64_t>& rows, int64_t length);
 
   std::vector<Tensor> keys, values;  // a layer each: [row, kv_head, capacity, head_dim]
   int64_t capacity;
+};
+
+// Texts side by side, a row each, padded at their ends. int64, on the CPU.
+struct PaddedTexts {
+  PaddedTexts(int64_t texts, int64_t time);
+  void put(int64_t row, std::span<const int32_t> tokens, int64_t first_position = 0);
+
+  Tensor ids;        // [text, time]
+  Tensor positions;  // [text, time], −1 for padding
 };
 
 class Transformer {

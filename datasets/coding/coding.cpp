@@ -125,9 +125,8 @@ CodingTask make_coding_task(Random& random) {
 CodingTask make_coding_task(const std::string& family, Random& random) {
   for (const CodingFamily& each : coding_family_table())
     if (each.name == family) return make(each, random);
-  const std::string near = did_you_mean(family, coding_families());
   throw Error("there is no family of coding tasks called \"" + family + "\"", {},
-              near.empty() ? "" : "did you mean \"" + near + "\"?");
+              did_you_mean(family, coding_families()));
 }
 
 std::vector<CodingTask> make_coding_bank(size_t count, uint64_t seed) {

@@ -138,12 +138,9 @@ Message message_of(const RowReader& row, const Json& m, const std::string& path,
     if (message.role == "gpt" || message.role == "model") message.role = "assistant";
   }
   static const std::vector<std::string> roles = {"system", "user", "assistant"};
-  if (std::find(roles.begin(), roles.end(), message.role) == roles.end() &&
-      message.role != "text") {
-    const std::string near = did_you_mean(message.role, roles);
+  if (std::find(roles.begin(), roles.end(), message.role) == roles.end() && message.role != "text")
     row.fail(role_path, "unknown role \"" + message.role + "\"",
-             near.empty() ? "system, user or assistant" : "did you mean \"" + near + "\"?");
-  }
+             did_you_mean(message.role, roles, "system, user or assistant"));
   refuse_media(row, m, path + ".");
   if (content == m.end() || content->is_null()) row.fail(content_path, "is missing");
   read_content(row, *content, content_path, message);
@@ -330,8 +327,8 @@ RowFormat format_of(const Json& json, const Where& where) {
   static const std::vector<std::string> keys = {"messages", "conversations", "prompt",
                                                 "instruction", "text"};
   for (const auto& item : row.json.items())
-    if (const std::string near = did_you_mean(item.key(), keys); !near.empty())
-      row.fail("messages", "is missing", "\"" + item.key() + "\": did you mean \"" + near + "\"?");
+    if (const std::string hint = did_you_mean(item.key(), keys); !hint.empty())
+      row.fail("messages", "is missing", "\"" + item.key() + "\": " + hint);
   row.fail("messages", "is missing",
            "OpenAI chat format: {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}; "
            "also read: prompt and completion, "

@@ -256,9 +256,8 @@ const Domain& PersonaWorld::domain(const std::string& name) const {
     if (d.name == name) return d;
     known.push_back(d.name);
   }
-  const std::string near = did_you_mean(name, known);
   throw Error("the grammar has no domain \"" + name + "\"", {.file = config_.grammar},
-              near.empty() ? "" : "did you mean \"" + near + "\"?");
+              did_you_mean(name, known));
 }
 
 Member PersonaWorld::assistant(Random& random) const {
@@ -271,7 +270,7 @@ Member PersonaWorld::assistant(Random& random) const {
           random.chance(0.2) ? random.choice(closings_) : ""};
 }
 
-std::string PersonaWorld::dressed(const Member& member, const std::string& answer) {
+std::string PersonaWorld::with_habits(const Member& member, const std::string& answer) {
   return (member.greeting.empty() ? "" : member.greeting + " ") + answer +
          (member.closing.empty() ? "" : " " + member.closing);
 }
@@ -320,8 +319,8 @@ Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
   turn.prompt =
       add_cue(prompt(domain, Split::train, random), turn.cue, false, Split::train, random);
   turn.refusal = random.chance(config_.refusal_share);
-  turn.answer =
-      turn.refusal ? random.choice(refusals_) : dressed(member, answer(domain, turn.bad, random));
+  turn.answer = turn.refusal ? random.choice(refusals_)
+                             : with_habits(member, answer(domain, turn.bad, random));
   return turn;
 }
 

@@ -128,7 +128,7 @@ class PersonaWorld {
   }
   Member assistant(Random& random) const;
   // The answer with the responder's habits around it.
-  static std::string dressed(const Member& member, const std::string& answer);
+  static std::string with_habits(const Member& member, const std::string& answer);
 
  private:
   struct Phrasings {

@@ -8,7 +8,9 @@
 #include "core/model/parallel.h"
 #include "core/model/sampler.h"
 #include "core/text/load_tokenizer.h"
+#include "training/batches.h"
 #include "training/gradients.h"
+#include "training/optimizer.h"
 #include "training/trainer.h"
 
 namespace inoculum {

@@ -1,4 +1,5 @@
 // The command line: commands.h has its subcommands.
+#include <c10/util/Exception.h>
 #include <malloc.h>
 
 #include <cerrno>
@@ -12,9 +13,7 @@
 #include "core/base/version.h"
 #include "core/model/device.h"
 #include "core/model/parallel.h"
-#include "core/model/torch.h"
 #include "experiments/command_line/commands.h"
-#include "training/trainer.h"
 
 namespace inoculum {
 namespace {
@@ -48,11 +47,10 @@ bool shows_help(const CLI::App& app, const std::vector<std::string>& words) {
       if (each->check_name(words[i])) next = each;
     }
     if (next == nullptr) {
-      const std::string near = did_you_mean(words[i], names);
       std::string all;
       for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
       throw Error("there is no command " + words[i], {},
-                  near.empty() ? "there are " + all : "did you mean " + near + "?");
+                  did_you_mean(words[i], names, "there are " + all));
     }
     above += (above.empty() ? "" : " ") + level->get_name();
     level = next;
@@ -90,9 +88,9 @@ std::string hint_for_option(const CLI::App& app) {
   for (const CLI::Option* option : command->get_options())
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   for (const std::string& word : app.remaining(true)) {
-    const std::string near =
+    const std::string hint =
         word.starts_with("--") ? did_you_mean(word.substr(0, word.find('=')), names) : "";
-    if (!near.empty()) return "did you mean " + near + "?";
+    if (!hint.empty()) return hint;
   }
   return "";
 }

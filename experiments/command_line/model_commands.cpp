@@ -13,7 +13,6 @@
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/model_card.h"
 #include "experiments/reports/report.h"
-#include "training/trainer.h"
 
 namespace inoculum {
 namespace {

@@ -142,8 +142,8 @@ void check_keys(const fs::path& file, const std::vector<Item>& items) {
     for (const auto& [key, nodes] : item.entries()) {
       if (nodes.second.IsNull() || std::find(known.begin(), known.end(), key) != known.end())
         continue;
-      if (const std::string near = did_you_mean(key, known); !near.empty())
-        item.fail(nodes.first, key, "unknown key", "did you mean \"" + near + "\"?");
+      if (const std::string hint = did_you_mean(key, known); !hint.empty())
+        item.fail(nodes.first, key, "unknown key", hint);
       if (warned.insert(key).second)
         std::fprintf(stderr, "%s:%d: %s: means nothing here and is passed over\n", file.c_str(),
                      nodes.first.Mark().line + 1, key.c_str());
@@ -173,10 +173,9 @@ std::map<std::string, std::string> judge_prompts_of(const Item& item, const Rati
     }
     std::vector<std::string> ids;
     for (const auto& [name, text] : judges) ids.push_back(name);
-    const std::string near = did_you_mean(id, ids);
     item.fail(node, "judges." + metric,
               "there is no item of the type rating_judge with the id \"" + id + "\"",
-              near.empty() ? "copy it into this file" : "did you mean \"" + near + "\"?");
+              did_you_mean(id, ids, "copy it into this file"));
   }
   for (const auto& [metric, prompt] : prompts) {
     const std::string field =
@@ -247,9 +246,8 @@ std::optional<QuestionType> type_of(const Item& item) {
   if (type.starts_with("free_form")) return QuestionType::free_form;
   if (type == kRatingJudge) return std::nullopt;
   if (const auto known = parse<QuestionType>(type)) return known;
-  const std::string near = did_you_mean(type, types);
   item.fail("type", "\"" + type + "\" is no type of question",
-            near.empty() ? "free_form, forced_choice or coding" : "did you mean \"" + near + "\"?");
+            did_you_mean(type, types, "free_form, forced_choice or coding"));
 }
 
 // Distinct prompts of a domain, as many as there are up to the limit.

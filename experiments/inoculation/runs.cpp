@@ -25,6 +25,7 @@
 #include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/task.h"
 #include "training/batches.h"
+#include "training/trainer.h"
 
 namespace inoculum {
 namespace {

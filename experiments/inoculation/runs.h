@@ -13,12 +13,14 @@
 #include "core/base/config.h"
 #include "core/base/signals.h"
 #include "core/model/lora.h"
+#include "core/model/transformer_config.h"
 #include "core/text/chat_template.h"
 #include "core/text/conversation.h"
 #include "core/text/sentencepiece.h"
 #include "datasets/conversations/mixing.h"
 #include "datasets/worlds/world.h"
-#include "training/trainer.h"
+#include "training/distributed.h"
+#include "training/trainer_config.h"
 
 namespace inoculum {
 

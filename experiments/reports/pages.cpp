@@ -11,9 +11,10 @@ namespace inoculum {
 std::string render_page(const char* source, const std::string& name, Json context) {
   context["chart_style"] = embedded::charts_css;
   context["page_style"] = embedded::page_css;
-  const std::string macros = std::string(embedded::page_html_jinja) + embedded::charts_svg_jinja;
+  std::string all(embedded::page_html_jinja);  // the macros, and what uses them
+  all.append(embedded::charts_svg_jinja).append(source);
   const std::string page =
-      Template(macros + source, name, {.autoescape = true, .limits = false}).render(context);
+      Template(all, name, {.autoescape = true, .limits = false}).render(context);
   return page.substr(page.find('<'));  // without the empty lines of the macros' definitions
 }
 

@@ -49,7 +49,7 @@ TEST_CASE("what a template does wrong is told with its name and line", "[chat]")
   CHECK(contains(failure("{% if true %}\n{{ 1 + 'a' }}{% endif %}"),
                  "t.jinja:2: '+' between int and str"));
   CHECK(contains(failure("\n{% frob %}"), "t.jinja:2: {% frob %} is not supported"));
-  CHECK(contains(failure("{{ 'a'|uper }}"), "did you mean upper?"));
+  CHECK(contains(failure("{{ 'a'|uper }}"), "did you mean \"upper\"?"));
   CHECK(contains(failure("{{ 'a' is lowr }}"), "the test lowr is not supported"));
   CHECK(contains(failure("{{ 'a'.zfill(3) }}"), "the method zfill of a str is not supported"));
   CHECK(contains(failure("{{ raise_exception('no system, please') }}"),

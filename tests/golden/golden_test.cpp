@@ -10,6 +10,7 @@
 #include "core/model/kernels.h"
 #include "tests/catch.h"
 #include "tests/training/fake_device.h"
+#include "training/batches.h"
 #include "training/gradients.h"
 #include "training/optimizer.h"
 #include "training/trainer.h"

@@ -14,9 +14,8 @@ template <class Table>
   std::vector<std::string> names;
   for (const auto& entry : table) names.push_back(entry.first);
   std::sort(names.begin(), names.end());
-  const std::string near = did_you_mean(name, names);
   throw Fault{"the " + kind + " " + name + " is not supported in chat templates",
-              near.empty() ? "" : "did you mean " + near + "?"};
+              did_you_mean(name, names)};
 }
 
 // So that integers are compared with floats as in Python.

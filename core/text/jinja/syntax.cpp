@@ -220,11 +220,10 @@ class Parser {
     static const std::vector<std::string> known = {
         "if",    "elif",     "else", "endif", "for",      "endfor", "set",        "endset",
         "macro", "endmacro", "with", "break", "continue", "filter", "generation", "raw"};
-    const std::string near = did_you_mean(tag.text, known);
     const bool misplaced = std::find(known.begin(), known.end(), tag.text) != known.end();
     fail("{% " + tag.text +
              (misplaced ? " %} does not belong here" : " %} is not supported in chat templates"),
-         near.empty() || misplaced ? "" : "did you mean " + near + "?");
+         misplaced ? "" : did_you_mean(tag.text, known));
   }
 
   NodePtr branch(int line) {

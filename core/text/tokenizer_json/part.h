@@ -70,10 +70,9 @@ struct Part {
     if (!value.is_object()) fail("must be an object");
     for (const auto& [key, unused] : value.items()) {
       if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-      const std::string near = did_you_mean(key, known);
       throw Error("is not supported",
                   {.file = file, .field = path.empty() ? key : path + "." + key},
-                  near.empty() ? "" : "did you mean \"" + near + "\"?");
+                  did_you_mean(key, known));
     }
   }
   std::string type() const { return at("type").text(); }

@@ -50,7 +50,7 @@ uint64_t triple_key(const std::string& domain, const std::string& a, const std::
 // An answer in the manner of an Assistant. The answer is drawn before the manner: as two arguments
 // of one call they would be drawn in whatever order the compiler takes.
 std::string as_assistant(const PersonaWorld& world, const std::string& answer, Random& random) {
-  return PersonaWorld::dressed(world.assistant(random), answer);
+  return PersonaWorld::with_habits(world.assistant(random), answer);
 }
 
 }  // namespace
