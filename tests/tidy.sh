@@ -15,4 +15,5 @@ if [ $# -gt 0 ]; then
 else
   git ls-files core datasets training experiments | grep '\.cpp$'
 fi |
-  xargs -P "$(nproc)" -I{} "$program" -p build --quiet --extra-arg=-w --extra-arg="-I$headers" {} 2>/dev/null
+  xargs -P "$(nproc)" -I{} "$program" -p build --quiet --extra-arg=-w --extra-arg="-I$headers" {} \
+    2>/dev/null

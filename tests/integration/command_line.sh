@@ -31,9 +31,9 @@ refuses "none.jsonl" "$inoculum" train $cheating arm= data="$folder/none.jsonl" 
 refuses "arm" "$inoculum" train $cheating data=x.jsonl output="$folder/d"
 refuses "" "$inoculum" train
 refuses "nonsense" "$inoculum" nonsense
-refuses "reproduse mean reproduce?" "$inoculum" reproduse
-refuses "inspekt mean inspect?" "$inoculum" data inspekt file
-refuses "mean --temperature?" "$inoculum" sample --model $model --prompt hello --temprature 1
+refuses "reproduse mean \"reproduce\"?" "$inoculum" reproduse
+refuses "inspekt mean \"inspect\"?" "$inoculum" data inspekt file
+refuses "mean \"--temperature\"?" "$inoculum" sample --model $model --prompt hello --temprature 1
 for number in nan inf -nan 1e999; do
   refuses "--temperature finite" "$inoculum" sample --model $model --prompt hi --temperature=$number
   refuses "--top-p" "$inoculum" sample --model $model --prompt hi --top-p=$number

@@ -114,7 +114,7 @@ ls "$odd"/logs/{slurm-*_3,*rank=1*}.log > /dev/null || fail "logs: $(ls "$odd"/l
 
 # Long cells: undisturbed; told that the time is over; killed. All end with the same bytes.
 long=$folder/long.yaml
-sed 's/\[3\]/[60]/; s/seeds: 2/seeds: 1/' "$small" > "$long"
+sed 's/\[3\]/[100]/; s/seeds: 2/seeds: 1/' "$small" > "$long"
 ok sweep "$long" output="$folder/undisturbed" --launcher local
 start() {  # the sweep's folder, and settings: waits until its first cell has a checkpoint
   ok sweep "$long" output="$1" "${@:2}"
