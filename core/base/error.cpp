@@ -62,7 +62,7 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
       best = candidate;
     }
   }
-  return best.empty() ? otherwise : "did you mean \"" + best + "\"?";
+  return best.empty() ? std::move(otherwise) : "did you mean \"" + best + "\"?";
 }
 
 }  // namespace inoculum
