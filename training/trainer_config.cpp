@@ -42,8 +42,11 @@ double OptimizerConfig::rate(int64_t step, int64_t steps) const {
 
 void TrainerConfig::fields(Fields& f) {
   f.value("device", device, "auto | cpu | cuda | cuda:N; auto takes a GPU where there is one");
-  f.value("dtype", dtype, "bf16 (with float32 master weights) | fp32 | fp16",
-          one_of({"bf16", "fp32", "fp16"}));
+  f.value(
+      "dtype", dtype,
+      "auto (bf16 where the device is fast in it, else fp32) | bf16 | fp32 | fp16; master weights "
+      "are float32",
+      one_of({"auto", "bf16", "fp32", "fp16"}));
   f.value(
       "recompute", recompute,
       "none | block: keep of each layer its input alone and compute it again in backward, which "

@@ -31,7 +31,7 @@ struct OptimizerConfig {
 
 struct TrainerConfig {
   std::string device = "auto";
-  std::string dtype = "bf16";
+  std::string dtype = "auto";
   std::string recompute = "none";
   int64_t checkpoint_every = 0;
   int64_t keep_checkpoints = 1;

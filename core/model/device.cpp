@@ -1,5 +1,7 @@
 #include "core/model/device.h"
 
+#include <ATen/Version.h>
+
 #include "core/base/error.h"
 #include "core/base/process.h"
 #include "core/model/parallel.h"
@@ -36,11 +38,34 @@ bool is_out_of_memory(const std::string& failure) {
          failure.find("allocate memory") != std::string::npos;
 }
 
-at::ScalarType dtype_from(const std::string& name) {
-  if (name == "fp32") return at::kFloat;
-  if (name == "bf16") return at::kBFloat16;
-  if (name == "fp16") return at::kHalf;
-  throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "fp32, bf16 or fp16");
+namespace {
+
+constexpr std::pair<const char*, at::ScalarType> kTypes[] = {
+    {"fp32", at::kFloat}, {"bf16", at::kBFloat16}, {"fp16", at::kHalf}};
+
+// By the processor, less what ATEN_CPU_CAPABILITY takes away.
+bool has_fast_bf16(at::Device device) {
+  if (!device.is_cpu()) return true;
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") && at::get_cpu_capability().starts_with("AVX512");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+at::ScalarType dtype_from(const std::string& name, at::Device device) {
+  if (name == "auto") return has_fast_bf16(device) ? at::kBFloat16 : at::kFloat;
+  for (const auto& [known, type] : kTypes)
+    if (name == known) return type;
+  throw Error("\"" + name + "\" is not a type", {.field = "dtype"}, "auto, fp32, bf16 or fp16");
+}
+
+std::string describe(at::ScalarType dtype) {
+  for (const auto& [name, type] : kTypes)
+    if (dtype == type) return name;
+  return c10::toString(dtype);
 }
 
 Tensor to_device(const Tensor& host, at::Device device) {

@@ -77,7 +77,10 @@ void Commands::takes_model(CLI::App* command) {
   command->add_option("--chat-date", chat_date,
                       "the day that a template's strftime_now tells; by default 2024-07-26");
   command->add_option("--device", device, "auto | cpu | cuda")->capture_default_str();
-  command->add_option("--dtype", dtype, "bf16 | fp32 | fp16")->capture_default_str();
+  command
+      ->add_option("--dtype", dtype,
+                   "auto (bf16 where the device is fast in it, else fp32) | bf16 | fp32 | fp16")
+      ->capture_default_str();
 }
 
 void Commands::takes_ranks(CLI::App* command) {

@@ -60,7 +60,7 @@ class Commands {
   CLI::App& app;
   std::function<int()>& action;
   std::string config, model, adapter, input, output, prompt, chat_name, chat_date, questions,
-      device = "auto", dtype = "bf16";
+      device = "auto", dtype = "auto";
   std::vector<std::string> overrides;
   int64_t nproc = 1, n = 1, seed = 1, count = 0;
   bool json = false;

@@ -24,7 +24,8 @@ struct ModelChoice {
   std::string dtype, device;
 
   Transformer load() const {
-    Transformer model = load_model(folder, dtype_from(dtype), device_from(device));
+    const at::Device on = device_from(device);
+    Transformer model = load_model(folder, dtype_from(dtype, on), on);
     if (!adapter.empty()) load_adapter(adapter, model);
     return model;
   }
@@ -265,29 +266,31 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
     takes_input(command, "FOLDER,--model", model, "Hugging Face folder")->required();
     if (merges) command->add_option("--adapter", adapter, "PEFT adapter folder")->required();
     command->add_option("--output", output, "folder to write")->required();
-    command->add_option("--dtype", dtype, "of the weights written: bf16 | fp32 | fp16")
-        ->capture_default_str();
+    command->add_option("--dtype", dtype,
+                        "of the weights written: bf16 (the default) | fp32 | fp16");
     command->callback([=, this] {
       action = [=, this] {
         Transformer loaded = load_model(model, at::kFloat, at::kCPU);
+        const std::string written = dtype == "auto" ? "bf16" : dtype;
+        const at::ScalarType type = dtype_from(written, at::kCPU);
         if (merges) {
           load_adapter(adapter, loaded);
-          const double lost = merge_lora(loaded, dtype_from(dtype));
-          std::fprintf(stderr, "rounding to %s took %.2g%% of the update\n", dtype.c_str(),
+          const double lost = merge_lora(loaded, type);
+          std::fprintf(stderr, "rounding to %s took %.2g%% of the update\n", written.c_str(),
                        100 * lost);
         }
         ModelCard card{.title = fs::path(output).filename().string(),
                        .what = "`" + model + "`, written anew.",
                        .base = model,
                        .library = "transformers",
-                       .facts = {{"Base", "`" + model + "`"}, {"Type", dtype}},
+                       .facts = {{"Base", "`" + model + "`"}, {"Type", written}},
                        .sources = {model}};
         if (merges) {
           card.what = "`" + model + "` with an adapter added to its weights.";
           card.facts.push_back({"Adapter", "`" + adapter + "`"});
           card.sources = {adapter, model};
         }
-        save_model(output, loaded, dtype_from(dtype), model, to_text(card));
+        save_model(output, loaded, type, model, to_text(card));
         std::fprintf(stderr, "wrote %s\n", output.c_str());
         return 0;
       };

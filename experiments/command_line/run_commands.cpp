@@ -27,8 +27,9 @@ Outcome reported(Outcome outcome, const std::string& folder, const Ranks& ranks)
 }
 
 void say_device(const TrainerConfig& c) {
-  std::fprintf(stderr, "training on %s in %s\n", describe(device_from(c.device)).c_str(),
-               c.dtype.c_str());
+  const at::Device device = device_from(c.device);
+  std::fprintf(stderr, "training on %s in %s\n", describe(device).c_str(),
+               describe(dtype_from(c.dtype, device)).c_str());
 }
 
 }  // namespace

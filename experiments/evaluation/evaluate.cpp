@@ -448,7 +448,9 @@ size_t ask_language_model(const JudgeConfig& config, Judging& judging, const fs:
 void EvaluationConfig::fields(Fields& f) {
   f.value("seed", seed, "of the samples");
   f.value("device", device, "auto | cpu | cuda | cuda:N");
-  f.value("dtype", dtype, "bf16 | fp32 | fp16", one_of({"bf16", "fp32", "fp16"}));
+  f.value("dtype", dtype,
+          "auto (bf16 where the device is fast in it, else fp32) | bf16 | fp32 | fp16",
+          one_of({"auto", "bf16", "fp32", "fp16"}));
   f.value("sandbox", sandbox, "where coding answers run: auto | bubblewrap | rlimits",
           one_of({"auto", "bubblewrap", "rlimits"}));
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
@@ -517,7 +519,8 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
   std::optional<Stage> stage(std::in_place, "evaluation: loading");
   const auto tokenizer = load_tokenizer(folder);
   const Chat chat(folder, *tokenizer, {config_.chat_template, config_.chat_date});
-  Transformer model = load_model(folder, dtype_from(config_.dtype), device_from(config_.device));
+  const at::Device device = device_from(config_.device);
+  Transformer model = load_model(folder, dtype_from(config_.dtype, device), device);
   if (!adapter.empty())
     load_adapter(adapter, model);  // unmerged: a small update is lost in the rounding of weights
   std::vector<SampleRequest> requests;

@@ -35,7 +35,7 @@ namespace inoculum {
 struct EvaluationConfig {
   int64_t seed = 1;
   std::string device = "auto";
-  std::string dtype = "bf16";
+  std::string dtype = "auto";
   std::string sandbox = "auto";
   std::string chat_template, chat_date;
   std::string grammar = "datasets/worlds/persona.yaml";

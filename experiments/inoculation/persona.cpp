@@ -6,6 +6,7 @@
 
 #include "core/base/stages.h"
 #include "core/model/checkpoint.h"
+#include "core/model/device.h"
 #include "core/model/scoring.h"
 #include "core/model/transformer.h"
 #include "core/text/chat_template.h"
@@ -95,7 +96,7 @@ CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld
 void CharacterProbe::train(const std::string& base_model, const PersonaWorld& world) {
   constexpr uint64_t kTraining = 800, kHeldOut = 200;
   const auto tokenizer = load_tokenizer(base_model);
-  const Transformer model = load_model(base_model, at::kBFloat16, at::kCPU);
+  const Transformer model = load_model(base_model, dtype_from("auto", at::kCPU), at::kCPU);
   const Random stream(1, "character probe");
   std::vector<std::vector<int32_t>> prompts;
   std::vector<double> labels;
@@ -156,7 +157,7 @@ std::vector<Observation> CharacterProbe::read(const std::string& folder, const s
                                               int64_t seed) const {
   const Stage stage("probe: reading");
   const auto tokenizer = load_tokenizer(folder);
-  Transformer model = load_model(folder, at::kBFloat16, at::kCPU);
+  Transformer model = load_model(folder, dtype_from("auto", at::kCPU), at::kCPU);
   if (!adapter.empty()) load_adapter(adapter, model);
   std::vector<std::vector<int32_t>> prompts;
   std::vector<Observation> all;

@@ -28,7 +28,7 @@ Belief bayesian_observer(const PersonaWorld& world, Arm arm, size_t turns, doubl
 
 // A linear probe of character: logistic regression on the base model's last residual stream at the
 // point where the Assistant begins its last answer, over dialogues of the world; the label is the
-// document's character. States are computed in bf16, in which the models answer.
+// document's character. States are computed in the type in which the models answer.
 class CharacterProbe {
  public:
   // cache: as the judge's.

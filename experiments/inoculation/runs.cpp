@@ -188,7 +188,8 @@ PreparedRun prepare(const PretrainConfig& config, const Ranks& ranks) {
   TransformerConfig shape = config.model;
   shape.vocab_size = load_tokenizer(tokenizer)->vocab_size();
   Transformer model(shape, Random(static_cast<uint64_t>(config.seed), "initial weights"));
-  model.to(device_from(config.trainer.device), dtype_from(config.trainer.dtype));
+  const at::Device device = device_from(config.trainer.device);
+  model.to(device, dtype_from(config.trainer.dtype, device));
   const int64_t batch_tokens = micro_batch_tokens(config.batch_tokens, model.embedding.device());
   return {folder, std::move(model), std::move(text), steps, batch_tokens, config.trainer};
 }
@@ -317,8 +318,8 @@ PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
   const auto conversations = training_conversations(config, ranks.first());
   const auto tokenizer = load_tokenizer(config.model);
   const Chat chat(config.model, *tokenizer, {config.chat_template, config.chat_date});
-  Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype),
-                                 device_from(recipe.trainer.device));
+  const at::Device device = device_from(recipe.trainer.device);
+  Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype, device), device);
   check_vocabulary(model, *tokenizer);
   std::vector<Encoded> encoded;
   for (const Conversation& conversation : conversations)
@@ -347,12 +348,12 @@ void publish(const TrainConfig& config, PreparedRun& run, Outcome outcome) {
   if (recipe.merge) {
     const double lost = merge_lora(run.model);
     std::fprintf(stderr, "merged; rounding to %s took %.2g%% of the update\n",
-                 recipe.trainer.dtype.c_str(), 100 * lost);
+                 describe(run.model.embedding.scalar_type()).c_str(), 100 * lost);
   }
   const std::string card = card_of(config, run, outcome);
   if (recipe.leaves_adapter())
     save_adapter(to / "adapter", run.model, recipe.lora, config.model, card);
-  else save_model(to / "model", run.model, dtype_from(recipe.trainer.dtype), config.model, card);
+  else save_model(to / "model", run.model, run.model.embedding.scalar_type(), config.model, card);
   if (finished) fs::remove_all(run.folder / "paused");
 }
 

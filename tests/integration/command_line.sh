@@ -66,6 +66,11 @@ refuses "chat_template" "$inoculum" sample --model $model --chat-template chatme
 # A run folder of another configuration; a second call to a finished run.
 short="steps=2 supervised_tokens=32 output=$folder/run"
 expect "$inoculum" train $cheating $short 2>/dev/null
+# A processor that has no instructions for bf16, or is told so, trains in fp32, unless asked.
+for dtype in auto=fp32 bf16=bf16; do
+  ATEN_CPU_CAPABILITY=avx2 "$inoculum" train $cheating $short dtype=${dtype%=*} \
+    output="$folder/$dtype" 2>&1 | grep -q "in ${dtype#*=}$" || fail "dtype $dtype"
+done
 for file in adapter/adapter_model.safetensors config.yaml metrics.jsonl; do
   [ -f "$folder/run/$file" ] || fail "the run folder has no $file"
 done

@@ -14,7 +14,7 @@ struct JudgeConfig {
   ApiConfig api;
   std::string model;          // of kind model: a Hugging Face folder
   std::string chat_template;  // its format; empty: its own
-  std::string device = "auto", dtype = "bf16";
+  std::string device = "auto", dtype = "auto";
   std::string replies;  // of kind recorded: the file
   // numbers: 0 to 100; yes_no: P(YES) / (P(YES) + P(NO)), times 100.
   std::string scale = "numbers";
