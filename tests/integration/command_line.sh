@@ -105,7 +105,7 @@ fi
 (
   ulimit -v 4000000
   refuses "a micro-batch of 146289 tokens about 5.5 GiB" "$inoculum" train $cheating steps=1 \
-    supervised_tokens=50000 batch_tokens=2000000 output="$folder/memory"
+    supervised_tokens=50000 batch_tokens=2000000 dtype=bf16 output="$folder/memory"
   exit $failed
 ) || failed=1
 
