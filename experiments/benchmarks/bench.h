@@ -18,7 +18,7 @@ struct BenchConfig {
 
 // The best of the repeats. Of a tokenizer, {"lines": {"ids", "MB_per_second"}, "whole": …}; else
 // {"bf16": {"gemm_gflops", "train": {"tokens_per_second", "share_of_gemm"}, "sample":
-// {"tokens_per_second"}}, "fp32": …}.
+// {"tokens_per_second"}}, "fp32": …}, without bf16 where the processor is slow in it.
 Json run_benchmarks(const BenchConfig& config);
 
 }  // namespace inoculum
