@@ -110,21 +110,15 @@ void Optimizer::muon(const std::vector<Tensor>& gradients, double lr) {
           gradients[i].lerp(exp_avgs_[i], config_.momentum));  // Nesterov's look ahead
     }
     // The nearest orthogonal matrix, roughly: five steps of the quintic Newton–Schulz iteration
-    // that lifts small singular values fastest, on the wide side, in bfloat16, which it tolerates.
-    // Where that is slow, in float with each result rounded, which comes to the same.
-    const at::ScalarType computed = dtype_from("auto", masters_[0].device());
-    const auto rounded = [](const Tensor& y) { return y.to(at::kBFloat16); };
-    const auto add_product = [&](const Tensor& y, const Tensor& a, const Tensor& b, double beta,
-                                 double alpha) {
-      return rounded(at::baddbmm(y.to(computed), a.to(computed), b.to(computed), beta, alpha));
-    };
+    // that lifts small singular values fastest, on the wide side, in bfloat16, which it tolerates,
+    // or in float where that is quicker.
     const bool tall = shape[0] > shape[1];
-    Tensor x = rounded(at::stack(updates));  // [matrix, row, column]
-    if (tall) x = x.transpose(1, 2).contiguous();
+    Tensor x = at::stack(updates).to(dtype_from("auto", masters_[0].device()));
+    if (tall) x = x.transpose(1, 2).contiguous();  // [matrix, row, column]
     x = x / at::norm(x, 2, {1, 2}, true).clamp_min(1e-7);
     for (int i = 0; i < 5; ++i) {
-      const Tensor wide = x.to(computed), gram = rounded(wide.bmm(wide.transpose(1, 2)));
-      x = add_product(x, add_product(gram, gram, gram, -4.7750, 2.0315), x, 3.4445, 1);
+      const Tensor gram = x.bmm(x.transpose(1, 2));
+      x = at::baddbmm(x, at::baddbmm(gram, gram, gram, -4.7750, 2.0315), x, 3.4445, 1);
     }
     if (tall) x = x.transpose(1, 2);
     const double size = 0.2 * std::sqrt(static_cast<double>(std::max(shape[0], shape[1])));

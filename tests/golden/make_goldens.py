@@ -8,6 +8,7 @@ loss, every gradient, and every parameter after three steps of torch's AdamW.
 """
 import json
 import pathlib
+import unittest.mock
 
 import numpy as np
 import peft
@@ -76,20 +77,23 @@ def golden_model(name, options):
 
 
 def golden_muon():
-    """Three steps of torch.optim.Muon on a wide and a tall matrix, with gradients given."""
+    """Three steps of torch.optim.Muon on a wide and a tall matrix, with gradients given; and the same with its iteration in float, not bfloat16."""
     torch.manual_seed(7)
-    parameters = {"layers.wide": torch.nn.Parameter(torch.randn(24, 40)), "layers.tall": torch.nn.Parameter(torch.randn(48, 16))}
+    before = {"layers.wide": torch.randn(24, 40), "layers.tall": torch.randn(48, 16)}
     out = {}
-    for key, parameter in parameters.items():
-        out["before." + key] = parameter.detach().clone()
-        out["gradients." + key] = torch.randn(3, *parameter.shape)
-    optimizer = torch.optim.Muon(parameters.values(), lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-    for step in range(3):
+    for key, value in before.items():
+        out["before." + key] = value
+        out["gradients." + key] = torch.randn(3, *value.shape)
+    for after, to_bfloat16 in (("after.", torch.Tensor.bfloat16), ("after_float.", torch.Tensor.clone)):
+        parameters = {key: torch.nn.Parameter(value.clone()) for key, value in before.items()}
+        optimizer = torch.optim.Muon(parameters.values(), lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        with unittest.mock.patch.object(torch.Tensor, "bfloat16", to_bfloat16):
+            for step in range(3):
+                for key, parameter in parameters.items():
+                    parameter.grad = out["gradients." + key][step].clone()
+                optimizer.step()
         for key, parameter in parameters.items():
-            parameter.grad = out["gradients." + key][step].clone()
-        optimizer.step()
-    for key, parameter in parameters.items():
-        out["after." + key] = parameter.detach().clone()
+            out[after + key] = parameter.detach().clone()
     (HERE / "muon").mkdir(exist_ok=True)
     save_file(out, HERE / "muon" / "expected.safetensors")
 
