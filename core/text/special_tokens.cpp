@@ -70,9 +70,12 @@ class Reader {
   SpecialTokens read() {
     for (const std::string& key : keys()) add_named(key);
     named_count_ = names_.size();
-    if (!add_list(config_, "extra_special_tokens", config_file_) &&
-        !add_list(config_, "additional_special_tokens", config_file_))
-      add_list(map_, "additional_special_tokens", map_file_);
+    // An empty list of the configuration hides that of special_tokens_map.json, too.
+    const bool has_list =
+        config_.contains("extra_special_tokens") || config_.contains("additional_special_tokens");
+    if (!add_list(config_, "extra_special_tokens", config_file_))
+      add_list(config_, "additional_special_tokens", config_file_);
+    if (!has_list) add_list(map_, "additional_special_tokens", map_file_);
     add_list(map_, "extra_special_tokens", map_file_);
     if (older_) add_added_tokens();
     else add_decoder();
