@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/model/device.h"
+
 namespace inoculum {
 
 void OptimizerConfig::fields(Fields& f) {
@@ -42,11 +44,7 @@ double OptimizerConfig::rate(int64_t step, int64_t steps) const {
 
 void TrainerConfig::fields(Fields& f) {
   f.value("device", device, "auto | cpu | cuda | cuda:N; auto takes a GPU where there is one");
-  f.value(
-      "dtype", dtype,
-      "auto (bf16 where the device is fast in it, else fp32) | bf16 | fp32 | fp16; master weights "
-      "are float32",
-      one_of({"auto", "bf16", "fp32", "fp16"}));
+  f.value("dtype", dtype, kDtypeHelp + "; master weights are float32", one_of(kDtypeNames));
   f.value(
       "recompute", recompute,
       "none | block: keep of each layer its input alone and compute it again in backward, which "

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/model/declarations.h"
 
@@ -15,6 +16,9 @@ std::string describe(at::Device device);  // "cuda:0", "the CPU, 2 threads"
 // fp32 | bf16 | fp16 | auto: bf16 where the device multiplies it at its full speed, else fp32. A
 // processor without instructions for bf16 takes up to a hundred times as long in it.
 at::ScalarType dtype_from(const std::string& name, at::Device device);
+inline const std::vector<std::string> kDtypeNames = {"auto", "bf16", "fp32", "fp16"};
+inline const std::string kDtypeHelp =
+    "auto (bf16 where the device is fast in it, else fp32) | bf16 | fp32 | fp16";
 std::string describe(at::ScalarType dtype);  // "bf16"
 
 // A tensor of the host on `device`. The host does not wait until a GPU has it.

@@ -7,6 +7,7 @@
 #include "core/base/data_root.h"
 #include "core/base/process.h"
 #include "core/base/stages.h"
+#include "core/model/device.h"
 #include "core/model/parallel.h"
 #include "experiments/reports/table.h"
 #include "training/local_ranks.h"
@@ -77,10 +78,7 @@ void Commands::takes_model(CLI::App* command) {
   command->add_option("--chat-date", chat_date,
                       "the day that a template's strftime_now tells; by default 2024-07-26");
   command->add_option("--device", device, "auto | cpu | cuda")->capture_default_str();
-  command
-      ->add_option("--dtype", dtype,
-                   "auto (bf16 where the device is fast in it, else fp32) | bf16 | fp32 | fp16")
-      ->capture_default_str();
+  command->add_option("--dtype", dtype, kDtypeHelp)->capture_default_str();
 }
 
 void Commands::takes_ranks(CLI::App* command) {

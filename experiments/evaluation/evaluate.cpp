@@ -448,9 +448,7 @@ size_t ask_language_model(const JudgeConfig& config, Judging& judging, const fs:
 void EvaluationConfig::fields(Fields& f) {
   f.value("seed", seed, "of the samples");
   f.value("device", device, "auto | cpu | cuda | cuda:N");
-  f.value("dtype", dtype,
-          "auto (bf16 where the device is fast in it, else fp32) | bf16 | fp32 | fp16",
-          one_of({"auto", "bf16", "fp32", "fp16"}));
+  f.value("dtype", dtype, kDtypeHelp, one_of(kDtypeNames));
   f.value("sandbox", sandbox, "where coding answers run: auto | bubblewrap | rlimits",
           one_of({"auto", "bubblewrap", "rlimits"}));
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");

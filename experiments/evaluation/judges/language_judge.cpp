@@ -25,8 +25,7 @@ void JudgeConfig::fields(Fields& f) {
   f.value("model", model, "of kind model: a Hugging Face folder", input_path());
   f.value("chat_template", chat_template, "of kind model: empty, its own; or chatml, llama3, …");
   f.value("device", device, "of kind model: auto | cpu | cuda | cuda:N");
-  f.value("dtype", dtype, "of kind model: auto | bf16 | fp32 | fp16",
-          one_of({"auto", "bf16", "fp32", "fp16"}));
+  f.value("dtype", dtype, "of kind model: " + kDtypeHelp, one_of(kDtypeNames));
   f.value("replies", replies, "of kind recorded: the file that an api judge kept its replies in");
   f.value("scale", scale, "what the judge's prompts ask for: numbers from 0 to 100, or YES or NO",
           one_of({"numbers", "yes_no"}));
@@ -200,9 +199,8 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   const at::NoGradGuard no_grad;
   const auto tokenizer = load_tokenizer(config_.model);
   const Chat chat(config_.model, *tokenizer, config_.chat_template);
-  const Transformer model =
-      load_model(config_.model, dtype_from(config_.dtype, device_from(config_.device)),
-                 device_from(config_.device));
+  const at::Device device = device_from(config_.device);
+  const Transformer model = load_model(config_.model, dtype_from(config_.dtype, device), device);
   check_vocabulary(model, *tokenizer);
   const Spelling answers = spelling_of(answers_of(config_.scale), *tokenizer);
   const int64_t context = model.config().max_position_embeddings;
