@@ -139,8 +139,10 @@ class Reader {
       throw Error("must be a list of tokens", {.file = file.string(), .field = key});
     for (const auto& [place, each] : json[key].items()) {
       const Where where{.file = file.string(), .field = key + "." + place};
-      names_.push_back({token_from(each, where, file == map_file_), false, where});
-      if (each.is_string() || file == map_file_) seen_.insert(names_.back().token.content);
+      const bool in_map = file == map_file_;
+      names_.push_back({token_from(each, where, in_map), false, where});
+      if (in_map ? key == "extra_special_tokens" : each.is_string())
+        seen_.insert(names_.back().token.content);
     }
     return true;
   }

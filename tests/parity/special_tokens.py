@@ -2,7 +2,8 @@
 added_tokens.json add to a tokenizer.json.
 
     python tests/parity/special_tokens.py                  # makes tests/golden/special_tokens.jsonl
-    python tests/parity/special_tokens.py INOCULUM COUNT   # compares COUNT random folders with the program
+    python tests/parity/special_tokens.py INOCULUM COUNT [SEED]
+        # compares COUNT random folders with the program
 
 A row has the files of a folder (tokenizer.json is that of tests/golden/tokenizers with the given
 added_tokens), texts, and what transformers makes of them. `refused`: a file gives a token an id
@@ -156,9 +157,22 @@ def rows(count, seed):
             yield row
 
 
-def compare(inoculum, count):
+# added_tokens.json asks the named tokens and extra_special_tokens whether a token is special, and
+# not the map's additional_special_tokens.
+LISTED = {
+    "base": "gpt2",
+    "added_tokens": [],
+    "files": {
+        "special_tokens_map.json": {"additional_special_tokens": ["tool"], "eos_token": "<s>"},
+        "added_tokens.json": {"tool": 1000, "<|tool|>": 1001, "<s>": 1002},
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
+    },
+}
+
+
+def compare(inoculum, count, seed):
     differ = refused = 0
-    for number, row in enumerate(rows(count, random.random())):
+    for row in rows(count, seed):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             write(row, folder)
@@ -200,7 +214,8 @@ def compare(inoculum, count):
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     if len(sys.argv) > 1:
-        sys.exit(compare(sys.argv[1], int(sys.argv[2])) > 0)
+        seed = int(sys.argv[3]) if len(sys.argv) > 3 else 2
+        sys.exit(compare(sys.argv[1], int(sys.argv[2]), seed) > 0)
     with open(GOLDEN / "special_tokens.jsonl", "w") as file:
-        for row in rows(60, 1):
+        for row in [*rows(60, 1), expected(LISTED, random.Random(1))]:
             file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
