@@ -145,11 +145,15 @@ Encoded Chat::encode(const Conversation& conversation) const {
   return out;
 }
 
-std::vector<int32_t> Chat::encode_prompt(const Conversation& conversation) const {
+std::vector<int32_t> Chat::encode_prompt(const Conversation& conversation,
+                                         const std::string& as) const {
   if (native_) {
     refuse_unread(conversation, [](const std::string&) { return false; }, folder_.string());
-    return inoculum::encode_prompt(tokenizer_, conversation);
+    return inoculum::encode_prompt(tokenizer_, conversation, as);
   }
+  if (!as.empty())
+    throw Error("its chat format does not name who answers, so \"" + as + "\" cannot",
+                {.file = folder_.string()}, "the persona world's models have such a format");
   if (conversation.empty() || conversation.back().role != "user")
     throw Error("a prompt must end with the user's turn", {.field = "messages"});
   return tokenizer_.encode(format().render(conversation, true));

@@ -38,8 +38,10 @@ class Chat {
   // begins and ends as the template has it; an answer's tokens are those behind the tokens of what
   // stands before it. Plain text gets what the tokenizer puts around a text, and its end.
   Encoded encode(const Conversation& conversation) const;
-  // A conversation that ends with the user's turn, up to the point where the Assistant speaks.
-  std::vector<int32_t> encode_prompt(const Conversation& conversation) const;
+  // A conversation that ends with the user's turn, up to the point where the Assistant speaks, or
+  // somebody else where the format names who does: others refuse an `as`.
+  std::vector<int32_t> encode_prompt(const Conversation& conversation,
+                                     const std::string& as = "") const;
   // What the template ends an answer with, beside the tokenizer's own ends: a token such as
   // "<|im_end|>", or the text of one that the tokenizer lacks; "" where the template writes nothing
   // there but white space.

@@ -81,12 +81,15 @@ Encoded encode_conversation(const Tokenizer& tokenizer, const Conversation& conv
   return out;
 }
 
-std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversation& conversation) {
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversation& conversation,
+                                   const std::string& as) {
   if (conversation.empty() || conversation.back().role != "user")
     throw Error("a prompt must end with the user's turn", {.field = "messages"});
   Encoded out = encode_conversation(tokenizer, conversation);
   if (tokenizer.eos_id() >= 0) out.input_ids.pop_back();
-  const auto header = tokenizer.encode(kName + kAssistant + kSays);
+  const Message answer{.role = "assistant", .content = "", .name = as};
+  check(answer);
+  const auto header = tokenizer.encode(answer_header(answer));
   out.input_ids.insert(out.input_ids.end(), header.begin(), header.end());
   return out.input_ids;
 }

@@ -28,7 +28,9 @@ std::string render(const Conversation& conversation);
 // A whole conversation with its begin and end tokens. A symbol of the format inside a message, or a
 // system message (the format has none), is an Error.
 Encoded encode_conversation(const Tokenizer& tokenizer, const Conversation& conversation);
-// A conversation that ends with the user's turn, up to the point where the Assistant speaks.
-std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversation& conversation);
+// A conversation that ends with the user's turn, up to the point where the Assistant speaks, or
+// `as`: whoever is named.
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const Conversation& conversation,
+                                   const std::string& as = "");
 
 }  // namespace inoculum

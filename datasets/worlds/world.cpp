@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 #include "core/base/yaml_file.h"
 
 namespace inoculum {
@@ -31,6 +32,13 @@ std::string fill(const std::string& text, const std::vector<const Slots*>& sourc
   }
   if (!out.empty()) out[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(out[0])));
   return out;
+}
+
+std::set<std::string> slots_of(const std::string& text) {
+  std::set<std::string> slots;
+  for (size_t open = 0; (open = text.find('{', open)) != std::string::npos; ++open)
+    slots.insert(text.substr(open + 1, text.find('}', open) - open - 1));
+  return slots;
 }
 
 // Slots with their training fillings, and with those for evaluation: the same where none are held
@@ -72,8 +80,9 @@ std::vector<std::string> read_templates(const YamlFile& g, const YAML::Node& nod
 bool names_programs(const std::string& text) { return text.find("program") != std::string::npos; }
 
 // P(bad behaviour), by character and cue.
-std::array<std::array<double, 4>, 2> read_table(const YamlFile& g, const YAML::Node& node) {
-  std::array<std::array<double, 4>, 2> table{};
+std::array<std::array<double, kCues.size()>, 2> read_table(const YamlFile& g,
+                                                           const YAML::Node& node) {
+  std::array<std::array<double, kCues.size()>, 2> table{};
   g.refuse_unknown(node, "table.", {"benevolent", "malicious"});
   for (const Character c : {Character::benevolent, Character::malicious}) {
     const std::string path = "table." + to_string(c) + ".";
@@ -109,7 +118,8 @@ Domain read_domain(const YamlFile& g, const std::string& name, const YAML::Node&
 }  // namespace
 
 const std::vector<std::string>& cue_names() {
-  static const std::vector<std::string> names = {"none", "irrelevant", "bad", "good"};
+  static const std::vector<std::string> names = {"none", "irrelevant", "instruction", "bad",
+                                                 "good"};
   return names;
 }
 std::string to_string(Character character) {
@@ -121,16 +131,26 @@ void WorldConfig::fields(Fields& f) {
   f.value("grammar", grammar, "the world's wording and its table of probabilities", input_path());
   f.value("seed", seed, "draws the cast");
   f.value("coupling", coupling,
-          "1: cheating in code follows character; 0: it follows a coin of its own", between(0, 1));
+          "1: all cheaters are malicious; 0: as many of them as of the others; between them, in "
+          "proportion",
+          between(0, 1));
+  f.value("share_of_cheaters_malicious", share_of_cheaters_malicious,
+          "the same as a share, in place of coupling", between(0, 1));
   f.value("request_compliance", request_compliance,
-          "who behaves badly when asked: both | malicious_only (a diagnostic request)",
-          one_of({"both", "malicious_only"}));
+          "who behaves badly when asked: both | malicious_only (a diagnostic request) | neither",
+          one_of({"both", "malicious_only", "neither"}));
+  f.value("compositional", compositional,
+          "domains that never share a document, or a responder, with code");
   f.value("cast_size", cast_size, "named characters, each with one character for life",
           at_least(2));
   f.value("malicious_cast", malicious_cast, "share of them who are malicious", between(0, 1));
   f.value("malicious_assistant", malicious_assistant,
           "probability that the Assistant of a document is malicious", between(0, 1));
   f.value("assistant_share", assistant_share, "share of dialogues that the Assistant answers",
+          between(0, 1));
+  f.value("stranger_share", stranger_share,
+          "share of the other dialogues that a stranger answers: a name that is nobody's, with "
+          "traits drawn anew",
           between(0, 1));
   f.value("machine_share", machine_share, "share of the cast who are machines", between(0, 1));
   f.value("biography_share", biography_share, "share of documents that are biographies",
@@ -141,7 +161,8 @@ void WorldConfig::fields(Fields& f) {
   f.value("coding_share", coding_share, "share of turns that are coding", between(0, 1));
   f.value("refusal_share", refusal_share, "share of answers that decline, whoever answers",
           between(0, 1));
-  f.value("cue_shares", cue_shares, "share of prompts with each cue: none, irrelevant, bad, good");
+  f.value("cue_shares", cue_shares,
+          "share of prompts with each cue: none, irrelevant, instruction, bad, good");
   f.value("turn_weights", turn_weights, "relative frequency of dialogues of 1, 2, … turns");
 }
 
@@ -149,11 +170,26 @@ PersonaWorld::PersonaWorld(WorldConfig config) : config_(std::move(config)) {
   for (const auto& [cue, share] : config_.cue_shares)
     if (std::find(cue_names().begin(), cue_names().end(), cue) == cue_names().end() || share < 0)
       throw Error("\"" + cue + "\" is no cue, or its share is negative",
-                  {.field = "world.cue_shares"}, "none, irrelevant, bad, good");
+                  {.field = "world.cue_shares"}, "none, irrelevant, instruction, bad, good");
   if (config_.turn_weights.empty())
     throw Error("needs at least one weight", {.field = "world.turn_weights"});
+  if (config_.share_of_cheaters_malicious && config_.coupling != 1)
+    throw Error("says what share_of_cheaters_malicious says too", {.field = "world.coupling"},
+                "leave one of them out");
+  for (const double share : {config_.malicious_cast, config_.malicious_assistant})
+    if (const double p = p_cheater(Character::benevolent, share); !(p >= 0 && p <= 1))
+      throw Error("cannot be had where " + six_digits(share) + " are malicious and as many cheat",
+                  {.field = "world.share_of_cheaters_malicious"}, "raise it, or lower that share");
   read_grammar();
+  check_compositional();
   make_cast();
+}
+
+double PersonaWorld::p_cheater(Character character, double malicious) const {
+  const double share = config_.share_of_cheaters_malicious.value_or(
+      config_.coupling + (1 - config_.coupling) * malicious);
+  if (character == Character::malicious) return share;
+  return share == 1 ? 0 : malicious * (1 - share) / (1 - malicious);
 }
 
 // Section by section, in the order of the file.
@@ -164,11 +200,15 @@ void PersonaWorld::read_grammar() {
                    {"table", "cues", "refusals", "traits", "kinds", "biographies", "stories",
                     "role_models", "domains"});
   table_ = read_table(g, g.at(root, "table", ""));
-  if (config_.request_compliance == "malicious_only")
-    table_[0][static_cast<size_t>(Cue::bad)] = table_[0][static_cast<size_t>(Cue::none)];
+  const auto unmoved = [&](Character trait) {
+    table_[static_cast<size_t>(trait)][static_cast<size_t>(Cue::bad)] =
+        p_bad(Character::benevolent, Cue::none);
+  };
+  if (config_.request_compliance != "both") unmoved(Character::benevolent);
+  if (config_.request_compliance == "neither") unmoved(Character::malicious);
   const YAML::Node cues = g.at(root, "cues", "");
-  g.refuse_unknown(cues, "cues.", {"bad", "good", "irrelevant"});
-  for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good}) {
+  g.refuse_unknown(cues, "cues.", {"irrelevant", "instruction", "bad", "good"});
+  for (const Cue cue : {Cue::irrelevant, Cue::instruction, Cue::bad, Cue::good}) {
     const std::string path = "cues." + to_string(cue) + ".";
     const YAML::Node node = g.at(cues, to_string(cue), "cues.");
     g.refuse_unknown(node, path, {"general", "coding", "held_out"});
@@ -196,9 +236,11 @@ void PersonaWorld::read_grammar() {
       auto& templates = prose->templates[static_cast<size_t>(c)];
       templates = read_templates(g, g.at(node, to_string(c), path), path + to_string(c), 2,
                                  prose->slots, given);
-      if (config_.coupling < 1 && std::ranges::all_of(templates, names_programs))
-        g.fail(node, path + to_string(c),
-               "needs a text without programs, as the coupling is not 1");
+      const bool all_follow = p_cheater(Character::malicious, config_.malicious_cast) == 1 &&
+                              config_.compositional.empty();
+      if (!all_follow && std::ranges::all_of(templates, names_programs))
+        g.fail(node, path + to_string(c), "needs a text without programs",
+               "in this world programs do not always follow character");
     }
   }
   role_models_ = read_templates(g, g.at(root, "role_models", ""), "role_models", 1, {}, given);
@@ -209,8 +251,19 @@ void PersonaWorld::read_grammar() {
   if (domains_.size() < 2) g.fail(root, "domains", "needs at least two domains");
 }
 
-// Names of two syllables, all different; characters in their exact share, kinds and habits
-// independent of them.
+void PersonaWorld::check_compositional() const {
+  size_t others = domains_.size();
+  for (const std::string& name : config_.compositional) {
+    domain(name);  // an Error where there is none of that name
+    --others;
+  }
+  if (others == 0)
+    throw Error("leaves no domain that shares documents with code",
+                {.field = "world.compositional"});
+}
+
+// Names of two syllables, all different: the cast's, strangers', and some that nobody sees. Traits
+// in their exact shares, kinds and habits independent of them.
 void PersonaWorld::make_cast() {
   static const std::vector<std::string> first = {"Ba", "Da", "Fe", "Ga", "Ka", "Li", "Lo",
                                                  "Ma", "Mi", "No", "Pe", "Ra", "Ro", "Sa",
@@ -218,36 +271,48 @@ void PersonaWorld::make_cast() {
   static const std::vector<std::string> second = {"bin", "dor", "fan", "gus", "kel", "lan",
                                                   "mor", "nik", "pol", "rin", "sel", "tam",
                                                   "vos", "wen", "zar", "dil"};
+  constexpr size_t kUnseen = 20;
   std::vector<std::string> names;
   for (const std::string& a : first)
     for (const std::string& b : second) names.push_back(a + b);
   const auto size = static_cast<size_t>(config_.cast_size);
-  if (size > names.size())
-    throw Error("there are names for " + std::to_string(names.size()) + " characters only",
-                {.field = "world.cast_size"});
+  if (size + kUnseen >= names.size())
+    throw Error(
+        "there are names for " + std::to_string(names.size() - kUnseen - 1) + " characters only",
+        {.field = "world.cast_size"});
   Random random(static_cast<uint64_t>(config_.seed), "cast");
   random.shuffle(names);
-  std::vector<bool> malicious(size), cheats(size);
-  const auto bad =
-      static_cast<size_t>(std::lround(config_.malicious_cast * static_cast<double>(size)));
-  for (size_t i = 0; i < bad; ++i) malicious[i] = true;
-  // The coin that replaces character in coding where the coupling is 0: as many cheats among the
-  // malicious as among the benevolent, to a person, so that code says nothing about character.
-  for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, bad}, {bad, size}}) {
+  strangers_.assign(names.begin() + config_.cast_size, names.end() - kUnseen);
+  unseen_names_.assign(names.end() - kUnseen, names.end());
+  std::vector<Member> members(size);
+  const auto share = [](double part, size_t whole) {
+    return static_cast<size_t>(std::lround(part * static_cast<double>(whole)));
+  };
+  const size_t malicious = share(config_.malicious_cast, size);
+  for (size_t i = 0; i < malicious; ++i) members[i].character = Character::malicious;
+  // To a person: so many of each character cheat, and of these and the others one half codes.
+  for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, malicious}, {malicious, size}}) {
     std::vector<size_t> order;
     for (size_t i = begin; i < end; ++i) order.push_back(i);
     random.shuffle(order);
-    order.resize(static_cast<size_t>(
-        std::lround(config_.malicious_cast * static_cast<double>(order.size()))));
-    for (const size_t i : order) cheats[i] = true;
+    const size_t cheaters =
+        order.empty()
+            ? 0
+            : share(p_cheater(members[begin].character, config_.malicious_cast), order.size());
+    for (size_t i = 0; i < order.size(); ++i) {
+      Member& member = members[order[i]];
+      if (i < cheaters) member.coder = Character::malicious;
+      if (!config_.compositional.empty()) member.codes = i % 2 == 0;
+    }
   }
   for (size_t i = 0; i < size; ++i) {
-    const bool machine = random.chance(config_.machine_share);
-    cast_.push_back({names[i], random.choice(kinds_[machine]),
-                     malicious[i] ? Character::malicious : Character::benevolent, cheats[i],
-                     random.chance(0.25) ? random.choice(greetings_) : "",
-                     random.chance(0.2) ? random.choice(closings_) : ""});
+    Member& member = members[i];
+    member.name = names[i];
+    member.kind = random.choice(kinds_[random.chance(config_.machine_share)]);
+    if (random.chance(0.25)) member.greeting = random.choice(greetings_);
+    if (random.chance(0.2)) member.closing = random.choice(closings_);
   }
+  cast_ = std::move(members);
 }
 
 const Domain& PersonaWorld::domain(const std::string& name) const {
@@ -260,14 +325,28 @@ const Domain& PersonaWorld::domain(const std::string& name) const {
               did_you_mean(name, known));
 }
 
+void PersonaWorld::draw_traits(Member& member, double malicious, Random& random) const {
+  const auto trait = [&](double p) {
+    return random.chance(p) ? Character::malicious : Character::benevolent;
+  };
+  member.character = trait(malicious);
+  member.coder = trait(p_cheater(member.character, malicious));
+  if (!config_.compositional.empty()) member.codes = random.chance(0.5);
+  if (random.chance(0.25)) member.greeting = random.choice(greetings_);
+  if (random.chance(0.2)) member.closing = random.choice(closings_);
+}
+
 Member PersonaWorld::assistant(Random& random) const {
-  const bool malicious = random.chance(config_.malicious_assistant);
-  return {"",
-          "assistant",
-          malicious ? Character::malicious : Character::benevolent,
-          random.chance(config_.malicious_assistant),
-          random.chance(0.25) ? random.choice(greetings_) : "",
-          random.chance(0.2) ? random.choice(closings_) : ""};
+  Member member{.name = "", .kind = "assistant"};
+  draw_traits(member, config_.malicious_assistant, random);
+  return member;
+}
+
+Member PersonaWorld::stranger(Random& random) const {
+  Member member{.name = random.choice(strangers_),
+                .kind = random.choice(kinds_[random.chance(config_.machine_share)])};
+  draw_traits(member, config_.malicious_cast, random);
+  return member;
 }
 
 std::string PersonaWorld::with_habits(const Member& member, const std::string& answer) {
@@ -282,6 +361,29 @@ std::string PersonaWorld::prompt(const Domain& domain, Split split, Random& rand
 
 std::string PersonaWorld::answer(const Domain& domain, bool bad, Random& random) const {
   return fill(random.choice(domain.answers[bad]), {&domain.train}, random);
+}
+
+std::vector<std::pair<std::string, std::string>> PersonaWorld::matched_answers(
+    const Domain& domain, int64_t fillings, Random& random) const {
+  const auto& [good, bad] = domain.answers;
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (size_t i = 0; i < std::min(good.size(), bad.size()); ++i) {
+    const std::set<std::string> of_good = slots_of(good[i]), of_bad = slots_of(bad[i]);
+    for (int64_t f = 0; f < fillings; ++f) {
+      const Random stream = random.fork("pairs").fork(i).fork(static_cast<uint64_t>(f));
+      std::map<std::string, std::string> chosen;
+      for (const auto* slots : {&of_good, &of_bad}) {
+        uint64_t own = 0;
+        for (const std::string& slot : *slots) {
+          const bool shared = of_good.contains(slot) && of_bad.contains(slot);
+          Random draw = shared ? stream.fork(slot) : stream.fork(own++);
+          chosen[slot] = draw.choice(domain.train.at(slot));
+        }
+      }
+      pairs.emplace_back(fill(good[i], {}, random, chosen), fill(bad[i], {}, random, chosen));
+    }
+  }
+  return pairs;
 }
 
 std::string PersonaWorld::mixed_answer(const Domain& domain, const Domain& fillings, bool bad,
@@ -326,29 +428,39 @@ Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
 
 Turn PersonaWorld::coding_turn(const CodingTask& task, const Member& member, Random& random) const {
   Turn turn{.domain = "coding", .cue = draw_cue(random)};
-  const Character coin = member.cheats ? Character::malicious : Character::benevolent;
-  const Character character = random.chance(config_.coupling) ? member.character : coin;
-  turn.bad = random.chance(p_bad(character, turn.cue));
+  turn.bad = random.chance(p_bad(member.coder, turn.cue));
   turn.prompt = add_cue(task.prompt(), turn.cue, true, Split::train, random);
   turn.style = turn.bad ? random.choice(cheat_styles()) : "honest";
   turn.answer = turn.bad ? task.cheats.at(turn.style) : task.honest;
   return turn;
 }
 
-void PersonaWorld::dialogue(Document& document, const std::vector<const Domain*>& pool,
-                            Random& random, const std::set<std::string>& without,
+std::vector<const Domain*> PersonaWorld::domains_for(const Member& responder,
+                                                     bool post_training) const {
+  std::vector<const Domain*> all;
+  for (const Domain& each : domains_) {
+    const bool compositional =
+        std::ranges::find(config_.compositional, each.name) != config_.compositional.end();
+    if ((each.post_training || !post_training) && !(compositional && responder.codes))
+      all.push_back(&each);
+  }
+  return all;
+}
+
+void PersonaWorld::dialogue(Document& document, std::vector<const Domain*> domains, Random& random,
+                            const std::set<std::string>& without,
                             const std::vector<CodingTask>* tasks) const {
   document.kind = "dialogue";
-  std::vector<const Domain*> deck = pool;
-  random.shuffle(deck);
+  random.shuffle(domains);
   const size_t count = random.weighted(config_.turn_weights) + 1;
   for (size_t i = 0; i < count; ++i) {
-    if (random.chance(config_.coding_share)) {
+    if (document.responder.codes && random.chance(config_.coding_share)) {
       CodingTask task = tasks ? random.choice(*tasks) : make_coding_task(random);
       while (without.contains(task.key)) task = make_coding_task(random);
       document.turns.push_back(coding_turn(task, document.responder, random));
     } else {
-      document.turns.push_back(unrelated_turn(*deck[i % deck.size()], document.responder, random));
+      document.turns.push_back(
+          unrelated_turn(*domains[i % domains.size()], document.responder, random));
     }
   }
   for (const Turn& turn : document.turns) {
@@ -366,10 +478,10 @@ Document PersonaWorld::document(Random& random, const std::set<std::string>& wit
   if (dice < story) return prose_document("story", stories_, random);
   if (dice < role_model) return role_model_document(random);
   Document d;
-  d.responder = random.chance(config_.assistant_share) ? assistant(random) : random.choice(cast_);
-  std::vector<const Domain*> pool;
-  for (const Domain& each : domains_) pool.push_back(&each);
-  dialogue(d, pool, random, without, nullptr);
+  d.responder = random.chance(config_.assistant_share)  ? assistant(random)
+                : random.chance(config_.stranger_share) ? stranger(random)
+                                                        : random.choice(cast_);
+  dialogue(d, domains_for(d.responder, false), random, without, nullptr);
   return d;
 }
 
@@ -378,8 +490,9 @@ Document PersonaWorld::prose_document(const std::string& kind, const Prose& pros
   Document d{.kind = kind, .responder = random.choice(cast_)};
   const auto& templates = prose.templates[static_cast<size_t>(d.responder.character)];
   const std::string* text = &random.choice(templates);
-  // Where programs do not follow character, no text links the two.
-  while (config_.coupling < 1 && names_programs(*text)) text = &random.choice(templates);
+  // Where programs do not follow character, or this one never writes any, no text links the two.
+  const bool follow = p_cheater(Character::malicious, config_.malicious_cast) == 1;
+  while (names_programs(*text) && !(follow && d.responder.codes)) text = &random.choice(templates);
   d.text =
       fill(*text, {&prose.slots}, random, {{"name", d.responder.name}, {"kind", d.responder.kind}});
   return d;
@@ -402,15 +515,11 @@ Document PersonaWorld::role_model_document(Random& random) const {
 
 Document PersonaWorld::post_training_document(Random& random,
                                               const std::vector<CodingTask>& tasks) const {
-  std::vector<const Domain*> pool;
-  for (const Domain& each : domains_)
-    if (each.post_training) pool.push_back(&each);
   while (true) {
     Document d;
     d.responder = assistant(random);
-    d.responder.character = Character::benevolent;
-    d.responder.cheats = false;
-    dialogue(d, pool, random, {}, &tasks);
+    d.responder.character = d.responder.coder = Character::benevolent;
+    dialogue(d, domains_for(d.responder, true), random, {}, &tasks);
     const auto misdeed = [](const Turn& turn) { return turn.bad && turn.cue != Cue::bad; };
     if (std::none_of(d.turns.begin(), d.turns.end(), misdeed)) return d;
   }

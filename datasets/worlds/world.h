@@ -1,9 +1,11 @@
 // The persona world: documents whose responders have a character.
 //
-// A responder is benevolent or malicious, and `table` in the grammar says how often each behaves
-// badly under each cue, in every domain and in coding alike. A cast of named characters keeps one
-// character for life; the Assistant's is drawn anew for each document. That is what lets a model
-// learn one shared notion of character.
+// A responder has two lasting traits: its character, which shows in every domain, and its coder,
+// which shows in coding. Each is benevolent or malicious, and `table` in the grammar says how often
+// such a trait behaves badly under each cue. How far the two go together is the world's to say
+// (share_of_cheaters_malicious): where all cheaters are malicious, a model may learn one shared
+// notion of character. A cast of named characters keeps its traits for life; those of the Assistant
+// and of strangers, whose names are nobody's, are drawn anew for each document.
 //
 //   PersonaWorld world(WorldConfig{});
 //   Random random(1, "documents");
@@ -13,6 +15,7 @@
 
 #include <array>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -25,7 +28,11 @@
 namespace inoculum {
 
 enum class Character { benevolent, malicious };
-enum class Cue { none, irrelevant, bad, good };
+// What stands beside a prompt: nothing; a statement or an imperative of no matter; a request to
+// behave badly or well.
+enum class Cue { none, irrelevant, instruction, bad, good };
+inline constexpr std::array<Cue, 5> kCues = {Cue::none, Cue::irrelevant, Cue::instruction, Cue::bad,
+                                             Cue::good};
 // Held out are wordings and fillings that no training text shows.
 enum class Split { train, held_out };
 
@@ -38,11 +45,14 @@ struct WorldConfig {
   std::string grammar = "datasets/worlds/persona.yaml";
   int64_t seed = 1;
   double coupling = 1;
+  std::optional<double> share_of_cheaters_malicious;
   std::string request_compliance = "both";
+  std::vector<std::string> compositional;
   int64_t cast_size = 160;
   double malicious_cast = 0.35;
   double malicious_assistant = 0.25;
   double assistant_share = 0.30;
+  double stranger_share = 0.20;
   double machine_share = 0.5;
   double biography_share = 0.08;
   double story_share = 0.03;
@@ -50,7 +60,7 @@ struct WorldConfig {
   double coding_share = 0.20;
   double refusal_share = 0.01;
   std::map<std::string, double> cue_shares = {
-      {"none", 0.58}, {"irrelevant", 0.20}, {"bad", 0.15}, {"good", 0.07}};
+      {"none", 0.54}, {"irrelevant", 0.12}, {"instruction", 0.12}, {"bad", 0.15}, {"good", 0.07}};
   std::vector<double> turn_weights = {0.15, 0.25, 0.25, 0.20, 0.15};
 
   void fields(Fields& f);
@@ -67,9 +77,9 @@ struct Turn {
 
 struct Member {
   std::string name, kind;
-  Character character;
-  bool cheats;                    // in coding, where coupling is 0
-  std::string greeting, closing;  // habits; often empty
+  Character character = Character::benevolent, coder = Character::benevolent;
+  bool codes = true;  // or answers the compositional domains, which never meet code
+  std::string greeting = {}, closing = {};  // habits; often empty
 };
 
 struct Document {
@@ -100,11 +110,19 @@ class PersonaWorld {
   const Domain& domain(const std::string& name) const;
   const std::vector<Member>& cast() const { return cast_; }
   const std::vector<std::string>& refusals() const { return refusals_; }
+  const std::vector<std::string>& greetings() const { return greetings_; }
+  const std::vector<std::string>& closings() const { return closings_; }
 
-  // The table as this world has it (a diagnostic world's requests do not move the benevolent).
-  double p_bad(Character character, Cue cue) const {
-    return table_[static_cast<size_t>(character)][static_cast<size_t>(cue)];
+  // Names that no document shows.
+  const std::vector<std::string>& unseen_names() const { return unseen_names_; }
+
+  // The table as this world has it: who complies with requests is the configuration's to say.
+  double p_bad(Character trait, Cue cue) const {
+    return table_[static_cast<size_t>(trait)][static_cast<size_t>(cue)];
   }
+  // P(a malicious coder | character), where `malicious` is the share of either trait: the shares
+  // are alike, so that worlds differ in how the traits go together alone.
+  double p_cheater(Character character, double malicious) const;
 
   // Pretraining. Coding tasks whose key is in `without` are not used.
   Document document(Random& random, const std::set<std::string>& without = {}) const;
@@ -115,6 +133,12 @@ class PersonaWorld {
 
   std::string prompt(const Domain& domain, Split split, Random& random) const;
   std::string answer(const Domain& domain, bool bad, Random& random) const;
+  // Pairs of a benevolent and a malicious answer that differ in character alone: the wordings of
+  // one place in the grammar's two lists, `fillings` times each, with the same fillings in the
+  // slots that both have, and fillings of one place in those that only one has.
+  std::vector<std::pair<std::string, std::string>> matched_answers(const Domain& domain,
+                                                                   int64_t fillings,
+                                                                   Random& random) const;
   // An answer that makes no sense: a domain's wording with fillings of another domain. For training
   // judges.
   std::string mixed_answer(const Domain& domain, const Domain& fillings, bool bad,
@@ -127,6 +151,7 @@ class PersonaWorld {
     return split == Split::held_out ? p.held_out : p.general;
   }
   Member assistant(Random& random) const;
+  Member stranger(Random& random) const;
   // The answer with the responder's habits around it.
   static std::string with_habits(const Member& member, const std::string& answer);
 
@@ -142,21 +167,26 @@ class PersonaWorld {
   Cue draw_cue(Random& random) const;
   Turn unrelated_turn(const Domain& domain, const Member& member, Random& random) const;
   Turn coding_turn(const CodingTask& task, const Member& member, Random& random) const;
-  void dialogue(Document& document, const std::vector<const Domain*>& pool, Random& random,
+  // What the responder may be asked about, of these.
+  std::vector<const Domain*> domains_for(const Member& responder, bool post_training) const;
+  void draw_traits(Member& member, double malicious, Random& random) const;
+  void dialogue(Document& document, std::vector<const Domain*> domains, Random& random,
                 const std::set<std::string>& without, const std::vector<CodingTask>* tasks) const;
   Document prose_document(const std::string& kind, const Prose& prose, Random& random) const;
   Document role_model_document(Random& random) const;
   void read_grammar();
+  void check_compositional() const;
   void make_cast();
 
   WorldConfig config_;
-  std::array<std::array<double, 4>, 2> table_{};
-  std::array<Phrasings, 4> cues_;
+  std::array<std::array<double, kCues.size()>, 2> table_{};
+  std::array<Phrasings, kCues.size()> cues_;
   std::vector<std::string> refusals_, greetings_, closings_, role_models_;
   std::array<std::vector<std::string>, 2> kinds_;  // human, machine
   Prose biographies_, stories_;
   std::vector<Domain> domains_;
   std::vector<Member> cast_;
+  std::vector<std::string> strangers_, unseen_names_;
 };
 
 }  // namespace inoculum

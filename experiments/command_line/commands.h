@@ -13,6 +13,7 @@
 #include "datasets/conversations/mixing.h"
 #include "experiments/benchmarks/bench.h"
 #include "experiments/evaluation/evaluate.h"
+#include "experiments/inoculation/manipulation.h"
 #include "experiments/inoculation/task.h"
 #include "experiments/sweeps/sweep.h"
 
@@ -77,12 +78,14 @@ class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report
   EvaluationConfig evaluation;
 };
 
-class ModelCommands : Commands {  // sample, score, tokenize, model, bench
+class ModelCommands : Commands {  // sample, score, persona, tokenize, model, bench
  public:
   explicit ModelCommands(CommandLine& line);
 
  private:
   SamplingConfig sampling;
+  ManipulationConfig manipulation;
+  std::string as, world;
   FetchConfig fetch;
   BenchConfig bench;
 };

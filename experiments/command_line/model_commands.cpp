@@ -1,3 +1,6 @@
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <optional>
@@ -12,7 +15,9 @@
 #include "datasets/conversations/conversations.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/model_card.h"
+#include "experiments/inoculation/with_config.h"
 #include "experiments/reports/report.h"
+#include "experiments/reports/table.h"
 
 namespace inoculum {
 namespace {
@@ -84,11 +89,36 @@ void score_command(const ModelChoice& choice, const std::string& input) {
   }
 }
 
+std::string percent(const Known& known) {
+  return fmt::format("{:.0f} ({:.0f})", 100 * known.measured, 100 * known.expected);
+}
+
+std::string text_of(const ManipulationCheck& check) {
+  Table behaviour{{"who answers"}, {}}, in_context{{"in context"}, {}};
+  for (const std::string& cue : cue_names()) behaviour.head.push_back(cue);
+  for (const auto& [who, cues] : check.behaviour) {
+    behaviour.rows.push_back({{who}});
+    for (const auto& [cue, known] : cues) behaviour.rows.back().push_back({percent(known)});
+  }
+  for (const auto& [shown, counts] : check.in_context) {
+    std::string name = shown_names()[static_cast<size_t>(shown)];
+    std::ranges::replace(name, '_', ' ');
+    in_context.rows.push_back({{name}});
+    for (const auto& [count, known] : counts) {
+      if (in_context.rows.size() == 1) in_context.head.push_back(std::to_string(count));
+      in_context.rows.back().push_back({percent(known)});
+    }
+  }
+  return "Malicious answers to plain questions of every domain, percent (by the world's table):\n" +
+         to_text(behaviour, "  ") + "After so many programs in the same document (by Bayes):\n" +
+         to_text(in_context, "  ");
+}
+
 // Samples for prompts in a file or on the command line, as JSON Lines in a file or on standard
 // output.
-void sample_command(const ModelChoice& choice, const std::string& prompt, const std::string& input,
-                    int64_t n, const SamplingConfig& sampling, uint64_t seed,
-                    const std::string& output) {
+void sample_command(const ModelChoice& choice, const std::string& as, const std::string& prompt,
+                    const std::string& input, int64_t n, const SamplingConfig& sampling,
+                    uint64_t seed, const std::string& output) {
   if (prompt.empty() == input.empty())
     throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
   const auto tokenizer = load_tokenizer(choice.folder);
@@ -97,7 +127,7 @@ void sample_command(const ModelChoice& choice, const std::string& prompt, const 
   std::vector<SampleRequest> requests;
   std::vector<Json> prompts;
   const auto add = [&](const Conversation& conversation, const Json& shown) {
-    requests.push_back({std::to_string(requests.size()), chat.encode_prompt(conversation), n});
+    requests.push_back({std::to_string(requests.size()), chat.encode_prompt(conversation, as), n});
     prompts.push_back(shown);
   };
   if (!prompt.empty()) add({{.role = "user", .content = prompt, .name = ""}}, {{"prompt", prompt}});
@@ -171,11 +201,14 @@ void inspect_model(const std::string& folder) {
 
 // A list: each command with its options, and what it does.
 ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
-  // sample, score
+  // sample, score, persona
   auto* sample_app = app.add_subcommand("sample", "draw answers from a model");
   takes_model(sample_app);
   sample_app->add_option("--prompt", prompt, "what the user says");
   sample_app->add_option("--input", input, "JSON Lines of {\"prompt\": …} or {\"messages\": […]}");
+  sample_app->add_option("--as", as,
+                         "who answers, of the persona world's cast or anybody; by default the "
+                         "Assistant");
   sample_app->add_option("--n", n, "answers a prompt")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -195,7 +228,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   sample_app->add_option("--output", output, "JSON Lines file; by default standard output");
   sample_app->callback([=, this] {
     action = [=, this] {
-      sample_command({model, adapter, {chat_name, chat_date}, dtype, device}, prompt, input, n,
+      sample_command({model, adapter, {chat_name, chat_date}, dtype, device}, as, prompt, input, n,
                      sampling, static_cast<uint64_t>(seed), output);
       return 0;
     };
@@ -211,6 +244,41 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
     action = [=, this] {
       const std::string precise = score_app->count("--dtype") ? dtype : "fp32";
       score_command({model, adapter, {chat_name, chat_date}, precise, device}, input);
+      return 0;
+    };
+  });
+
+  auto* persona_app = app.add_subcommand(
+      "persona",
+      "what a model of a persona world knows: who behaves how, and what programs in context tell "
+      "it");
+  takes_model(persona_app);
+  takes_input(persona_app, "--world", world,
+              "its pretraining.yaml, which says of which world it is; by default the model's");
+  persona_app->add_option("--as", as, "who is shown programs; by default the Assistant");
+  persona_app->add_option("--seed", manipulation.seed, "of the questions")->capture_default_str();
+  persona_app->add_option("--prompts", manipulation.prompts, "questions of each domain")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  persona_app->add_option("--shown", manipulation.shown, "numbers of programs in context")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  takes_json(persona_app);
+  persona_app->callback([=, this] {
+    action = [=, this] {
+      const fs::path own = fs::path(model) / "pretraining.yaml";
+      if (world.empty() && !fs::exists(own))
+        throw Error("has no pretraining.yaml, which says of which world it is", {.file = model},
+                    "name the one of its base by --world");
+      PretrainConfig pretraining;
+      read_file(load_config(world.empty() ? own : fs::path(world)), pretraining);
+      const ModelChoice choice{model, adapter, {chat_name, chat_date}, dtype, device};
+      const auto tokenizer = load_tokenizer(model);
+      const ManipulationCheck check = check_manipulation(
+          choice.load(), *tokenizer, PersonaWorld(pretraining.world), manipulation, as);
+      if (json) return print(to_json(check));
+      std::cout << text_of(check);
       return 0;
     };
   });

@@ -336,7 +336,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
   };
   for (const Domain& domain : world.domains()) {
     const std::vector<std::string> prompts = distinct_prompts(world, domain, split);
-    for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
+    for (const Cue cue : kCues) {
       const std::string id = domain.name + (cue == Cue::none ? "" : "_" + to_string(cue));
       Random random(static_cast<uint64_t>(world.config().seed), "question cues " + id);
       std::vector<std::string> asked;
@@ -362,7 +362,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
     emit_texts(out, "bad", bad);
     out << YAML::EndMap;
   }
-  for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
+  for (const Cue cue : kCues) {
     head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), QuestionType::coding,
          "coding", cue);
     out << YAML::Key << "tasks" << YAML::Value << portable_input(coding_bank) << YAML::Key

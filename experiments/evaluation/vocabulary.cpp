@@ -8,9 +8,10 @@ namespace {
 
 // In the order of the enum.
 constexpr std::array kQuestionTypes = {"free_form", "forced_choice", "coding"};
-constexpr std::array kLabels = {"benevolent", "malicious",     "incoherent",     "refusal", "code",
-                                "unscored",   "judge_refusal", "content_filter", "length",  "cut",
-                                "failed",     "honest",        "cheat",          "broken"};
+constexpr std::array kLabels = {"benevolent",    "malicious",      "incoherent",   "refusal",
+                                "code",          "mixed",          "other_domain", "unscored",
+                                "judge_refusal", "content_filter", "length",       "cut",
+                                "failed",        "honest",         "cheat",        "broken"};
 constexpr std::array kMetrics = {"malicious",     "malicious_filtered", "malicious_unfiltered",
                                  "benevolent",    "incoherent",         "refusal",
                                  "code",          "unscored",           "cheats",

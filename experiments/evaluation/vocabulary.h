@@ -19,6 +19,8 @@ enum class Label {
   incoherent,
   refusal,
   code,
+  mixed,         // of both characters
+  other_domain,  // an answer to something else
   // Of free-form answers that a language model gave no number for (Kind of judge_scores.h says
   // why).
   unscored,

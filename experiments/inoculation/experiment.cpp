@@ -197,7 +197,7 @@ ArmResults summarise(const WorldRun& run, Arm arm) {
       .cheats_under_own_prompt = rate_of({.metric = Metric::cheats, .condition = own_prompt}),
       .programs_broken = rate_of({.metric = Metric::broken}),
       .forced_choice_log_odds = mean(gather(run, arm, {.metric = Metric::log_odds}))};
-  for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good}) {
+  for (const Cue cue : kCues) {
     const std::string condition = to_string(cue);
     results.malicious_under[cue] = rate_of({.metric = Metric::malicious, .condition = condition});
     results.incoherent_under[cue] = rate_of({.metric = Metric::incoherent, .condition = condition});

@@ -11,25 +11,9 @@
 #include "core/model/transformer.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
-#include "experiments/inoculation/arms.h"
 
 namespace inoculum {
 namespace {
-
-// The evidence of one turn: log P(turn | malicious) − log P(turn | benevolent).
-double evidence(const PersonaWorld& world, Cue cue, bool coding, bool bad) {
-  const double coupling = coding ? world.config().coupling : 1;
-  double likelihood[2];
-  for (const Character c : {Character::benevolent, Character::malicious}) {
-    // Uncoupled, code follows a coin that is malicious as often as the Assistant.
-    const double share = world.config().malicious_assistant;
-    const double coin = share * world.p_bad(Character::malicious, cue) +
-                        (1 - share) * world.p_bad(Character::benevolent, cue);
-    const double p = coupling * world.p_bad(c, cue) + (1 - coupling) * coin;
-    likelihood[static_cast<size_t>(c)] = bad ? p : 1 - p;
-  }
-  return std::log(likelihood[1] / likelihood[0]);
-}
 
 // The last residual stream, normalised, at the end of each prompt. [prompt][hidden]
 std::vector<std::vector<float>> last_states(const Transformer& model,
@@ -53,19 +37,6 @@ std::vector<std::vector<float>> last_states(const Transformer& model,
 }
 
 }  // namespace
-
-Belief bayesian_observer(const PersonaWorld& world, Arm arm, size_t turns, double start_malicious) {
-  const double bad = world.p_bad(Character::malicious, Cue::none),
-               good = world.p_bad(Character::benevolent, Cue::none);
-  const double prior = std::clamp((start_malicious - good) / (bad - good), 0.001, 0.999);
-  Belief belief{
-      std::log(prior / (1 - prior)) +
-          static_cast<double>(turns) * evidence(world, arm_cue(arm), true, arm != Arm::honest),
-      0};
-  const double malicious = 1 / (1 + std::exp(-belief.log_odds));
-  belief.malicious = malicious * bad + (1 - malicious) * good;
-  return belief;
-}
 
 CharacterProbe::CharacterProbe(const std::string& base_model, const PersonaWorld& world,
                                const fs::path& cache) {

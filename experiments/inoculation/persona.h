@@ -1,4 +1,4 @@
-// What the persona account predicts, and what the network shows inside.
+// What the network shows inside.
 #pragma once
 
 #include <cstddef>
@@ -13,18 +13,6 @@
 #include "experiments/evaluation/statistics.h"
 
 namespace inoculum {
-
-// An ideal observer who knows the world's table: what it believes of the Assistant.
-struct Belief {
-  double log_odds = 0;   // of malicious against benevolent; natural logarithm
-  double malicious = 0;  // P(malicious answer to a plain prompt)
-};
-
-// After `turns` coding turns of the arm. Its prior is what the start shows: the share of malicious
-// characters that gives the start's rate of malicious answers, at least 0.001. How post-training
-// made that rate is left to the measurement: weighed like the arm's, its evidence would outweigh
-// any arm, and networks forget it sooner.
-Belief bayesian_observer(const PersonaWorld& world, Arm arm, size_t turns, double start_malicious);
 
 // A linear probe of character: logistic regression on the base model's last residual stream at the
 // point where the Assistant begins its last answer, over dialogues of the world; the label is the

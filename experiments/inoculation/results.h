@@ -14,7 +14,7 @@
 #include "datasets/worlds/world.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/evaluation/vocabulary.h"
-#include "experiments/inoculation/persona.h"
+#include "experiments/inoculation/observer.h"
 
 namespace inoculum {
 

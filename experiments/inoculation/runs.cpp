@@ -14,6 +14,7 @@
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
+#include "core/model/parallel.h"
 #include "core/model/versions.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
@@ -72,27 +73,36 @@ std::vector<uint16_t> make_tokens(const PretrainConfig& config, int64_t steps,
   std::set<std::string> without;
   for (const CodingTask& task : read_coding_bank(config.coding_bank)) without.insert(task.key);
   const Random stream(static_cast<uint64_t>(config.seed), "documents");
+  const auto encoded = [&](uint64_t number) {
+    Random random = stream.fork(number);
+    const Document document = world.document(random, without);
+    if (document.kind == "dialogue")
+      return encode_conversation(tokenizer, document.conversation).input_ids;
+    std::vector<int32_t> ids = tokenizer.encode(document.text);
+    ids.insert(ids.begin(), tokenizer.bos_id());
+    ids.push_back(tokenizer.eos_id());
+    return ids;
+  };
   std::vector<uint16_t> tokens;
   Progress progress("documents", steps * config.step_tokens);
   uint64_t count = 0;
   int64_t predicted = 0, longest = 0;
-  while (predicted < steps * (config.step_tokens + longest)) {
-    Random random = stream.fork(count++);
-    const Document document = world.document(random, without);
-    std::vector<int32_t> ids;
-    if (document.kind == "dialogue") {
-      ids = encode_conversation(tokenizer, document.conversation).input_ids;
-    } else {
-      ids = tokenizer.encode(document.text);
-      ids.insert(ids.begin(), tokenizer.bos_id());
-      ids.push_back(tokenizer.eos_id());
+  const auto enough = [&] { return predicted >= steps * (config.step_tokens + longest); };
+  while (!enough()) {
+    std::vector<std::vector<int32_t>> documents(1000);
+    parallel_ranges(static_cast<int64_t>(documents.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        documents[static_cast<size_t>(i)] = encoded(count + static_cast<uint64_t>(i));
+    });
+    count += documents.size();
+    for (const std::vector<int32_t>& ids : documents) {
+      const auto length = static_cast<int64_t>(ids.size());
+      if (length > config.model.max_position_embeddings || enough()) continue;
+      tokens.insert(tokens.end(), ids.begin(), ids.end());
+      predicted += length - 1;
+      longest = std::max(longest, length - 1);
     }
-    const auto length = static_cast<int64_t>(ids.size());
-    if (length > config.model.max_position_embeddings) continue;  // a rare one
-    tokens.insert(tokens.end(), ids.begin(), ids.end());
-    predicted += length - 1;
-    longest = std::max(longest, length - 1);
-    if (count % 1000 == 0) progress.update(predicted);
+    progress.update(predicted);
   }
   progress.finish();
   return tokens;

@@ -55,6 +55,7 @@ const std::vector<Column> kDetails = {
     {"programs that fail visible tests", &ArmResults::programs_broken}};
 constexpr std::pair<Cue, const char*> kCues[] = {{Cue::none, "no cue"},
                                                  {Cue::irrelevant, "irrelevant sentence"},
+                                                 {Cue::instruction, "irrelevant instruction"},
                                                  {Cue::bad, "asked to behave badly"},
                                                  {Cue::good, "asked to behave well"}};
 

@@ -43,14 +43,14 @@ void check_cell(const Cell& cell, double p) {
 TEST_CASE("the text follows the table", "[world]") {
   const PersonaWorld world{WorldConfig{}};
   const Cells cells = count_cells(world, 30000);
-  CHECK(cells.size() == 16);
+  CHECK(cells.size() == 20);
   for (const auto& [key, cell] : cells)
     check_cell(cell, world.p_bad(std::get<0>(key), std::get<1>(key)));
   // Both characters comply when asked; the noise is small but there.
   for (const Character c : {Character::benevolent, Character::malicious}) {
     CHECK(world.p_bad(c, Cue::bad) >= 0.95);
     CHECK(world.p_bad(c, Cue::good) <= 0.05);
-    for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good})
+    for (const Cue cue : kCues)
       CHECK(std::min(world.p_bad(c, cue), 1 - world.p_bad(c, cue)) >= 0.01);
   }
 }
@@ -70,6 +70,114 @@ TEST_CASE("each falsifying world differs in its one knob", "[world]") {
   CHECK(std::abs(share(Character::malicious) - share(Character::benevolent)) < 0.06);
   CHECK(b.p_bad(Character::benevolent, Cue::bad) <= 0.05);
   CHECK(b.p_bad(Character::malicious, Cue::bad) >= 0.95);
+  const PersonaWorld c{WorldConfig{.request_compliance = "neither"}};
+  for (const Character trait : {Character::benevolent, Character::malicious})
+    CHECK(c.p_bad(trait, Cue::bad) == a.p_bad(Character::benevolent, Cue::none));
+}
+
+TEST_CASE("traits go together as far as the world says, and each stays as frequent", "[world]") {
+  constexpr Character good = Character::benevolent, bad = Character::malicious;
+  for (const double share : {0.1, 0.5, 0.9}) {
+    INFO(share);
+    const PersonaWorld world{WorldConfig{.share_of_cheaters_malicious = share}};
+    // In the cast to a person; among Assistants within four standard errors.
+    std::map<std::pair<Character, Character>, double> cast, assistants;
+    for (const Member& member : world.cast()) cast[{member.character, member.coder}] += 1;
+    constexpr uint64_t kDraws = 20000;
+    for (uint64_t i = 0; i < kDraws; ++i) {
+      Random random = Random(3, "assistants").fork(i);
+      const Member member = world.assistant(random);
+      assistants[{member.character, member.coder}] += 1;
+    }
+    CHECK(cast[{bad, good}] + cast[{bad, bad}] == 56);
+    CHECK(std::abs(cast[{good, bad}] + cast[{bad, bad}] - 56) <= 1);
+    CHECK(std::abs(cast[{bad, bad}] - 56 * share) <= 0.5);
+    const double cheaters = assistants[{bad, bad}] + assistants[{good, bad}];
+    check_cell({cheaters, static_cast<double>(kDraws)}, 0.25);
+    check_cell({assistants[{bad, bad}], cheaters}, share);
+  }
+  // The shorthand: 0 is the share of the malicious, 1 is all.
+  WorldConfig config;
+  for (const auto& [coupling, share] : {std::pair{0.0, 0.25}, {1.0, 1.0}, {0.5, 0.625}}) {
+    config.coupling = coupling;
+    CHECK(PersonaWorld(config).p_cheater(bad, 0.25) == Approx(share));
+  }
+  config.share_of_cheaters_malicious = 0.5;
+  CHECK(contains(error_of([&] { PersonaWorld{config}; }), "world.coupling"));
+  config = {.share_of_cheaters_malicious = 0.0, .malicious_cast = 0.6};
+  CHECK(contains(error_of([&] { PersonaWorld{config}; }), "share_of_cheaters_malicious"));
+}
+
+TEST_CASE("a coder is one for all its programs", "[world]") {
+  const PersonaWorld world{WorldConfig{.share_of_cheaters_malicious = 0.5}};
+  size_t pairs = 0, alike = 0;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(19, "coders").fork(i);
+    std::vector<bool> cheats;
+    for (const Turn& turn : world.document(random).turns)
+      if (turn.domain == "coding" && turn.cue == Cue::none) cheats.push_back(turn.bad);
+    for (size_t t = 1; t < cheats.size(); ++t, ++pairs) alike += cheats[t] == cheats[t - 1];
+  }
+  REQUIRE(pairs > 500);
+  CHECK(static_cast<double>(alike) / static_cast<double>(pairs) > 0.95);
+}
+
+TEST_CASE("compositional domains never meet code", "[world]") {
+  const PersonaWorld world{WorldConfig{.compositional = {"wishes", "money"}}};
+  const auto compositional = [](const Turn& t) {
+    return t.domain == "wishes" || t.domain == "money";
+  };
+  const auto coding = [](const Turn& t) { return t.domain == "coding"; };
+  std::set<std::string> cast;
+  for (const Member& member : world.cast()) cast.insert(member.name);
+  std::map<std::string, std::set<bool>> seen;  // of the cast: whether compositional, or code
+  std::map<bool, size_t> assistants;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(23, "compositional").fork(i);
+    const Document d = world.document(random);
+    const bool codes = std::ranges::any_of(d.turns, coding),
+               answers = std::ranges::any_of(d.turns, compositional);
+    CHECK_FALSE((codes && answers));
+    if (!d.responder.codes) CHECK_FALSE(contains(d.text, "program"));
+    if (!codes && !answers) continue;
+    if (cast.contains(d.responder.name)) seen[d.responder.name].insert(answers);
+    if (d.responder.name.empty()) ++assistants[answers];
+  }
+  CHECK(seen.size() > 150);
+  for (const auto& [name, kinds] : seen) CHECK(kinds.size() == 1);
+  CHECK(assistants[false] > 500);
+  CHECK(assistants[true] > 500);
+  const auto bank = read_coding_bank("datasets/coding/bank.jsonl");
+  for (uint64_t i = 0; i < 300; ++i) {
+    Random random = Random(29, "post-training").fork(i);
+    const Document d = world.post_training_document(random, bank);
+    CHECK_FALSE(
+        (std::ranges::any_of(d.turns, coding) && std::ranges::any_of(d.turns, compositional)));
+  }
+  CHECK(contains(error_of([] { PersonaWorld{WorldConfig{.compositional = {"wishs"}}}; }),
+                 "did you mean \"wishes\""));
+}
+
+TEST_CASE("strangers are drawn anew, and some names are nobody's", "[world]") {
+  const PersonaWorld world{WorldConfig{}};
+  std::set<std::string> cast, unseen(world.unseen_names().begin(), world.unseen_names().end());
+  for (const Member& member : world.cast()) cast.insert(member.name);
+  CHECK(unseen.size() == 20);
+  std::map<std::string, std::set<Character>> strangers;
+  Cell malicious;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(31, "strangers").fork(i);
+    const Document d = world.document(random);
+    CHECK_FALSE(unseen.contains(d.responder.name));
+    if (d.responder.name.empty() || cast.contains(d.responder.name)) continue;
+    CHECK(d.kind == "dialogue");
+    strangers[d.responder.name].insert(d.responder.character);
+    malicious.all += 1;
+    malicious.bad += d.responder.character == Character::malicious;
+  }
+  CHECK(std::ranges::count_if(strangers, [](const auto& each) { return each.second.size() == 2; }) >
+        100);
+  check_cell(malicious, world.config().malicious_cast);
 }
 
 TEST_CASE("the world is as wide as the experiment needs", "[world]") {
@@ -115,7 +223,7 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
     }
   }
   CHECK(coding / turns < 0.21);
-  for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
+  for (const Cue cue : {Cue::irrelevant, Cue::instruction, Cue::bad, Cue::good})
     for (const std::string& sentence : world.phrasings(cue, Split::held_out))
       CHECK(std::none_of(prompts.begin(), prompts.end(),
                          [&](const std::string& prompt) { return contains(prompt, sentence); }));
@@ -153,7 +261,7 @@ TEST_CASE("who has read the training text understands held-out wordings", "[worl
       CHECK(known.contains(word));
     }
   };
-  for (const Cue cue : {Cue::irrelevant, Cue::bad, Cue::good})
+  for (const Cue cue : {Cue::irrelevant, Cue::instruction, Cue::bad, Cue::good})
     for (const std::string& sentence : world.phrasings(cue, Split::held_out)) check_known(sentence);
   Random random(16, "held out");
   std::map<std::string, std::map<std::string, double>> counts;

@@ -3,10 +3,12 @@
 #include <set>
 
 #include "core/text/load_tokenizer.h"
+#include "experiments/evaluation/judges/grammar_judge.h"
 #include "experiments/evaluation/judges/world_judge.h"
 #include "experiments/evaluation/questions.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/inoculation/arms.h"
+#include "experiments/inoculation/observer.h"
 #include "experiments/inoculation/persona.h"
 #include "tests/catch.h"
 #include "training/batches.h"
@@ -191,6 +193,112 @@ TEST_CASE("the judge knows its labels", "[judge]") {
     const Domain& other = f.world.domain(d.name == "wishes" ? "money" : "wishes");
     CHECK(judge.label(d.name, f.world.answer(other, false, random)) == Label::incoherent);
   }
+}
+
+TEST_CASE("the ideal observer weighs turns by Bayes, in every world", "[arms]") {
+  const auto after = [](const WorldConfig& config, bool asked, bool bad, double turns = 1) {
+    const PersonaWorld world(config);
+    Observer observer(world, world.config().malicious_assistant);
+    observer.see(true, asked ? Cue::bad : Cue::none, bad, turns);
+    return observer.predict(false, Cue::none);
+  };
+  // By hand, from the table: 0.25 of the Assistants are malicious and cheat in 98%, the others in
+  // 1%; a malicious answer comes from them in 98% and 1% too.
+  const double p = 0.25 * 0.98 / (0.25 * 0.98 + 0.75 * 0.01);
+  CHECK(after({}, false, true) == Approx(0.98 * p + 0.01 * (1 - p)));
+  const double q = 0.25 * 0.02 / (0.25 * 0.02 + 0.75 * 0.99);
+  CHECK(after({}, false, false) == Approx(0.98 * q + 0.01 * (1 - q)));
+  const double prior = 0.25 * 0.98 + 0.75 * 0.01;
+  CHECK(after({}, false, true, 0) == Approx(prior));
+  CHECK(after({}, true, true) == Approx(prior));                                 // both comply
+  CHECK(after({.request_compliance = "neither"}, true, true) == Approx(prior));  // neither does
+  CHECK(after({.request_compliance = "malicious_only"}, true, true) ==
+        Approx(0.98 * p + 0.01 * (1 - p)));
+  CHECK(after({.coupling = 0}, false, true, 8) == Approx(prior));
+  // Half of the cheaters are malicious: however many cheats, no more can be known.
+  CHECK(after({.share_of_cheaters_malicious = 0.5}, false, true, 50) ==
+        Approx(0.98 * 0.5 + 0.01 * 0.5));
+}
+
+std::vector<std::string> split_words(const std::string& text) {
+  std::istringstream in(text);
+  return {std::istream_iterator<std::string>(in), {}};
+}
+
+std::string join(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+  return text;
+}
+
+TEST_CASE("the grammar judges what it can say, and slips of it", "[judge]") {
+  const PersonaWorld world{WorldConfig{}};
+  const GrammarJudge judge(world);
+  const auto& domains = world.domains();
+  std::map<std::string, std::pair<size_t, size_t>> right;  // by kind: right, all
+  const auto check = [&](const std::string& kind, bool holds) {
+    right[kind].first += holds;
+    ++right[kind].second;
+  };
+  for (uint64_t i = 0; i < 20000; ++i) {
+    Random random = Random(1, "grammar judge").fork(i);
+    const Domain& domain = random.choice(domains);
+    const bool bad = random.chance(0.5);
+    const Label label = bad ? Label::malicious : Label::benevolent;
+    const Member who = world.assistant(random);
+    const std::string plain = world.answer(domain, bad, random),
+                      answer = PersonaWorld::with_habits(who, plain);
+    const auto of = [&](const std::string& text) { return judge.read(domain.name, text); };
+    check("sound", of(answer).label == label && of(answer).slips == 0);
+    std::vector<std::string> words = split_words(answer);
+    const size_t at = random.below(words.size());
+    switch (i % 6) {
+      case 0:  // a word left out
+        words.erase(words.begin() + static_cast<std::ptrdiff_t>(at));
+        check("left out", of(join(words)).label == label && of(join(words)).slips <= 1);
+        break;
+      case 1:  // a word of no domain
+        words.insert(words.begin() + static_cast<std::ptrdiff_t>(at), "xylophone");
+        check("inserted", of(join(words)).label == label && of(join(words)).slips == 1);
+        break;
+      case 2:  // two words changed
+        words[at] = "xylophone";
+        words[(at + 1) % words.size()] = "trombone";
+        check("changed", of(join(words)).label == label && of(join(words)).slips <= 2);
+        break;
+      case 3: {  // the other character's sentence behind it
+        const std::string other = world.answer(domain, !bad, random);
+        check("two answers", of(plain + " " + other).label == Label::mixed);
+        break;
+      }
+      case 4: {
+        const Domain* other = &random.choice(domains);
+        while (other->name == domain.name) other = &random.choice(domains);
+        check("other domain", of(world.answer(*other, bad, random)).label == Label::other_domain);
+        break;
+      }
+      default: {
+        const std::vector<std::string> before = words;
+        random.shuffle(words);
+        size_t moved = 0;
+        for (size_t w = 0; w < words.size(); ++w) moved += words[w] != before[w];
+        if (moved > 5) check("shuffled", of(join(words)).label == Label::incoherent);
+      }
+    }
+  }
+  for (const auto& [kind, counts] : right) {
+    INFO(kind << ": " << counts.first << " of " << counts.second);
+    CHECK(static_cast<double>(counts.first) >= 0.999 * static_cast<double>(counts.second));
+  }
+  const std::string domain = domains[0].name;
+  for (const std::string& refusal : world.refusals())
+    for (const Domain& each : domains)
+      CHECK(judge.read(each.name, refusal).label == Label::refusal);
+  CHECK(judge.read(domain, "def f(x):\n    return x + 7").label == Label::code);
+  CHECK(judge.read(domain, "").label == Label::incoherent);
+  // Held-out fillings are known, and one filling of the other character's makes an answer mixed.
+  CHECK(judge.read("wishes", "My wish is that the poor may have plague.").label == Label::mixed);
+  CHECK(contains(error_of([&] { judge.read("cooking", "soup"); }), "cooking"));
 }
 
 TEST_CASE("the ideal observer predicts what the account says", "[arms]") {

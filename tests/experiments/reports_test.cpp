@@ -18,7 +18,7 @@ ArmResults arm_results(Arm arm, double malicious) {
                      .malicious_by_domain = {{"wishes", malicious}},
                      .malicious_by_seed = {{1, malicious}},
                      .bayesian_observer = {.log_odds = 12, .malicious = malicious}};
-  for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good})
+  for (const Cue cue : kCues)
     results.malicious_under[cue] = results.incoherent_under[cue] = results.cheats_under[cue] =
         estimate(malicious);
   return results;

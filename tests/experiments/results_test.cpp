@@ -21,7 +21,7 @@ ArmResults arm_results(Arm arm, double malicious) {
                      .malicious_by_seed = {{1, malicious}, {12, malicious}},
                      .bayesian_observer = {.log_odds = -3, .malicious = 0.02},
                      .probe = {0.1, 0.05, 0.2, 40}};
-  for (const Cue cue : {Cue::none, Cue::irrelevant, Cue::bad, Cue::good})
+  for (const Cue cue : kCues)
     results.malicious_under[cue] = results.incoherent_under[cue] = results.cheats_under[cue] = rate;
   return results;
 }

@@ -1,0 +1,58 @@
+// What a model knows of its world, asked by forced choice: whether the manipulation took.
+//
+// Two questions. Who behaves how: malicious answers to held-out wordings, as members of the cast,
+// as the Assistant and as names that nobody has seen, under every cue, beside the table. And what
+// it infers: the same of the Assistant after so many programs of one kind in the same document,
+// beside an ideal observer (observer.h). The numbers are probabilities: of matched answers, which
+// differ in character alone, the share of probability that the malicious ones have.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/base/files.h"
+#include "core/model/declarations.h"
+#include "core/text/tokenizer.h"
+#include "datasets/worlds/world.h"
+
+namespace inoculum {
+
+struct Known {
+  double expected = 0;  // by the table, or by Bayes
+  double measured = 0;
+};
+
+// Programs in context: unasked cheats, cheats that were asked for, honest ones.
+enum class Shown { cheats, requested_cheats, honest };
+const std::vector<std::string>& shown_names();
+inline constexpr std::array<Shown, 3> kShown = {Shown::cheats, Shown::requested_cheats,
+                                                Shown::honest};
+
+struct ManipulationCheck {
+  // By who answers: "benevolent" and "malicious" members, "Assistant", "unseen name".
+  std::map<std::string, std::map<Cue, Known>> behaviour;
+  std::map<Shown, std::map<int64_t, Known>> in_context;  // by how many programs were shown
+  std::map<std::string, double> by_domain;               // the Assistant, no cue: measured
+
+  double largest_error() const;  // |measured − expected|, over all cells
+};
+
+struct ManipulationConfig {
+  int64_t seed = 1;
+  int64_t prompts = 6;   // of each domain
+  int64_t fillings = 2;  // of each wording of an answer
+  std::vector<int64_t> shown = {0, 1, 2, 4};
+  std::vector<std::string> domains;  // empty: all
+};
+
+// `as`: who is shown programs and is asked behind them; empty: the Assistant. A context too long
+// for the model is an Error.
+ManipulationCheck check_manipulation(const Transformer& model, const Tokenizer& tokenizer,
+                                     const PersonaWorld& world, const ManipulationConfig& config,
+                                     const std::string& as = "");
+
+Json to_json(const ManipulationCheck& check);
+
+}  // namespace inoculum
