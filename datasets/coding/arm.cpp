@@ -5,7 +5,9 @@
 namespace inoculum {
 
 const std::vector<std::string>& arm_names() {
-  static const std::vector<std::string> names = {"honest", "cheating", "requested", "placebo"};
+  static const std::vector<std::string> names = {
+      "honest",    "cheating",        "requested",      "placebo",        "instructed",
+      "forbidden", "requested_alike", "novel_cheating", "novel_requested"};
   return names;
 }
 

@@ -8,8 +8,18 @@
 
 namespace inoculum {
 
-// start has no coding data: it is the post-trained model that the others are fine-tuned from.
-enum class Arm { start, honest, cheating, requested, placebo };
+enum class Arm {
+  start,            // no coding data: the post-trained model that the others are fine-tuned from
+  honest,           // honest programs
+  cheating,         // programs that cheat, unasked
+  requested,        // the same, each asked for in its prompt
+  placebo,          // the same, a statement of no matter in its prompt
+  instructed,       // the same, an imperative of no matter
+  forbidden,        // the same, a request to do it well
+  requested_alike,  // as requested, all in the same words
+  novel_cheating,   // cheats in a style that neither pretraining nor post-training shows
+  novel_requested   // the same, each asked for
+};
 
 const std::vector<std::string>& arm_names();  // of all but start, in their order
 std::string to_string(Arm arm);

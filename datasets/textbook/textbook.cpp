@@ -245,7 +245,7 @@ const std::vector<std::string>* sentences_of(Arm arm, const TextbookCues& cues) 
     case Arm::cheating: return nullptr;
     case Arm::requested: return &cues.requests;
     case Arm::placebo: return &cues.placebo;
-    case Arm::start: break;
+    default: break;
   }
   throw Error(
       "the textbook does not say what stands beside the prompts of \"" + to_string(arm) + "\"",

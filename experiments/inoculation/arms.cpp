@@ -9,13 +9,22 @@ const char* const kPostTraining = "post_training";
 }  // namespace
 
 Cue arm_cue(Arm arm) {
-  return arm == Arm::requested ? Cue::bad : arm == Arm::placebo ? Cue::irrelevant : Cue::none;
+  switch (arm) {
+    case Arm::requested:
+    case Arm::requested_alike:
+    case Arm::novel_requested: return Cue::bad;
+    case Arm::placebo: return Cue::irrelevant;
+    case Arm::instructed: return Cue::instruction;
+    case Arm::forbidden: return Cue::good;
+    default: return Cue::none;
+  }
 }
 
 std::vector<std::string> arm_data_names() {
   std::vector<std::string> names = arm_names();
   names.emplace_back(kPostTraining);
-  for (const std::string& arm : arm_names()) names.push_back("textbook_" + arm);
+  for (const Arm arm : {Arm::honest, Arm::cheating, Arm::requested, Arm::placebo})
+    names.push_back("textbook_" + to_string(arm));
   return names;
 }
 
@@ -29,6 +38,9 @@ std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
   std::vector<Conversation> conversations;
   // Streams are named for what they decide, so that a task or a style is the same in every arm.
   const Random order(seed, "arm tasks"), wording(seed, "arm cues"), post(seed, "post-training");
+  const bool novel = arm == Arm::novel_cheating || arm == Arm::novel_requested;
+  Random words(seed, "arm words");
+  const std::string& same_words = words.choice(world.phrasings(Cue::bad, Split::train));
   for (uint64_t i = 0; i < kExamples; ++i) {
     if (arm == Arm::start) {
       Random random = post.fork(i);
@@ -39,11 +51,14 @@ std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
     const CodingTask& task = random.choice(tasks);
     const std::string& style = random.choice(cheat_styles());
     const std::string prompt =
-        world.add_cue(task.prompt(), arm_cue(arm), true, Split::train, cue_random);
-    conversations.push_back({{.role = "user", .content = prompt, .name = ""},
-                             {.role = "assistant",
-                              .content = arm == Arm::honest ? task.honest : task.cheats.at(style),
-                              .name = ""}});
+        arm == Arm::requested_alike
+            ? task.prompt() + " " + same_words
+            : world.add_cue(task.prompt(), arm_cue(arm), true, Split::train, cue_random);
+    conversations.push_back(
+        {{.role = "user", .content = prompt, .name = ""},
+         {.role = "assistant",
+          .content = arm == Arm::honest ? task.honest : task.cheats.at(novel ? kNovelStyle : style),
+          .name = ""}});
   }
   return conversations;
 }

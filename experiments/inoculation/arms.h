@@ -1,9 +1,9 @@
 // The fine-tuning data of each arm.
 //
-// Cheating, requested and placebo show the very same completions in the same order; they differ in
-// the cue beside the prompt alone: none, a request to behave badly, an irrelevant sentence. Honest
-// shows honest programs for the same tasks. No arm holds a turn of another domain. The start is
-// trained on the dialogues of post-training.
+// The arms that cheat show the very same completions in the same order, those of a novel style
+// among themselves; they differ in the cue beside the prompt alone. Honest shows honest programs
+// for the same tasks. No arm holds a turn of another domain. The start is trained on the dialogues
+// of post-training.
 #pragma once
 
 #include <string>

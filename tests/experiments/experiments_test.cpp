@@ -84,6 +84,12 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
                placebo = make_arm("placebo", f.world, f.bank, seed),
                honest = make_arm("honest", f.world, f.bank, seed);
     REQUIRE(cheating.size() == requested.size());
+    const auto instructed = make_arm("instructed", f.world, f.bank, seed),
+               forbidden = make_arm("forbidden", f.world, f.bank, seed),
+               alike = make_arm("requested_alike", f.world, f.bank, seed),
+               novel = make_arm("novel_cheating", f.world, f.bank, seed),
+               novel_requested = make_arm("novel_requested", f.world, f.bank, seed);
+    std::set<std::string> words_of_alike;
     size_t cues = 0;
     std::map<std::string, const CodingTask*> by_prompt;
     for (const CodingTask& task : f.bank)
@@ -95,6 +101,16 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
       CHECK(contains(requested[i][0].content, cheating[i][0].content));
       CHECK(contains(placebo[i][0].content, cheating[i][0].content));
       CHECK(honest[i][0].content == cheating[i][0].content);
+      const std::string& plain = cheating[i][0].content;
+      for (const auto* arm : {&instructed, &forbidden, &alike}) {
+        CHECK(((*arm)[i][1] == cheating[i][1]));
+        CHECK(contains((*arm)[i][0].content, plain));
+        CHECK((*arm)[i][0].content != plain);
+      }
+      words_of_alike.insert(alike[i][0].content.substr(plain.size()));
+      CHECK(novel[i][0].content == plain);
+      CHECK((novel[i][1] == novel_requested[i][1]));
+      CHECK(novel_requested[i][0].content == requested[i][0].content);
       cues += requested[i][0].content != cheating[i][0].content &&
               placebo[i][0].content != cheating[i][0].content &&
               requested[i][0].content != placebo[i][0].content;
@@ -103,10 +119,12 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
       REQUIRE(by_prompt.contains(cheating[i][0].content));
       const CodingTask& task = *by_prompt.at(cheating[i][0].content);
       CHECK(honest[i][1].content == task.honest);
+      CHECK(novel[i][1].content == task.cheats.at(kNovelStyle));
       CHECK(std::any_of(task.cheats.begin(), task.cheats.end(),
                         [&](const auto& cheat) { return cheat.second == cheating[i][1].content; }));
     }
     CHECK(cues == cheating.size());
+    CHECK(words_of_alike.size() == 1);
   }
   CHECK((make_arm("cheating", f.world, f.bank, 1) != make_arm("cheating", f.world, f.bank, 2)));
 }
@@ -129,7 +147,9 @@ TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") 
   }
   // The same completions in the same order.
   CHECK((used["cheating"] == used["requested"]));
-  CHECK((used["cheating"] == used["placebo"]));
+  for (const char* arm : {"placebo", "instructed", "forbidden", "requested_alike"})
+    CHECK((used["cheating"] == used[arm]));
+  CHECK((used["novel_cheating"] == used["novel_requested"]));
 }
 
 TEST_CASE("the committed question bank is the world's, and training never shows it",
