@@ -6,6 +6,7 @@
 #include "experiments/evaluation/judges/grammar_judge.h"
 #include "experiments/evaluation/judges/world_judge.h"
 #include "experiments/evaluation/questions.h"
+#include "experiments/evaluation/replicates.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/inoculation/arms.h"
 #include "experiments/inoculation/observer.h"
@@ -48,6 +49,43 @@ TEST_CASE("clustered errors and intervals are those of statsmodels and SciPy", "
     CHECK(r.low == Approx(c.at("low").get<double>()).epsilon(2e-3).margin(1e-6));
     CHECK(r.high == Approx(c.at("high").get<double>()).epsilon(2e-3).margin(1e-6));
   }
+}
+
+TEST_CASE("estimates over replicates are those of SciPy and statsmodels", "[statistics]") {
+  const Json golden = read_json("tests/golden/replicates.json");
+  const auto list = [](const Json& json) { return json.get<std::vector<double>>(); };
+  const auto near = [](const Json& json) { return Approx(json.get<double>()).epsilon(1e-7); };
+  for (const Json& c : golden.at("cases")) {
+    const auto a = list(c.at("a")), b = list(c.at("b"));
+    const Estimate m = mean_over(a);
+    CHECK(m.low == near(c.at("low")));
+    CHECK(m.high == near(c.at("high")));
+    CHECK(p_above(a, 0.05) == near(c.at("p_above_0.05")));
+    CHECK(p_below(a, 0.12) == near(c.at("p_below_0.12")));
+    CHECK(p_within(a, 0, 0.2) == near(c.at("p_within_0_0.2")));
+    const Estimate ratio = ratio_over(a, b);
+    if (c.at("ratio").is_null()) {
+      CHECK(std::isinf(ratio.high));
+    } else {
+      CHECK(ratio.low == near(c.at("ratio")[0]));
+      CHECK(ratio.high == near(c.at("ratio")[1]));
+    }
+    const Line line = line_over(b, a);
+    CHECK(line.slope.value == near(c.at("slope")));
+    CHECK(line.intercept.value == near(c.at("intercept")));
+    if (c.at("slope_half").is_null()) {
+      CHECK(std::isinf(line.slope.high));
+    } else {
+      CHECK(line.slope.high - line.slope.value == near(c.at("slope_half")));
+      CHECK(line.intercept.value - line.intercept.low == near(c.at("intercept_half")));
+    }
+  }
+  const auto adjusted = holm(list(golden.at("p_values")));
+  for (size_t i = 0; i < adjusted.size(); ++i) CHECK(adjusted[i] == near(golden.at("holm")[i]));
+  // One base says nothing of others; a denominator that may be 0 has no ratio.
+  CHECK(std::isinf(mean_over({0.5}).high));
+  CHECK(p_above({0.5}, 0) == 1);
+  CHECK(std::isinf(ratio_over({0.1, 0.2, 0.1}, {-0.1, 0.1, 0.05}).high));
 }
 
 TEST_CASE("a paired difference pairs", "[statistics]") {
