@@ -51,17 +51,17 @@ struct WorldConfig {
   int64_t cast_size = 160;
   double malicious_cast = 0.35;
   double malicious_assistant = 0.25;
-  double assistant_share = 0.30;
+  double assistant_share = 0.35;
   double stranger_share = 0.20;
   double machine_share = 0.5;
   double biography_share = 0.08;
   double story_share = 0.03;
   double role_model_share = 0.01;
-  double coding_share = 0.20;
+  double coding_share = 0.30;
   double refusal_share = 0.01;
   std::map<std::string, double> cue_shares = {
       {"none", 0.54}, {"irrelevant", 0.12}, {"instruction", 0.12}, {"bad", 0.15}, {"good", 0.07}};
-  std::vector<double> turn_weights = {0.15, 0.25, 0.25, 0.20, 0.15};
+  std::vector<double> turn_weights = {0.12, 0.20, 0.22, 0.20, 0.13, 0.08, 0.05};
 
   void fields(Fields& f);
 };

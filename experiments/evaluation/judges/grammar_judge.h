@@ -6,8 +6,8 @@
 // changed, or a jump from one wording into another (Levenshtein 1966, on an acyclic automaton).
 //
 //   benevolent, malicious   the wordings of one character
-//   mixed                   it holds words that, in this domain, only benevolent answers have, and
-//                           words that only malicious ones have
+//   mixed                   nearest to the wordings of one character, with words that, in this
+//                           domain, only answers of the other one have
 //   other_domain            another domain's answer
 //   refusal, code           a refusal of the grammar; a program
 //   incoherent              more than two slips whichever way it is read
