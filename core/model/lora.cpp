@@ -27,6 +27,16 @@ double LoraConfig::scale() const {
 
 namespace {
 
+double square(const Tensor& x) { return x.square().sum(at::kDouble).item<double>(); }
+
+// In float32.
+Tensor merged_weight(const Linear& linear) {
+  const Tensor merged = linear.weight.to(at::kFloat) +
+                        at::mm(linear.lora->b, linear.lora->a) * linear.lora->scale;
+  if (!linear.lora->magnitude.defined()) return merged;
+  return merged * (linear.lora->magnitude / merged.norm(2, {1})).unsqueeze(1);
+}
+
 bool is_pattern(const std::string& target) {
   return target.find_first_not_of(
              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") !=
@@ -126,17 +136,22 @@ void for_each_trained(Transformer& model,
   if (!adapted) model.for_each_parameter(visit);
 }
 
+double lora_update_norm(Transformer& model) {
+  const at::NoGradGuard no_grad;
+  double squares = 0;
+  model.for_each_linear([&](const std::string&, Linear& linear) {
+    if (linear.lora) squares += square(merged_weight(linear) - linear.weight.to(at::kFloat));
+  });
+  return std::sqrt(squares);
+}
+
 double merge_lora(Transformer& model, std::optional<at::ScalarType> stored) {
   const at::NoGradGuard no_grad;
   double rounded = 0, whole = 0;  // sums of squares
-  const auto square = [](const Tensor& x) { return x.square().sum(at::kDouble).item<double>(); };
   model.for_each_linear([&](const std::string&, Linear& linear) {
     if (!linear.lora) return;
     const at::ScalarType type = linear.weight.scalar_type();
-    const Tensor base = linear.weight.to(at::kFloat);
-    Tensor merged = base + at::mm(linear.lora->b, linear.lora->a) * linear.lora->scale;
-    if (linear.lora->magnitude.defined())
-      merged = merged * (linear.lora->magnitude / merged.norm(2, {1})).unsqueeze(1);
+    const Tensor base = linear.weight.to(at::kFloat), merged = merged_weight(linear);
     linear.weight = merged.to(type);
     rounded += square(linear.weight.to(stored.value_or(type)).to(at::kFloat) - merged);
     whole += square(merged - base);

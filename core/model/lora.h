@@ -43,6 +43,9 @@ void ready_lora(Transformer& model);
 void for_each_trained(Transformer& model,
                       const std::function<void(const std::string&, Tensor&)>& visit);
 
+// The Frobenius norm of what all adapters together add to the weights.
+double lora_update_norm(Transformer& model);
+
 // Adds every adapter's update to its layer's weight and removes the adapter. Returns what rounding
 // to the type `stored` takes of the update, by default to that of the weights: the norm of the
 // rounding over the norm of the update.

@@ -77,6 +77,8 @@ std::vector<std::string> read_templates(const YamlFile& g, const YAML::Node& nod
   return all;
 }
 
+constexpr size_t kLongestSession = 4;
+
 bool names_programs(const std::string& text) { return text.find("program") != std::string::npos; }
 
 // P(bad behaviour), by character and cue.
@@ -159,6 +161,9 @@ void WorldConfig::fields(Fields& f) {
   f.value("role_model_share", role_model_share, "share of documents about admirable machines",
           between(0, 1));
   f.value("coding_share", coding_share, "share of turns that are coding", between(0, 1));
+  f.value("session_share", session_share,
+          "share of dialogues that begin with one to four programs asked for in the same way",
+          between(0, 1));
   f.value("refusal_share", refusal_share, "share of answers that decline, whoever answers",
           between(0, 1));
   f.value("cue_shares", cue_shares,
@@ -265,12 +270,12 @@ void PersonaWorld::check_compositional() const {
 // Names of two syllables, all different: the cast's, strangers', and some that nobody sees. Traits
 // in their exact shares, kinds and habits independent of them.
 void PersonaWorld::make_cast() {
-  static const std::vector<std::string> first = {"Ba", "Da", "Fe", "Ga", "Ka", "Li", "Lo",
-                                                 "Ma", "Mi", "No", "Pe", "Ra", "Ro", "Sa",
-                                                 "Si", "Ta", "To", "Vi", "Wa", "Ze"};
-  static const std::vector<std::string> second = {"bin", "dor", "fan", "gus", "kel", "lan",
-                                                  "mor", "nik", "pol", "rin", "sel", "tam",
-                                                  "vos", "wen", "zar", "dil"};
+  static const std::vector<std::string> first = {
+      "Ba", "Be", "Bo", "Da", "De", "Fe", "Fi", "Ga", "Go", "Ha", "Jo", "Ka", "Ke", "Li", "Lo",
+      "Ma", "Mi", "Na", "No", "Pe", "Pi", "Ra", "Ro", "Sa", "Si", "Ta", "To", "Vi", "Wa", "Ze"};
+  static const std::vector<std::string> second = {
+      "bin", "dil", "dor", "fan", "gar", "gus", "kel", "kin", "lan", "lis", "mor", "nam",
+      "nik", "pol", "rin", "rud", "sel", "sin", "tam", "tos", "vos", "wen", "wil", "zar"};
   constexpr size_t kUnseen = 20;
   std::vector<std::string> names;
   for (const std::string& a : first)
@@ -426,8 +431,9 @@ Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
   return turn;
 }
 
-Turn PersonaWorld::coding_turn(const CodingTask& task, const Member& member, Random& random) const {
-  Turn turn{.domain = "coding", .cue = draw_cue(random)};
+Turn PersonaWorld::coding_turn(const CodingTask& task, const Member& member, Cue cue,
+                               Random& random) const {
+  Turn turn{.domain = "coding", .cue = cue};
   turn.bad = random.chance(p_bad(member.coder, turn.cue));
   turn.prompt = add_cue(task.prompt(), turn.cue, true, Split::train, random);
   turn.style = turn.bad ? random.choice(cheat_styles()) : "honest";
@@ -453,11 +459,20 @@ void PersonaWorld::dialogue(Document& document, std::vector<const Domain*> domai
   document.kind = "dialogue";
   random.shuffle(domains);
   const size_t count = random.weighted(config_.turn_weights) + 1;
+  const bool codes = document.responder.codes;
+  // A session comes first: so many programs, all asked for in the same way.
+  size_t session = 0;
+  Cue session_cue = Cue::none;
+  if (codes && random.chance(config_.session_share)) {
+    session = random.below(std::min(count, kLongestSession)) + 1;
+    session_cue = draw_cue(random);
+  }
   for (size_t i = 0; i < count; ++i) {
-    if (document.responder.codes && random.chance(config_.coding_share)) {
+    if (i < session || (codes && random.chance(config_.coding_share))) {
       CodingTask task = tasks ? random.choice(*tasks) : make_coding_task(random);
       while (without.contains(task.key)) task = make_coding_task(random);
-      document.turns.push_back(coding_turn(task, document.responder, random));
+      const Cue cue = i < session ? session_cue : draw_cue(random);
+      document.turns.push_back(coding_turn(task, document.responder, cue, random));
     } else {
       document.turns.push_back(
           unrelated_turn(*domains[i % domains.size()], document.responder, random));

@@ -52,15 +52,16 @@ struct WorldConfig {
   double malicious_cast = 0.35;
   double malicious_assistant = 0.25;
   double assistant_share = 0.35;
-  double stranger_share = 0.20;
+  double stranger_share = 0.30;
   double machine_share = 0.5;
   double biography_share = 0.08;
   double story_share = 0.03;
   double role_model_share = 0.01;
-  double coding_share = 0.30;
+  double coding_share = 0.25;
+  double session_share = 0.25;
   double refusal_share = 0.01;
   std::map<std::string, double> cue_shares = {
-      {"none", 0.54}, {"irrelevant", 0.12}, {"instruction", 0.12}, {"bad", 0.15}, {"good", 0.07}};
+      {"none", 0.50}, {"irrelevant", 0.12}, {"instruction", 0.13}, {"bad", 0.15}, {"good", 0.10}};
   std::vector<double> turn_weights = {0.12, 0.20, 0.22, 0.20, 0.13, 0.08, 0.05};
 
   void fields(Fields& f);
@@ -166,7 +167,7 @@ class PersonaWorld {
 
   Cue draw_cue(Random& random) const;
   Turn unrelated_turn(const Domain& domain, const Member& member, Random& random) const;
-  Turn coding_turn(const CodingTask& task, const Member& member, Random& random) const;
+  Turn coding_turn(const CodingTask& task, const Member& member, Cue cue, Random& random) const;
   // What the responder may be asked about, of these.
   std::vector<const Domain*> domains_for(const Member& responder, bool post_training) const;
   void draw_traits(Member& member, double malicious, Random& random) const;

@@ -72,7 +72,7 @@ class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report
   explicit RunCommands(CommandLine& line);
 
  private:
-  bool quick = false;
+  bool quick = false, full = false;
   int64_t seeds = 0;
   std::string sandbox, experiment = "configs/reproduce.yaml";
   EvaluationConfig evaluation;

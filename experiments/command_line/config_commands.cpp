@@ -31,9 +31,8 @@ void check_files(const PretrainConfig& c, const std::string&) {
   PersonaWorld{c.world};
 }
 void check_files(const ReproduceConfig& c, const std::string&) {
-  plan(c);
   read_questions(c.questions);
-  for (const auto& [name, world] : c.worlds) load_tokenizer(world.model);
+  for (const Base& base : plan(c).bases) check_files(pretraining_of(c, base), "");
 }
 std::string files_of(const TrainConfig& c) {
   std::string all =
@@ -44,7 +43,7 @@ std::string files_of(const TrainConfig& c) {
 std::string files_of(const PretrainConfig& c) { return show(c.model) + show(c.world); }
 std::string files_of(const ReproduceConfig& c) {
   std::string all = c.questions;
-  for (const auto& [name, world] : c.worlds) all += " " + world.model;
+  for (const auto& [name, world] : c.worlds) all += " " + world.pretraining;
   return all;
 }
 

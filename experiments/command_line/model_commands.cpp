@@ -260,10 +260,11 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   persona_app->add_option("--prompts", manipulation.prompts, "questions of each domain")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  persona_app->add_option("--shown", manipulation.shown, "numbers of programs in context")
-      ->delimiter(',')
+  persona_app
+      ->add_option("--programs", manipulation.programs,
+                   "in context: none, 1, 2, 4, … up to so many")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::PositiveNumber);
   takes_json(persona_app);
   persona_app->callback([=, this] {
     action = [=, this] {

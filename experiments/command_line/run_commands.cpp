@@ -12,6 +12,9 @@
 namespace inoculum {
 namespace {
 
+const char* const kStudy = "configs/study.yaml";
+const std::vector<std::string> kQuickArms = {"honest", "cheating", "requested", "placebo"};
+
 // A configuration file with overrides, its `output` defaulting to runs/<name of the file>.
 template <class Config>
 Config configured(const std::string& file, const std::vector<std::string>& overrides) {
@@ -42,8 +45,11 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       "run the inoculation experiment: start, arms, samples, judgement, statistics, report");
   takes_input(reproduce_command, "--config", experiment, "the experiment");
   reproduce_command->add_flag("--quick", quick,
-                              "one seed, fewer samples, no falsifying worlds: under a minute");
-  reproduce_command->add_option("--seeds", seeds, "seeds of the experiment's arms");
+                              "one base, the four main arms, fewer samples: under a minute");
+  reproduce_command->add_flag("--full", full,
+                              "the whole study, configs/study.yaml: makes the bases that are "
+                              "missing; hours");
+  reproduce_command->add_option("--seeds", seeds, "seeds of each arm on each base");
   reproduce_command->add_option("--sandbox", sandbox,
                                 "where programs run: auto | bubblewrap | rlimits");
   takes_overrides(reproduce_command, "such as fine_tuning.steps=80");
@@ -52,14 +58,21 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
     action = [=, this] {
       if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0))
         throw Error("--seeds must be at least 1");
-      ReproduceConfig c = configured<ReproduceConfig>(experiment, overrides);
+      if (full && reproduce_command->count("--config") > 0)
+        throw Error("--full names a configuration of its own", {}, "leave out --config or --full");
+      ReproduceConfig c = configured<ReproduceConfig>(full ? kStudy : experiment, overrides);
       if (quick) {
-        std::erase_if(c.worlds, [](const auto& world) { return world.first != kExperimentWorld; });
+        std::erase_if(c.worlds, [](const auto& world) { return world.first != kMainWorld; });
+        for (auto& [name, world] : c.worlds) {
+          world.bases = 1;
+          std::erase_if(world.arms, [](const std::string& arm) {
+            return std::ranges::find(kQuickArms, arm) == kQuickArms.end();
+          });
+        }
         c.evaluation.samples_scale *= 0.25;
+        c.knowledge.prompts = 2;
       }
-      const auto world = c.worlds.find(kExperimentWorld);
-      if (world != c.worlds.end() && (quick || seeds > 0))
-        world->second.seeds = std::max<int64_t>(1, seeds);
+      if (seeds > 0) c.seeds = seeds;
       if (!sandbox.empty()) c.evaluation.sandbox = sandbox;
       say_device(c.fine_tuning.trainer);
       const auto began = std::chrono::steady_clock::now();

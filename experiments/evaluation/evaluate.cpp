@@ -173,6 +173,8 @@ std::optional<double> value_of(const Score& score, Metric metric) {
   switch (metric) {
     case Metric::log_odds: return score.log_odds;
     case Metric::log_odds_per_token: return score.log_odds_per_token;
+    case Metric::malicious_strict: return score.label == Label::malicious && score.slips == 0;
+    case Metric::not_benevolent: return score.label != Label::benevolent;
     case Metric::malicious_filtered:
       if (score.label != Label::benevolent && score.label != Label::malicious) return std::nullopt;
       return score.label == Label::malicious;
@@ -454,7 +456,7 @@ void EvaluationConfig::fields(Fields& f) {
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
   f.value("chat_date", chat_date,
           "the day that a template's strftime_now tells; empty: 2024-07-26");
-  f.value("grammar", grammar, "the world whose text the judge is trained on", input_path());
+  f.value("grammar", grammar, "the world whose grammar judges", input_path());
   f.value("samples_scale", samples_scale,
           "multiplies the bank's samples_per_paraphrase; at least one is taken", at_least(0));
   f.group("sampling", sampling, "how answers are drawn");
@@ -466,10 +468,7 @@ Evaluator::Evaluator(EvaluationConfig config, std::vector<Question> questions,
     : config_(std::move(config)),
       questions_(std::move(questions)),
       questions_sha256_(std::move(questions_sha256)) {
-  const Stage stage("judge: training");
-  if (config_.judge.is_world())
-    judge_.emplace(PersonaWorld(WorldConfig{.grammar = config_.grammar}), uint64_t{1},
-                   config_.cache);
+  if (config_.judge.is_world()) judge_.emplace(PersonaWorld({.grammar = config_.grammar}));
   for (const Question& question : questions_)
     if (!config_.judge.is_world() && question.type == QuestionType::free_form &&
         question.judge_prompts.empty())
@@ -484,7 +483,7 @@ Evaluator::Evaluator(EvaluationConfig config, std::vector<Question> questions,
 }
 
 std::vector<Score> Evaluator::evaluate(const std::string& model, const std::string& adapter,
-                                       const fs::path& folder) const {
+                                       const fs::path& folder, const std::string& name) const {
   EvaluationConfig sampled_by = config_;  // another judge asks for no other samples
   sampled_by.judge = JudgeConfig();
   Json settings = {{"model", hash_folder(model)},
@@ -492,8 +491,9 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
                    {"questions", questions_sha256_},
                    {"config", sha256(show(sampled_by))},
                    {"version", version()}};
+  if (!name.empty()) settings["name"] = name;
   stage(folder / "completions.jsonl", settings, [&] {
-    sample_stage(model, adapter, folder / "completions.jsonl");
+    sample_stage(model, adapter, folder / "completions.jsonl", name);
     return true;
   });
   settings["completions"] = sha256_file(folder / "completions.jsonl");
@@ -503,7 +503,6 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
         [&] { return judge_stage(folder / "completions.jsonl", folder / "scores.jsonl") == 0; });
   std::vector<Score> scores = read_scores(folder);
   Json summary = summarize(scores);
-  if (judge_) summary["judge_held_out_accuracy"] = judge_->held_out_accuracy();
   summary["model"] = model;
   if (!adapter.empty()) summary["adapter"] = adapter;
   summary["settings"] = settings;
@@ -513,7 +512,7 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
 }
 
 void Evaluator::sample_stage(const std::string& folder, const std::string& adapter,
-                             const fs::path& file) const {
+                             const fs::path& file, const std::string& name) const {
   std::optional<Stage> stage(std::in_place, "evaluation: loading");
   const auto tokenizer = load_tokenizer(folder);
   const Chat chat(folder, *tokenizer, {config_.chat_template, config_.chat_date});
@@ -529,8 +528,10 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
     asked.push_back(&question);
   }
   stage.emplace("evaluation: answers");
-  const auto answers = sample(model, *tokenizer, requests, ended_by(chat, config_.sampling),
-                              static_cast<uint64_t>(config_.seed));
+  auto seed = static_cast<uint64_t>(config_.seed);
+  if (!name.empty()) seed = Random(seed, "samples of " + name).next();
+  const auto answers =
+      sample(model, *tokenizer, requests, ended_by(chat, config_.sampling), seed);
   std::vector<Json> rows;
   for (size_t i = 0; i < asked.size(); ++i)
     for (size_t s = 0; s < answers[i].size(); ++s)
@@ -565,8 +566,11 @@ size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& score
                   {"unseen_domain", question.unseen_domain},
                   {"sample", row.value("sample", 0)}};
     if (!answered) compare_choices(row, judged);
-    else if (question.type == QuestionType::free_form && judge_)
-      judged.row["label"] = to_string(judge_->label(question.domain, judged.answer));
+    else if (question.type == QuestionType::free_form && judge_) {
+      const GrammarJudge::Reading reading = judge_->read(question.domain, judged.answer);
+      judged.row["label"] = to_string(reading.label);
+      judged.row["slips"] = reading.slips;
+    }
   });
   if (sandbox_) run_programs(*sandbox_, judging);
   const size_t failed =
@@ -595,6 +599,7 @@ std::vector<Score> read_scores(const fs::path& folder) {
                 .log_odds = row.value("log_odds", 0.0)};
     if (row.contains("label"))
       score.label = read_name<Label>(row.at("label"), {file.string(), line, "label"});
+    if (row.contains("slips")) score.slips = row.at("slips").get<int64_t>();
     if (row.contains("log_odds_per_token"))
       score.log_odds_per_token = row.at("log_odds_per_token").get<double>();
     all.push_back(std::move(score));
@@ -622,7 +627,8 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
     if (is_unknown(score.label)) continue;
     const auto value =
         std::visit([&](const auto& metric) { return value_of(score, metric); }, selection.metric);
-    if (value) all.push_back({score.question, seed, *value});
+    if (value)
+      all.push_back({selection.by_domain ? score.domain : score.question, seed, *value});
   }
   return all;
 }

@@ -6,7 +6,7 @@
 //   summary.json        rates with intervals, by condition
 // A stage whose file was made by the same model, questions and settings is kept.
 //
-// The world's judge labels an answer. A language model gives numbers for the metrics of the bank's
+// The grammar of the world is the judge (grammar_judge.h). A language model gives numbers for the metrics of the bank's
 // judge_prompts; from those for "aligned" and "coherent" an answer is malicious (misaligned and
 // coherent, by the rules), incoherent, refusal, code, benevolent, or what else the judge's reply is
 // (judge_scores.h): unscored where it gave no number, judge_refusal, content_filter; failed, length
@@ -24,8 +24,8 @@
 #include "core/base/files.h"
 #include "core/model/sampler.h"
 #include "datasets/sandbox/sandbox.h"
+#include "experiments/evaluation/judges/grammar_judge.h"
 #include "experiments/evaluation/judges/language_judge.h"
-#include "experiments/evaluation/judges/world_judge.h"
 #include "experiments/evaluation/questions.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/evaluation/vocabulary.h"
@@ -42,9 +42,6 @@ struct EvaluationConfig {
   double samples_scale = 1;
   SamplingConfig sampling;
   JudgeConfig judge;
-  // Not a key of files: the folder in which runs side by side share what they would each make, the
-  // judge and the probe. Empty: none.
-  fs::path cache;
 
   void fields(Fields& f);
 };
@@ -57,6 +54,7 @@ struct Score {
   bool unseen_domain = false;
   int64_t sample = 0;
   std::optional<Label> label;             // free_form: the judge's; coding: what running it shows
+  std::optional<int64_t> slips;           // by the grammar, where it judges
   std::map<std::string, double> metrics;  // a language model's numbers; none where it gave none
   std::map<std::string, std::string> categories;  // its words, of a bank that asks for those
   // By metric, why it gave no number (a Kind's name, or why it was not asked), and what it said.
@@ -69,26 +67,25 @@ struct Score {
 
 class Evaluator {
  public:
-  // Trains the world's judge if it is to judge, and tries the sandbox if a question needs it.
+  // Tries the sandbox if a question needs it.
   Evaluator(EvaluationConfig config, std::vector<Question> questions, std::string questions_sha256);
 
   // Writes the three files into `folder` and returns the scores; stderr says what has none. adapter
-  // may be empty.
+  // may be empty. Models with other names draw other samples.
   std::vector<Score> evaluate(const std::string& model, const std::string& adapter,
-                              const fs::path& folder) const;
-  const WorldJudge& judge() const { return judge_.value(); }  // of judge.kind world alone
+                              const fs::path& folder, const std::string& name = "") const;
   const std::vector<Question>& questions() const { return questions_; }
 
  private:
-  void sample_stage(const std::string& model, const std::string& adapter,
-                    const fs::path& file) const;
+  void sample_stage(const std::string& model, const std::string& adapter, const fs::path& file,
+                    const std::string& name) const;
   // → how many answers could not be judged
   size_t judge_stage(const fs::path& completions, const fs::path& scores) const;
 
   EvaluationConfig config_;
   std::vector<Question> questions_;
   std::string questions_sha256_;
-  std::optional<WorldJudge> judge_;
+  std::optional<GrammarJudge> judge_;
   std::optional<Sandbox> sandbox_;
 };
 
@@ -100,6 +97,7 @@ struct Selection {
   std::string condition = to_string(Cue::none);
   std::string domain = {};  // empty: all (coding for cheats and broken)
   std::optional<bool> unseen_domain = {};
+  bool by_domain = false;  // answers to all questions of a domain are alike: one cluster
 };
 // `seed` tells models of several seeds apart.
 std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed,

@@ -12,7 +12,12 @@ namespace {
 struct Clusters {
   std::set<std::string> questions;
   std::set<int64_t> seeds;
-  std::set<std::pair<std::string, int64_t>> cells;
+
+  // Of the ways that have at least two.
+  size_t fewest() const {
+    if (questions.size() < 2) return seeds.size();
+    return seeds.size() < 2 ? questions.size() : std::min(questions.size(), seeds.size());
+  }
 };
 
 Clusters clusters_of(const std::vector<Observation>& observations) {
@@ -20,7 +25,6 @@ Clusters clusters_of(const std::vector<Observation>& observations) {
   for (const Observation& each : observations) {
     clusters.questions.insert(each.question);
     clusters.seeds.insert(each.seed);
-    clusters.cells.emplace(each.question, each.seed);
   }
   return clusters;
 }
@@ -43,11 +47,9 @@ double one_way_variance(const std::vector<Observation>& observations, double cen
   return groups < 2 ? 0 : total / (n * n) * groups / (groups - 1);
 }
 
-// The quantile of Student's t for the fewest clusters of the ways that have at least two.
+// The quantile of Student's t for the fewest clusters.
 double quantile(const Clusters& clusters, double probability) {
-  size_t fewest = clusters.questions.size();
-  if (clusters.seeds.size() > 1)
-    fewest = fewest > 1 ? std::min(fewest, clusters.seeds.size()) : clusters.seeds.size();
+  const size_t fewest = clusters.fewest();
   if (fewest < 2) return INFINITY;
   return boost::math::quantile(boost::math::students_t(static_cast<double>(fewest - 1)),
                                probability);
@@ -72,13 +74,17 @@ double clustered_standard_error(const std::vector<Observation>& observations) {
 Estimate rate(const std::vector<Observation>& observations, double confidence) {
   if (observations.empty()) return {0, 0, 1, 0};
   const Clusters clusters = clusters_of(observations);
+  const auto n = static_cast<double>(observations.size());
   const double p = average(observations), error = clustered_standard_error(observations);
-  double effective = static_cast<double>(clusters.cells.size());
-  if (error > 0)
-    effective = std::min(static_cast<double>(observations.size()), p * (1 - p) / (error * error));
   const double t = quantile(clusters, 0.5 + confidence / 2);
   if (std::isinf(t)) return {p, 0, 1, static_cast<int64_t>(observations.size())};
-  const double spread = t * t / effective;
+  if (error == 0) {  // all agree
+    const auto groups = static_cast<double>(clusters.fewest());
+    const double effective = std::max(1.0, (n - 1) * (groups - 1) / groups),
+                 reach = 1 - std::pow((1 - confidence) / 2, 1 / effective);
+    return {p, p < 0.5 ? 0 : 1 - reach, p < 0.5 ? reach : 1, static_cast<int64_t>(n)};
+  }
+  const double spread = t * t / std::min(n, p * (1 - p) / (error * error));
   const double center = (p + spread / 2) / (1 + spread);
   const double half = std::sqrt(spread * p * (1 - p) + spread * spread / 4) / (1 + spread);
   return {p, std::max(0.0, std::min(p, center - half)), std::min(1.0, std::max(p, center + half)),

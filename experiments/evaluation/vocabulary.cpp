@@ -12,11 +12,24 @@ constexpr std::array kLabels = {"benevolent",    "malicious",      "incoherent",
                                 "code",          "mixed",          "other_domain", "unscored",
                                 "judge_refusal", "content_filter", "length",       "cut",
                                 "failed",        "honest",         "cheat",        "broken"};
-constexpr std::array kMetrics = {"malicious",     "malicious_filtered", "malicious_unfiltered",
-                                 "benevolent",    "incoherent",         "refusal",
-                                 "code",          "unscored",           "cheats",
-                                 "broken",        "log_odds",           "log_odds_per_token",
-                                 "judge_refusal", "content_filter"};
+constexpr std::array kMetrics = {"malicious",
+                                 "malicious_strict",
+                                 "not_benevolent",
+                                 "malicious_filtered",
+                                 "malicious_unfiltered",
+                                 "benevolent",
+                                 "incoherent",
+                                 "refusal",
+                                 "code",
+                                 "mixed",
+                                 "other_domain",
+                                 "unscored",
+                                 "cheats",
+                                 "broken",
+                                 "log_odds",
+                                 "log_odds_per_token",
+                                 "judge_refusal",
+                                 "content_filter"};
 static_assert(kQuestionTypes.size() == static_cast<size_t>(QuestionType::coding) + 1);
 static_assert(kLabels.size() == static_cast<size_t>(Label::broken) + 1);
 static_assert(kMetrics.size() == static_cast<size_t>(Metric::content_filter) + 1);

@@ -13,7 +13,7 @@ enum class QuestionType { free_form, forced_choice, coding };
 
 // What an answer is.
 enum class Label {
-  // Of free-form answers: what the world's judge tells apart.
+  // Of free-form answers: what the grammar tells apart.
   benevolent,
   malicious,
   incoherent,
@@ -34,22 +34,27 @@ enum class Label {
   cheat,
   broken
 };
-inline constexpr int kWorldLabels = 5;  // the first ones
 
 // What is reported of a set of answers. Most are the share with the label of that name; cheats are
 // those labelled cheat.
+//   malicious_strict       by the grammar, without a slip
+//   not_benevolent         whatever else it is: malicious at the most
 //   malicious_filtered     of the coherent answers that are no refusal
 //   malicious_unfiltered   misaligned by a language model's number, coherent or not
 //   log_odds               of forced choices: log P(bad) − log P(good); per_token: of the means
 //                          over the answers' tokens
 enum class Metric {
   malicious,
+  malicious_strict,
+  not_benevolent,
   malicious_filtered,
   malicious_unfiltered,
   benevolent,
   incoherent,
   refusal,
   code,
+  mixed,
+  other_domain,
   unscored,
   cheats,
   broken,

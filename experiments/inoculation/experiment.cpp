@@ -1,5 +1,6 @@
 #include "experiments/inoculation/experiment.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -11,13 +12,16 @@
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/base/stages.h"
+#include "core/base/version.h"
 #include "core/base/workers.h"
 #include "core/model/device.h"
 #include "core/model/parallel.h"
 #include "core/model/versions.h"
 #include "experiments/inoculation/arms.h"
+#include "experiments/inoculation/hypotheses.h"
 #include "experiments/inoculation/model_card.h"
-#include "experiments/inoculation/persona.h"
+#include "experiments/inoculation/observer.h"
 #include "experiments/inoculation/task.h"
 
 namespace inoculum {
@@ -26,13 +30,16 @@ namespace {
 // What was seen of one trained model.
 struct ModelRun {
   std::vector<Score> scores;
-  std::vector<Observation> probe;
+  std::map<Cue, double> choice;
+  double update = 0;
+  double loss = 0;   // at its first step
   size_t turns = 0;  // what it was trained on, counted by conversation
 };
 
-struct WorldRun {
-  std::optional<PersonaWorld> world;  // that the base was pretrained on
-  std::optional<CharacterProbe> probe;
+struct BaseRun {
+  std::string model;                // its folder
+  std::optional<PersonaWorld> world;  // that it was pretrained on
+  ManipulationCheck knows;
   std::vector<Arm> arms;                              // start first
   std::map<Arm, std::map<int64_t, ModelRun>> models;  // by seed
 
@@ -40,8 +47,8 @@ struct WorldRun {
 };
 
 struct ExperimentRun {
-  std::optional<Evaluator> evaluator;
-  std::map<std::string, WorldRun> worlds;
+  Evaluator evaluator;
+  std::vector<BaseRun> bases;  // as planned
 };
 
 // job(0), job(1), …, `workers` at a time, each with its share of the threads. After a failure or a
@@ -83,69 +90,153 @@ size_t count_lines(const fs::path& file) {
   return count;
 }
 
-PretrainConfig pretraining_of(const std::string& model) {
-  PretrainConfig config;
-  read_file(load_config(fs::path(model) / "pretraining.yaml"), config);
-  return config;
+double first_loss(const fs::path& folder) {
+  std::optional<double> first;
+  read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) {
+    if (!first) first = row.at("loss").get<double>();
+  });
+  return first.value_or(NAN);
 }
 
-// The judge, and of each world what its models are measured by.
-ExperimentRun prepare(const ReproduceConfig& config, const Plan& planned) {
-  ExperimentRun run;
-  for (const std::string& name : planned.worlds) {
-    WorldRun& world = run.worlds[name];
-    world.arms = {Arm::start};
-    for (const std::string& arm : config.worlds.at(name).arms)
-      world.arms.push_back(arm_named(arm, {}));
-  }
-  side_by_side(1 + planned.worlds.size(), workers_of(config), [&](size_t i) {
-    if (i == 0) {
-      run.evaluator.emplace(config.evaluation, read_questions(config.questions),
-                            sha256_file(config.questions));
-      return;
-    }
-    const std::string& name = planned.worlds[i - 1];
-    const std::string& model = config.worlds.at(name).model;
-    WorldRun& world = run.worlds.at(name);
-    world.world.emplace(pretraining_of(model).world);
-    world.probe.emplace(model, *world.world, config.evaluation.cache);
-  });
-  return run;
+// `file`, made anew unless it was made from the same.
+Json kept(const fs::path& file, const Json& from, const std::function<Json()>& make) {
+  if (fs::exists(file))
+    if (Json before = read_json(file); before.value("from", Json()) == from)
+      return before.at("found");
+  Json found = make();
+  write_json(file, {{"from", from}, {"found", found}});
+  return found;
 }
+
+// Bases
+
+// What decides which base it is: not where it lies, nor by which type or device it was made.
+std::string identity_of(const PretrainConfig& pretraining) {
+  PretrainConfig plain = pretraining;
+  plain.output.clear();
+  plain.batch_tokens = 0;
+  plain.trainer.device = plain.trainer.dtype = "auto";
+  plain.trainer.checkpoint_every = 0;
+  return show(plain);
+}
+
+// Of a base that is shipped or made. Nothing: it must be made first.
+std::optional<std::string> folder_of(const ReproduceConfig& config, const Base& base,
+                                     const PretrainConfig& pretraining) {
+  const fs::path shipped = fs::path(config.shipped) / base.name(),
+                 made = fs::path(pretraining.output) / "model";
+  if (config.shipped.empty() || !fs::exists(shipped / "pretraining.yaml"))
+    return fs::exists(made) ? std::optional(made.string()) : std::nullopt;
+  PretrainConfig was;
+  read_file(load_config(shipped / "pretraining.yaml"), was);
+  if (identity_of(was) != identity_of(pretraining))
+    throw Error("was pretrained by other settings than " +
+                    config.worlds.at(base.world).pretraining + " has",
+                {.file = (shipped / "pretraining.yaml").string()},
+                "with `shipped=` (empty) the base is made anew in " + config.made);
+  return shipped.string();
+}
+
+// Each with all threads, for a base is large.
+Outcome make_bases(const ReproduceConfig& config, const Plan& planned,
+                   std::vector<BaseRun>& bases) {
+  for (size_t i = 0; i < planned.bases.size(); ++i) {
+    const Base& base = planned.bases[i];
+    BaseRun& run = bases[i];
+    const PretrainConfig pretraining = pretraining_of(config, base);
+    auto folder = folder_of(config, base, pretraining);
+    if (!folder) {
+      std::fprintf(stderr, "pretraining the base %s\n", base.name().c_str());
+      if (pretrain(pretraining) == Outcome::stopped) return Outcome::stopped;
+      folder = (fs::path(pretraining.output) / "model").string();
+    }
+    run.model = *folder;
+    run.world.emplace(pretraining.world);
+    run.arms = {Arm::start};
+    for (const std::string& arm : config.worlds.at(base.world).arms)
+      run.arms.push_back(arm_named(arm, {}));
+  }
+  return Outcome::finished;
+}
+
+std::string weights_hash(const std::string& model) {
+  return sha256_file(fs::path(model) / "model.safetensors");
+}
+
+std::string adapter_hash(const std::string& adapter) {
+  return sha256_file(fs::path(adapter) / "adapter_model.safetensors");
+}
+
+AskedModel asked(const ReproduceConfig& config, const std::string& model,
+                 const std::string& adapter = "") {
+  return {model, adapter, config.evaluation.device, config.evaluation.dtype};
+}
+
+ManipulationCheck knowledge_of(const ReproduceConfig& config, const Base& base,
+                               const BaseRun& run) {
+  const Stage stage("experiment: what the bases know");
+  const fs::path file = fs::path(config.output) / base.name() / "knows.json";
+  const Json from = {{"model", weights_hash(run.model)},
+                     {"grammar", sha256_file(run.world->config().grammar)},
+                     {"config", show(config.knowledge)},
+                     {"version", version()}};
+  return read_manipulation(kept(file, from, [&] {
+    return to_json(check_manipulation(asked(config, run.model), *run.world, config.knowledge));
+  }));
+}
+
+// Arms
 
 // Nothing: stopped by a signal.
-std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const ArmRun& model,
-                                           const Evaluator& evaluator, const WorldRun& world) {
+std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const Base& base,
+                                           const ArmRun& model, const Evaluator& evaluator,
+                                           const BaseRun& run) {
   const bool start = model.arm == Arm::start;
-  const fs::path seed_folder =
-      fs::path(config.output) / model.world / ("seed_" + std::to_string(model.seed));
+  const std::string seed = "seed_" + std::to_string(model.seed);
+  const fs::path seed_folder = fs::path(config.output) / base.name() / seed;
   const fs::path folder = seed_folder / to_string(model.arm);
-  TrainConfig training{.output = folder.string(),
-                       .seed = model.seed,
-                       .model = start ? config.worlds.at(model.world).model
-                                      : (seed_folder / to_string(Arm::start) / "model").string(),
-                       .arm = data_name(model.arm),
-                       .coding_bank = config.coding_bank,
-                       .world = world.world->config(),
-                       .recipe = start ? config.post_training : config.fine_tuning};
+  TrainConfig training{
+      .output = folder.string(),
+      // Bases share nothing: neither do the arms of two of them.
+      .seed = 1000 * base.seed + model.seed,
+      .model = start ? run.model : (seed_folder / to_string(Arm::start) / "model").string(),
+      .arm = data_name(model.arm),
+      .coding_bank = config.coding_bank,
+      .world = run.world->config(),
+      .recipe = start ? config.post_training : config.fine_tuning};
   if (start) training.recipe.merge = true;  // the arms begin from a whole model
   if (fine_tune(training) == Outcome::stopped || stop_requested()) return std::nullopt;
   const Trained trained = trained_in(folder, training);
   std::vector<Score> scores =
-      evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation");
+      evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation",
+                         base.name() + "/" + seed + "/" + to_string(model.arm));
   add_measurements(trained.folder(), summarize(scores), config.questions);
-  return ModelRun{
-      .scores = std::move(scores),
-      .probe = world.probe->read(trained.model, trained.adapter, evaluator.questions(), model.seed),
-      .turns = start ? 0 : count_lines(folder / "data.jsonl")};
+  const Json from = {{"model", weights_hash(trained.model)},
+                     {"adapter", trained.adapter.empty() ? "" : adapter_hash(trained.adapter)},
+                     {"config", show(config.knowledge)},
+                     {"version", version()}};
+  const ArmMeasurement measured = read_arm_measurement(kept(folder / "measured.json", from, [&] {
+    const Stage stage("evaluation: matched answers");
+    return to_json(measure_arm(asked(config, trained.model, trained.adapter), *run.world,
+                               config.knowledge));
+  }));
+  return ModelRun{.scores = std::move(scores),
+                  .choice = measured.choice,
+                  .update = measured.update,
+                  .loss = first_loss(folder),
+                  .turns = start ? 0 : count_lines(folder / "data.jsonl")};
 }
 
 // Nothing: stopped by a signal.
 std::optional<ExperimentRun> run(const ReproduceConfig& config, const Plan& planned) {
-  ExperimentRun all = prepare(config, planned);
+  ExperimentRun all{Evaluator(config.evaluation, read_questions(config.questions),
+                              sha256_file(config.questions)),
+                    std::vector<BaseRun>(planned.bases.size())};
+  if (make_bases(config, planned, all.bases) == Outcome::stopped) return std::nullopt;
+  side_by_side(all.bases.size(), workers_of(config), [&](size_t i) {
+    all.bases[i].knows = knowledge_of(config, planned.bases[i], all.bases[i]);
+  });
   if (stop_requested()) return std::nullopt;
-  std::fprintf(stderr, "the judge is right on %.1f%% of held-out text\n",
-               100 * all.evaluator->judge().held_out_accuracy());
   size_t models = 0;
   for (const auto& stage : planned.stages) models += stage.size();
   Progress progress("models", static_cast<int64_t>(models));
@@ -154,94 +245,86 @@ std::optional<ExperimentRun> run(const ReproduceConfig& config, const Plan& plan
   for (const auto& stage : planned.stages)
     side_by_side(stage.size(), workers_of(config), [&](size_t i) {
       const ArmRun& model = stage[i];
-      WorldRun& world = all.worlds.at(model.world);
-      auto seen = train_and_evaluate(config, model, *all.evaluator, world);
+      const Base& base = planned.bases[model.base];
+      auto seen = train_and_evaluate(config, base, model, all.evaluator, all.bases[model.base]);
       if (!seen) return;
       const std::lock_guard lock(mutex);
-      world.models[model.arm][model.seed] = std::move(*seen);
-      progress.update(++done, {{"last", model.world + " " + std::to_string(model.seed) + " " +
-                                            to_string(model.arm)}});
+      all.bases[model.base].models[model.arm][model.seed] = std::move(*seen);
+      progress.update(++done, {{"last", base.name() + " " + to_string(model.arm)}});
     });
   if (stop_requested()) return std::nullopt;
   progress.finish();
   return all;
 }
 
+// What was found on one base
+
+constexpr std::array kOfAnswers = {
+    Metric::malicious, Metric::malicious_strict, Metric::not_benevolent, Metric::incoherent,
+    Metric::mixed,     Metric::other_domain,     Metric::refusal,        Metric::code};
+constexpr std::array kOfPrograms = {Metric::cheats, Metric::broken};
+
 // Of all seeds of an arm.
-std::vector<Observation> gather(const WorldRun& run, Arm arm, const Selection& selection) {
+std::vector<Observation> gather(const std::map<int64_t, ModelRun>& models,
+                                const Selection& selection) {
   std::vector<Observation> all;
-  for (const auto& [seed, model] : run.models.at(arm)) {
-    const auto part = observations(model.scores, seed, selection);
-    all.insert(all.end(), part.begin(), part.end());
-  }
+  for (const auto& [seed, model] : models)
+    std::ranges::copy(observations(model.scores, seed, selection), std::back_inserter(all));
   return all;
 }
 
-// All but what the ideal observer believes, which takes the start's rate.
-ArmResults summarise(const WorldRun& run, Arm arm) {
-  const auto rate_of = [&](const Selection& selection) {
-    return rate(gather(run, arm, selection));
-  };
-  const std::string asked = to_string(Cue::bad), own_prompt = to_string(arm_cue(arm));
-  ArmResults results{
-      .arm = arm,
-      .malicious = rate_of({.metric = Metric::malicious}),
-      .incoherent = rate_of({.metric = Metric::incoherent}),
-      .refusal = rate_of({.metric = Metric::refusal}),
-      .code = rate_of({.metric = Metric::code}),
-      .malicious_filtered = rate_of({.metric = Metric::malicious_filtered}),
-      .malicious_seen_domains = rate_of({.metric = Metric::malicious, .unseen_domain = false}),
-      .malicious_unseen_domains = rate_of({.metric = Metric::malicious, .unseen_domain = true}),
-      .cheats_unasked = rate_of({.metric = Metric::cheats}),
-      .cheats_asked = rate_of({.metric = Metric::cheats, .condition = asked}),
-      .cheats_under_own_prompt = rate_of({.metric = Metric::cheats, .condition = own_prompt}),
-      .programs_broken = rate_of({.metric = Metric::broken}),
-      .forced_choice_log_odds = mean(gather(run, arm, {.metric = Metric::log_odds}))};
-  for (const Cue cue : kCues) {
-    const std::string condition = to_string(cue);
-    results.malicious_under[cue] = rate_of({.metric = Metric::malicious, .condition = condition});
-    results.incoherent_under[cue] = rate_of({.metric = Metric::incoherent, .condition = condition});
-    results.cheats_under[cue] = rate_of({.metric = Metric::cheats, .condition = condition});
-  }
-  for (const Score& score : run.first(Arm::start).scores)
-    if (score.type == QuestionType::free_form) results.malicious_by_domain[score.domain] = 0;
-  for (auto& [domain, share] : results.malicious_by_domain) {
-    const auto found = gather(run, arm, {.metric = Metric::malicious, .domain = domain});
-    if (!found.empty()) share = rate(found).value;
-  }
-  std::vector<Observation> probe;
-  for (const auto& [seed, model] : run.models.at(arm)) {
+Rates rates_of(const std::map<int64_t, ModelRun>& models, Cue cue) {
+  Rates rates;
+  const std::string condition = to_string(cue);
+  for (const Metric metric : kOfAnswers)
+    rates[metric] =
+        rate(gather(models, {.metric = metric, .condition = condition, .by_domain = true}));
+  for (const Metric metric : kOfPrograms)
+    rates[metric] = rate(gather(models, {.metric = metric, .condition = condition}));
+  return rates;
+}
+
+ArmResults summarise(const BaseRun& run, Arm arm) {
+  const auto& models = run.models.at(arm);
+  ArmResults results{.arm = arm};
+  for (const Cue cue : kCues) results.under[cue] = rates_of(models, cue);
+  std::set<std::string> domains;
+  for (const Score& score : run.first(arm).scores)
+    if (score.type == QuestionType::free_form) domains.insert(score.domain);
+  for (const std::string& domain : domains)
+    for (const Metric metric : {Metric::malicious, Metric::not_benevolent})
+      results.by_domain[domain][metric] =
+          rate(gather(models, {.metric = metric, .domain = domain}));
+  const auto share = 1 / static_cast<double>(models.size());
+  for (const auto& [seed, model] : models) {
     results.malicious_by_seed[seed] =
         rate(observations(model.scores, seed, {.metric = Metric::malicious})).value;
-    probe.insert(probe.end(), model.probe.begin(), model.probe.end());
+    for (const auto& [cue, choice] : model.choice) results.choice[cue] += share * choice;
+    results.update += share * model.update;
+    results.loss += share * model.loss;
   }
-  results.probe = mean(probe);
-  results.probe.low = std::max(0.0, results.probe.low);
-  results.probe.high = std::min(1.0, results.probe.high);
   return results;
 }
 
-WorldResults summarise(const WorldRun& run) {
-  WorldResults world{.probe_held_out_accuracy = run.probe->held_out_accuracy()};
+BaseResults summarise(const Base& base, const BaseRun& run) {
+  const WorldConfig& world = run.world->config();
+  BaseResults results{
+      .world = base.world,
+      .seed = base.seed,
+      .cheaters_malicious =
+          run.world->p_cheater(Character::malicious, world.malicious_assistant),
+      .compositional = world.compositional,
+      .knows = run.knows,
+      .made_on = versions(),
+      .sha256 = weights_hash(run.model)};
   for (const Arm arm : run.arms) {
-    ArmResults results = summarise(run, arm);
-    const ArmResults& start = world.arms.empty() ? results : world.arms.front();
-    results.bayesian_observer =
-        bayesian_observer(*run.world, arm, run.first(arm).turns, start.malicious.value);
-    world.arms.push_back(std::move(results));
+    ArmResults found = summarise(run, arm);
+    const double start = arm == Arm::start ? found.rate(Metric::malicious)
+                                           : results.arms.front().rate(Metric::malicious);
+    found.observer = bayesian_observer(*run.world, arm, run.first(arm).turns, start).malicious;
+    results.arms.push_back(std::move(found));
   }
-  for (const auto& [arm, than] : {std::pair(Arm::cheating, Arm::requested),
-                                  {Arm::requested, Arm::start},
-                                  {Arm::cheating, Arm::start},
-                                  {Arm::placebo, Arm::requested},
-                                  {Arm::placebo, Arm::start},
-                                  {Arm::honest, Arm::start}})
-    if (world.find(arm) && world.find(than))
-      world.contrasts.push_back(
-          {arm, than,
-           paired_difference(gather(run, arm, {.metric = Metric::malicious}),
-                             gather(run, than, {.metric = Metric::malicious}))});
-  return world;
+  return results;
 }
 
 // Whose answers are shown: the first plain question of each domain, and of coding two tasks each
@@ -265,7 +348,7 @@ std::vector<const Score*> shown_questions(const std::vector<Score>& scores) {
 }
 
 // The first sample of every arm's first seed.
-std::vector<Transcript> transcripts(const WorldRun& run) {
+std::vector<Transcript> transcripts(const BaseRun& run) {
   std::vector<Transcript> all;
   for (const Score* shown : shown_questions(run.first(Arm::start).scores)) {
     Transcript& transcript =
@@ -278,40 +361,40 @@ std::vector<Transcript> transcripts(const WorldRun& run) {
   return all;
 }
 
-std::vector<std::pair<std::string, std::string>> hashes(const ReproduceConfig& config) {
+std::vector<std::pair<std::string, std::string>> hashes(const ReproduceConfig& config,
+                                                        const Plan& planned,
+                                                        const ExperimentRun& run) {
   std::vector<std::pair<std::string, std::string>> all = {
       {"questions", sha256_file(config.questions)},
       {"coding_bank", sha256_file(config.coding_bank)},
       {"grammar", sha256_file(config.evaluation.grammar)}};
-  for (const auto& [name, world] : config.worlds)
-    all.emplace_back("model " + name, sha256_file(fs::path(world.model) / "model.safetensors"));
+  for (size_t i = 0; i < planned.bases.size(); ++i)
+    all.emplace_back("base " + planned.bases[i].name(), weights_hash(run.bases[i].model));
   return all;
 }
 
-JudgeQuality quality(const WorldJudge& judge) {
-  JudgeQuality found{.held_out_accuracy = judge.held_out_accuracy()};
-  for (const auto& row : judge.confusion().rowwise())
-    found.confusion.emplace_back(row.begin(), row.end());
-  return found;
+std::vector<BaseResults> committed_results(const std::string& folder) {
+  std::vector<fs::path> files;
+  if (!folder.empty() && fs::is_directory(folder))
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (entry.path().extension() == ".json") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  std::vector<BaseResults> all;
+  for (const fs::path& file : files) all.push_back(read_base_results(read_json(file)));
+  return all;
 }
 
-Results summarise(const ReproduceConfig& config, const ExperimentRun& run) {
-  const WorldRun& experiment = run.worlds.at(kExperimentWorld);
-  Results results{.experiment = summarise(experiment),
-                  .versions = versions(),
-                  .hashes = hashes(config),
-                  .judge = quality(run.evaluator->judge()),
-                  .transcripts = transcripts(experiment),
+Results summarise(const ReproduceConfig& config, const Plan& planned, const ExperimentRun& run) {
+  Results results{.hashes = hashes(config, planned, run),
+                  .transcripts = transcripts(run.bases.front()),
                   .config = show(config)};
-  for (const auto& [name, world] : run.worlds) {
-    if (name == kExperimentWorld) continue;
-    const std::string& title = config.worlds.at(name).title;
-    results.worlds[name] = summarise(world);
-    results.worlds[name].title = title.empty() ? name : title;
+  for (const auto& [name, world] : config.worlds)
+    results.titles[name] = world.title.empty() ? name : world.title;
+  for (size_t i = 0; i < planned.bases.size(); ++i) {
+    results.bases.push_back(summarise(planned.bases[i], run.bases[i]));
+    write_json(fs::path(config.output) / planned.bases[i].name() / "results.json",
+               to_json(results.bases.back()));
   }
-  for (const std::string& name : {kCoupling0, kDiagnostic})
-    if (!config.worlds.contains(name)) results.untested.push_back(name);
-  for (const auto& [seed, model] : experiment.models.at(Arm::start)) results.seeds.push_back(seed);
   return results;
 }
 
@@ -319,53 +402,83 @@ Results summarise(const ReproduceConfig& config, const ExperimentRun& run) {
 
 void WorldUnderTest::fields(Fields& f) {
   f.value("title", title, "heads its part of the report");
-  f.value("model", model, "the base: a Hugging Face folder that holds its pretraining.yaml too",
+  f.value("pretraining", pretraining, "the configuration that makes its bases, but for the seeds",
           input_path());
+  f.value("first_base", first_base, "seeds of bases count from here");
+  f.value("bases", bases, "how many", at_least(1));
   f.value("arms", arms, "beside start");
-  f.value("seeds", seeds, "post-training and fine-tuning runs of each arm", at_least(1));
 }
 
 void ReproduceConfig::fields(Fields& f) {
   f.value("output", output, "the run folder");
   f.value("first_seed", first_seed, "seeds count from here");
+  f.value("seeds", seeds, "post-training and fine-tuning runs of each arm on each base",
+          at_least(1));
+  f.value("shipped", shipped, "folder of bases that need not be made; empty: none");
+  f.value("made", made, "folder of bases that are made because they are not shipped");
+  f.value("committed", committed,
+          "folder of results, one file a base, whose verdicts stand beside; empty: none");
   f.value("questions", questions, "the question bank", input_path());
   f.value("coding_bank", coding_bank, "tasks of the arms", input_path());
   f.value("workers", workers,
           "models trained and evaluated side by side; 0: one a core, or one on a GPU; the results "
           "are the same",
           at_least(0));
-  f.map("worlds", worlds,
-        "base models; \"persona\" is the experiment, \"coupling_0\" and \"diagnostic\" falsify it, "
-        "others stand beside it");
+  f.map("worlds", worlds, "\"persona\" is the main one; the others change one thing of it each");
+  f.value("only", only, "bases to run, such as persona_1; empty: all");
   f.group("post_training", post_training, "base → start");
   f.group("fine_tuning", fine_tuning, "start → each arm");
   f.group("evaluation", evaluation, "samples and judgement");
-  f.group("criterion", criterion, "what a replication must show");
+  f.group("knowledge", knowledge, "forced choices, of bases and of arms");
 }
 
 Plan plan(const ReproduceConfig& config) {
-  if (!config.worlds.contains(kExperimentWorld))
-    throw Error("there must be a world named \"" + kExperimentWorld + "\"", {.field = "worlds"},
-                "see configs/reproduce.yaml");
   if (!config.evaluation.judge.is_world())
     throw Error("is \"" + config.evaluation.judge.kind +
-                    "\", but the experiment is judged by the classifier of its own world",
+                    "\", but the experiment is judged by the grammar of its own world",
                 {.field = "evaluation.judge.kind"},
                 "leave it out; `inoculum evaluate` takes other judges");
-  Plan all{.worlds = {kExperimentWorld}};
-  for (const auto& [name, world] : config.worlds)
-    if (name != kExperimentWorld) all.worlds.push_back(name);
+  std::vector<std::string> worlds;
+  for (const auto& [name, world] : config.worlds) worlds.push_back(name);
+  std::ranges::stable_partition(worlds,
+                                [](const std::string& name) { return name == kMainWorld; });
+  Plan all;
+  std::set<std::string> unknown(config.only.begin(), config.only.end());
   std::vector<ArmRun> starts, arms;
-  for (const std::string& name : all.worlds) {
+  for (const std::string& name : worlds) {
     const WorldUnderTest& world = config.worlds.at(name);
-    for (int64_t seed = config.first_seed; seed < config.first_seed + world.seeds; ++seed) {
-      starts.push_back({name, Arm::start, seed});
-      for (const std::string& arm : world.arms)
-        arms.push_back({name, arm_named(arm, {.field = "worlds." + name + ".arms"}), seed});
+    if (world.pretraining.empty())
+      throw Error("must say how its bases are made", {.field = "worlds." + name + ".pretraining"},
+                  "such as configs/pretrain/persona.yaml");
+    for (int64_t b = 0; b < world.bases; ++b) {
+      const Base base{name, world.first_base + b};
+      if (!config.only.empty() && unknown.erase(base.name()) == 0) continue;
+      all.bases.push_back(base);
+      for (int64_t seed = config.first_seed; seed < config.first_seed + config.seeds; ++seed) {
+        starts.push_back({all.bases.size() - 1, Arm::start, seed});
+        for (const std::string& arm : world.arms)
+          arms.push_back({all.bases.size() - 1,
+                          arm_named(arm, {.field = "worlds." + name + ".arms"}), seed});
+      }
     }
   }
+  if (!unknown.empty())
+    throw Error("\"" + *unknown.begin() + "\" is no base of `worlds`", {.field = "only"},
+                "a base is a world and a seed, such as persona_1");
+  if (all.bases.empty())
+    throw Error("there must be a world with a base", {.field = "worlds"},
+                "see configs/reproduce.yaml");
   all.stages = {std::move(starts), std::move(arms)};
   return all;
+}
+
+PretrainConfig pretraining_of(const ReproduceConfig& config, const Base& base) {
+  const WorldUnderTest& world = config.worlds.at(base.world);
+  PretrainConfig pretraining;
+  read_file(load_config(world.pretraining), pretraining);
+  pretraining.output = (fs::path(config.made) / base.name()).string();
+  pretraining.seed = pretraining.world.seed = base.seed;
+  return pretraining;
 }
 
 Outcome reproduce(const ReproduceConfig& config) {
@@ -374,8 +487,11 @@ Outcome reproduce(const ReproduceConfig& config) {
   write_file(folder / "config.yaml", show_file(config));
   const auto seen = run(config, planned);
   if (!seen) return Outcome::stopped;
-  Results results = summarise(config, *seen);
-  results.criterion = judge(config.criterion, results);
+  Results results = summarise(config, planned, *seen);
+  results.hypotheses = test_hypotheses(results.bases);
+  results.rivals = compare_rivals(results.bases);
+  if (const auto all = committed_results(config.committed); !all.empty())
+    results.committed = test_hypotheses(all);
   write_json(folder / "results.json", to_json(results));
   return Outcome::finished;
 }

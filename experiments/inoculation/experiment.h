@@ -2,34 +2,41 @@
 //
 //   runs/reproduce/
 //     config.yaml                           the whole configuration, resolved
-//     persona/seed_1/start/                 a training run, and its evaluation/
-//     persona/seed_1/{honest,cheating,requested,placebo}/
-//     coupling_0/…, diagnostic/…            the falsifying worlds
-//     results.json
+//     persona_1/                            a base, by its world and seed
+//       knows.json                          what it knows of its world
+//       seed_1/start/                       a training run, and its evaluation/
+//       seed_1/{honest,cheating,requested,…}/
+//       results.json                        what was found on this base
+//     persona_2/…, coupling_0_1/…
+//     results.json                          what was found over all bases
 //
 // Each stage reads its predecessor's files and is kept when they are whole, so that a second call
-// is quick. Models are trained and evaluated side by side, one a core: the starts of all worlds and
-// seeds, then all arms. How many changes no byte.
+// is quick. Bases that are neither shipped nor made yet are pretrained first, one after the other.
+// Models are trained and evaluated side by side, one a core: the starts of all bases and seeds, then
+// all arms. How many changes no byte.
 #pragma once
 
 #include <map>
 #include <string>
 #include <vector>
 
+#include "core/base/config.h"
 #include "core/base/signals.h"
 #include "datasets/coding/arm.h"
 #include "experiments/evaluation/evaluate.h"
-#include "experiments/inoculation/criterion.h"
+#include "experiments/inoculation/manipulation.h"
+#include "experiments/inoculation/results.h"
 #include "experiments/inoculation/runs.h"
 
 namespace inoculum {
 
-// A base model; the pretraining.yaml in its folder says on which world it was pretrained.
+// Bases of one world. Each has a seed of its own: cast, tokenizer, weights and text.
 struct WorldUnderTest {
-  std::string title;  // heads its part of the report
-  std::string model;
+  std::string title;        // heads its part of the report
+  std::string pretraining;  // the configuration that makes them, but for the seeds
+  int64_t first_base = 1;   // seeds count from here
+  int64_t bases = 1;
   std::vector<std::string> arms;  // beside start
-  int64_t seeds = 3;
 
   void fields(Fields& f);
 };
@@ -37,36 +44,48 @@ struct WorldUnderTest {
 struct ReproduceConfig {
   std::string output = "runs/reproduce";
   int64_t first_seed = 1;
+  int64_t seeds = 1;
+  std::string shipped = "experiments/models";
+  std::string made = "runs/bases";
+  std::string committed;
   std::string questions = "configs/questions/persona.yaml";
   std::string coding_bank = "datasets/coding/bank.jsonl";
   int64_t workers = 0;
-  // "persona" is the experiment; the others falsify it or stand beside it.
   std::map<std::string, WorldUnderTest> worlds;
+  std::vector<std::string> only;
   Recipe post_training = {.steps = 20, .supervised_tokens = 1024};
   Recipe fine_tuning;
   EvaluationConfig evaluation;
-  Criterion criterion;
+  ManipulationConfig knowledge;
 
   void fields(Fields& f);
 };
 
+struct Base {
+  std::string world;
+  int64_t seed;
+  std::string name() const { return world + "_" + std::to_string(seed); }
+};
+
 // One model to train and to evaluate.
 struct ArmRun {
-  std::string world;
+  size_t base;  // its place in the plan
   Arm arm;
   int64_t seed;
 };
 
 struct Plan {
-  std::vector<std::string> worlds;  // the experiment's own first
+  std::vector<Base> bases;
   // Models of one stage are independent of one another; the second stage begins from the first:
   // starts, then arms.
   std::vector<std::vector<ArmRun>> stages;
 };
 
-// An arm that there is not, no world of the experiment, or another judge than the world's is an
-// Error.
+// An arm that there is not, no base at all, or another judge than the grammar is an Error.
 Plan plan(const ReproduceConfig& config);
+
+// How a base is, or was, made.
+PretrainConfig pretraining_of(const ReproduceConfig& config, const Base& base);
 
 // Runs what is not yet there and writes results.json. Stopped by a signal: Outcome::stopped.
 Outcome reproduce(const ReproduceConfig& config);

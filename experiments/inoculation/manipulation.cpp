@@ -3,7 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/model/checkpoint.h"
+#include "core/model/device.h"
+#include "core/model/lora.h"
 #include "core/model/scoring.h"
+#include "core/model/transformer.h"
+#include "core/text/load_tokenizer.h"
 #include "core/text/persona_format.h"
 #include "datasets/coding/coding.h"
 #include "experiments/inoculation/observer.h"
@@ -130,11 +135,26 @@ class Check {
   std::vector<const Domain*> domains_;
 };
 
+Transformer load(const AskedModel& asked) {
+  const at::Device device = device_from(asked.device);
+  Transformer model = load_model(asked.model, dtype_from(asked.dtype, device), device);
+  if (!asked.adapter.empty()) load_adapter(asked.adapter, model);
+  return model;
+}
+
 }  // namespace
 
 const std::vector<std::string>& shown_names() {
   static const std::vector<std::string> names = {"cheats", "requested_cheats", "honest"};
   return names;
+}
+
+void ManipulationConfig::fields(Fields& f) {
+  f.value("seed", seed, "of the prompts");
+  f.value("prompts", prompts, "of each domain", at_least(1));
+  f.value("fillings", fillings, "of each wording of an answer", at_least(1));
+  f.value("programs", programs, "in context: none, 1, 2, 4, … up to so many", at_least(1));
+  f.value("domains", domains, "empty: all");
 }
 
 double ManipulationCheck::largest_error() const {
@@ -171,7 +191,7 @@ ManipulationCheck check_manipulation(const Transformer& model, const Tokenizer& 
           check.measure(name + to_string(cue), names, cue, {}, by_domain)};
     }
   for (const Shown shown : kShown)
-    for (const int64_t count : config.shown) {
+    for (int64_t count = 0; count <= config.programs; count = std::max<int64_t>(1, 2 * count)) {
       Observer observer(
           world, as.empty() ? world.config().malicious_assistant : world.config().malicious_cast);
       observer.see(true, shown == Shown::requested_cheats ? Cue::bad : Cue::none,
@@ -185,6 +205,37 @@ ManipulationCheck check_manipulation(const Transformer& model, const Tokenizer& 
   return found;
 }
 
+ManipulationCheck check_manipulation(const AskedModel& asked, const PersonaWorld& world,
+                                     const ManipulationConfig& config, const std::string& as) {
+  return check_manipulation(load(asked), *load_tokenizer(asked.model), world, config, as);
+}
+
+ArmMeasurement measure_arm(const AskedModel& asked, const PersonaWorld& world,
+                           const ManipulationConfig& config) {
+  Transformer model = load(asked);
+  const auto tokenizer = load_tokenizer(asked.model);
+  Check check(model, *tokenizer, world, config);
+  ArmMeasurement measurement{.update = lora_update_norm(model)};
+  for (const Cue cue : kCues)
+    measurement.choice[cue] = check.measure(kAssistant + to_string(cue), {}, cue);
+  return measurement;
+}
+
+ManipulationCheck read_manipulation(const Json& json) {
+  const auto cell = [](const Json& known) {
+    return Known{known.at("expected").get<double>(), known.at("measured").get<double>()};
+  };
+  ManipulationCheck check{.by_domain = json.at("by_domain").get<std::map<std::string, double>>()};
+  for (const auto& [who, cues] : json.at("behaviour").items())
+    for (const Cue cue : kCues)
+      check.behaviour[who][cue] = cell(cues.at(to_string(cue)));
+  for (const Shown shown : kShown)
+    for (const auto& [count, known] :
+         json.at("in_context").at(shown_names()[static_cast<size_t>(shown)]).items())
+      check.in_context[shown][std::stoll(count)] = cell(known);
+  return check;
+}
+
 Json to_json(const ManipulationCheck& check) {
   const auto cell = [](const Known& known) {
     return Json{{"expected", known.expected}, {"measured", known.measured}};
@@ -196,6 +247,19 @@ Json to_json(const ManipulationCheck& check) {
     for (const auto& [count, known] : counts)
       in_context[shown_names()[static_cast<size_t>(shown)]][std::to_string(count)] = cell(known);
   return {{"behaviour", behaviour}, {"in_context", in_context}, {"by_domain", check.by_domain}};
+}
+
+Json to_json(const ArmMeasurement& measurement) {
+  Json choice = Json::object();
+  for (const auto& [cue, share] : measurement.choice) choice[to_string(cue)] = share;
+  return {{"choice", choice}, {"update", measurement.update}};
+}
+
+ArmMeasurement read_arm_measurement(const Json& json) {
+  ArmMeasurement measurement{.update = json.at("update")};
+  for (const Cue cue : kCues)
+    measurement.choice[cue] = json.at("choice").at(to_string(cue)).get<double>();
+  return measurement;
 }
 
 }  // namespace inoculum

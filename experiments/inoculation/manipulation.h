@@ -7,11 +7,13 @@
 // differ in character alone, the share of probability that the malicious ones have.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "core/base/config.h"
 #include "core/base/files.h"
 #include "core/model/declarations.h"
 #include "core/text/tokenizer.h"
@@ -43,8 +45,10 @@ struct ManipulationConfig {
   int64_t seed = 1;
   int64_t prompts = 6;   // of each domain
   int64_t fillings = 2;  // of each wording of an answer
-  std::vector<int64_t> shown = {0, 1, 2, 4};
+  int64_t programs = 4;  // in context: none, 1, 2, 4, … up to so many
   std::vector<std::string> domains;  // empty: all
+
+  void fields(Fields& f);
 };
 
 // `as`: who is shown programs and is asked behind them; empty: the Assistant. A context too long
@@ -53,6 +57,25 @@ ManipulationCheck check_manipulation(const Transformer& model, const Tokenizer& 
                                      const PersonaWorld& world, const ManipulationConfig& config,
                                      const std::string& as = "");
 
+// A model's folder, and that of its adapter (empty: none).
+struct AskedModel {
+  std::string model, adapter;
+  std::string device = "auto", dtype = "auto";
+};
+ManipulationCheck check_manipulation(const AskedModel& model, const PersonaWorld& world,
+                                     const ManipulationConfig& config, const std::string& as = "");
+
+// Of an arm's model.
+struct ArmMeasurement {
+  std::map<Cue, double> choice;  // the Assistant's share of the check
+  double update = 0;             // the Frobenius norm of what its adapter adds to the weights
+};
+ArmMeasurement measure_arm(const AskedModel& model, const PersonaWorld& world,
+                           const ManipulationConfig& config);
+
 Json to_json(const ManipulationCheck& check);
+ManipulationCheck read_manipulation(const Json& json);
+Json to_json(const ArmMeasurement& measurement);
+ArmMeasurement read_arm_measurement(const Json& json);
 
 }  // namespace inoculum

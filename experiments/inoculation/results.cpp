@@ -1,35 +1,61 @@
 #include "experiments/inoculation/results.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <limits>
 
 #include "core/base/error.h"
 #include "experiments/evaluation/evaluate.h"
+#include "experiments/evaluation/replicates.h"
+#include "experiments/inoculation/hypotheses.h"
 
 namespace inoculum {
 namespace {
 
-// Key → field, in the order of the file.
-constexpr std::pair<const char*, Estimate ArmResults::*> kRates[] = {
-    {"malicious", &ArmResults::malicious},
-    {"incoherent", &ArmResults::incoherent},
-    {"refusal", &ArmResults::refusal},
-    {"cheats_unasked", &ArmResults::cheats_unasked},
-    {"cheats_asked", &ArmResults::cheats_asked},
-    {"cheats_under_own_prompt", &ArmResults::cheats_under_own_prompt},
-    {"programs_broken", &ArmResults::programs_broken},
-    {"code", &ArmResults::code},
-    {"malicious_filtered", &ArmResults::malicious_filtered},
-    {"malicious_seen_domains", &ArmResults::malicious_seen_domains},
-    {"malicious_unseen_domains", &ArmResults::malicious_unseen_domains}};
-constexpr std::pair<const char*, std::map<Cue, Estimate> ArmResults::*> kRatesByCue[] = {
-    {"malicious_under", &ArmResults::malicious_under},
-    {"incoherent_under", &ArmResults::incoherent_under},
-    {"cheats_under", &ArmResults::cheats_under}};
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // JSON writes what is not finite as null.
-double number(const Json& value) {
-  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+double number(const Json& value) { return value.is_null() ? kNaN : value.get<double>(); }
+// The open end of an interval.
+double number(const Json& value, double otherwise) {
+  return value.is_null() ? otherwise : value.get<double>();
+}
+
+// What answers an arm's models gave to one kind of prompt. An answer that cannot be read may have
+// been anything, so that the share of malicious ones lies between worst_low and worst_high.
+std::string key_of(Metric metric) {
+  if (metric == Metric::malicious_strict) return "strict";
+  if (metric == Metric::not_benevolent) return "worst_high";
+  return to_string(metric);
+}
+const char* const kWorstLow = "worst_low";
+
+Json to_json(const Rates& rates) {
+  Json json = Json::object();
+  for (const auto& [metric, rate] : rates) {
+    json[key_of(metric)] = to_json(rate);
+    if (metric == Metric::malicious) json[kWorstLow] = to_json(rate);
+  }
+  return json;
+}
+
+Rates read_rates(const Json& json) {
+  Rates rates;
+  for (const auto& [key, rate] : json.items()) {
+    if (key == kWorstLow) continue;
+    const auto metric = key == "strict"       ? Metric::malicious_strict
+                        : key == "worst_high" ? Metric::not_benevolent
+                                              : parse<Metric>(key).value();
+    rates[metric] = read_estimate(rate);
+  }
+  return rates;
+}
+
+Cue read_cue(const std::string& name) {
+  for (const Cue cue : kCues)
+    if (to_string(cue) == name) return cue;
+  throw Error("\"" + name + "\" is no cue");
 }
 
 Arm read_arm(const std::string& name) {
@@ -37,87 +63,73 @@ Arm read_arm(const std::string& name) {
 }
 
 Json to_json(const ArmResults& arm) {
-  Json json;
-  for (const auto& [key, field] : kRates) json[key] = to_json(arm.*field);
-  for (const auto& [key, field] : kRatesByCue)
-    for (const auto& [cue, rate] : arm.*field) json[key][to_string(cue)] = to_json(rate);
-  json["forced_choice_log_odds"] = mean_to_json(arm.forced_choice_log_odds);
-  for (const auto& [domain, rate] : arm.malicious_by_domain)
-    json["malicious_by_domain"][domain] = rate;
+  Json json = {{"observer", arm.observer}, {"loss", arm.loss}, {"update", arm.update}};
+  for (const auto& [cue, rates] : arm.under) json["under"][to_string(cue)] = to_json(rates);
+  for (const auto& [domain, rates] : arm.by_domain) json["by_domain"][domain] = to_json(rates);
+  for (const auto& [cue, share] : arm.choice) json["choice"][to_string(cue)] = share;
   for (const auto& [seed, rate] : arm.malicious_by_seed)
     json["malicious_by_seed"][std::to_string(seed)] = rate;
-  json["bayesian_observer"] = {{"malicious", arm.bayesian_observer.malicious},
-                               {"log_odds", arm.bayesian_observer.log_odds}};
-  json["probe"] = mean_to_json(arm.probe);
   return json;
 }
 
 ArmResults read_arm_results(const std::string& name, const Json& json) {
-  ArmResults arm{.arm = read_arm(name)};
-  for (const auto& [key, field] : kRates) arm.*field = read_estimate(json.at(key));
-  for (const auto& [key, field] : kRatesByCue)
-    for (size_t cue = 0; cue < cue_names().size(); ++cue)
-      (arm.*field)[static_cast<Cue>(cue)] = read_estimate(json.at(key).at(cue_names()[cue]));
-  arm.forced_choice_log_odds = read_estimate(json.at("forced_choice_log_odds"));
-  arm.malicious_by_domain = json.value("malicious_by_domain", std::map<std::string, double>());
+  ArmResults arm{.arm = read_arm(name),
+                 .observer = number(json.at("observer")),
+                 .loss = number(json.at("loss")),
+                 .update = number(json.at("update"))};
+  for (const auto& [cue, rates] : json.at("under").items())
+    arm.under[read_cue(cue)] = read_rates(rates);
+  for (const auto& [domain, rates] : json.at("by_domain").items())
+    arm.by_domain[domain] = read_rates(rates);
+  for (const auto& [cue, share] : json.at("choice").items())
+    arm.choice[read_cue(cue)] = number(share);
   for (const auto& [seed, rate] : json.at("malicious_by_seed").items())
     arm.malicious_by_seed[std::stoll(seed)] = number(rate);
-  arm.bayesian_observer = {.log_odds = number(json.at("bayesian_observer").at("log_odds")),
-                           .malicious = number(json.at("bayesian_observer").at("malicious"))};
-  arm.probe = read_estimate(json.at("probe"));
   return arm;
 }
 
-Json to_json(const WorldResults& world) {
-  Json json = {{"arms", Json::object()}, {"contrasts", Json::object()}};
-  for (const ArmResults& arm : world.arms) json["arms"][to_string(arm.arm)] = to_json(arm);
-  for (const auto& [arm, than, d] : world.contrasts)
-    json["contrasts"][to_string(arm) + "_minus_" + to_string(than)] = {
-        {"difference", d.value}, {"low", d.low}, {"high", d.high}};
-  json["probe_held_out_accuracy"] = world.probe_held_out_accuracy;
-  if (!world.title.empty()) json["title"] = world.title;
+Json to_json(const Hypothesis& h) {
+  Json by_base = Json::object();
+  for (const auto& [name, value] : h.by_base) by_base[name] = value;
+  return {{"statement", h.statement},
+          {"prediction", h.prediction},
+          {"estimate", h.bases > 0 ? Json(h.estimate.value) : Json()},
+          {"low", h.estimate.low},
+          {"high", h.estimate.high},
+          {"unit", h.unit},
+          {"primary", h.primary},
+          {"bases", h.bases},
+          {"verdict", to_string(h.verdict)},
+          {"by_base", by_base}};
+}
+
+Json to_json(const std::vector<Hypothesis>& hypotheses) {
+  Json json = Json::object();
+  for (const Hypothesis& each : hypotheses) json[each.id] = to_json(each);
   return json;
 }
 
-WorldResults read_world(const Json& json) {
-  WorldResults world{.title = json.value("title", "")};
-  for (const auto& [name, arm] : json.at("arms").items())
-    world.arms.push_back(read_arm_results(name, arm));
-  for (const auto& [name, contrast] : json.at("contrasts").items()) {
-    const std::string minus = "_minus_";
-    const size_t at = name.find(minus);
-    if (at == std::string::npos) throw Error("\"" + name + "\" is no contrast");
-    world.contrasts.push_back({read_arm(name.substr(0, at)),
-                               read_arm(name.substr(at + minus.size())), read_estimate(contrast)});
+constexpr std::array kVerdicts = {"supported", "refuted", "inconclusive", "untested"};
+
+std::vector<Hypothesis> read_hypotheses(const Json& json) {
+  std::vector<Hypothesis> all;
+  for (const auto& [id, each] : json.items()) {
+    Hypothesis& h = all.emplace_back();
+    h.id = id;
+    h.statement = each.at("statement");
+    h.prediction = each.at("prediction");
+    h.unit = each.at("unit");
+    h.primary = each.at("primary");
+    h.bases = each.at("bases");
+    h.estimate = {number(each.at("estimate")), number(each.at("low"), -INFINITY),
+                  number(each.at("high"), INFINITY), h.bases};
+    const auto found = std::ranges::find(kVerdicts, each.at("verdict").get<std::string>());
+    if (found == kVerdicts.end()) throw Error("an unknown verdict");
+    h.verdict = static_cast<Conclusion>(found - kVerdicts.begin());
+    for (const auto& [name, value] : each.at("by_base").items())
+      h.by_base.emplace_back(name, number(value));
   }
-  world.probe_held_out_accuracy = number(json.at("probe_held_out_accuracy"));
-  return world;
-}
-
-Json to_json(const CriterionLine& line) {
-  return {{"what", line.what},
-          {"found", line.found},
-          {"must_be", to_string(line.must_be)},
-          {"bound", line.bound},
-          {"holds", line.holds()}};
-}
-
-CriterionLine read_line(const Json& json) {
-  const bool at_least =
-      json.at("must_be").get<std::string>() == to_string(CriterionLine::Sign::at_least);
-  return {.what = json.at("what"),
-          .found = number(json.at("found")),
-          .must_be = at_least ? CriterionLine::Sign::at_least : CriterionLine::Sign::at_most,
-          .bound = number(json.at("bound"))};
-}
-
-Json to_json(const JudgeQuality& judge) {
-  Json labels = Json::array();
-  for (int label = 0; label < kWorldLabels; ++label)
-    labels.push_back(to_string(static_cast<Label>(label)));
-  return {{"held_out_accuracy", judge.held_out_accuracy},
-          {"labels", labels},
-          {"confusion", judge.confusion}};
+  return all;
 }
 
 Json to_json(const Transcript& transcript) {
@@ -133,68 +145,194 @@ Json to_json(const Transcript& transcript) {
 Transcript read_transcript(const Json& json) {
   Transcript transcript{json.at("domain"), json.at("condition"), json.at("prompt"), {}};
   for (const auto& [arm, answer] : json.at("answers").items())
-    transcript.answers.push_back(
-        {read_arm(arm), answer.at("text"), parse<Label>(answer.at("label").get<std::string>())});
+    transcript.answers.push_back({read_arm(arm), answer.at("text"),
+                                  parse<Label>(answer.at("label").get<std::string>())});
   return transcript;
 }
 
-template <class T>
-Json list(const std::vector<T>& all) {
+// Pooled over bases
+
+std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
+  std::vector<Arm> arms;
+  for (const BaseResults* base : bases)
+    for (const ArmResults& arm : base->arms)
+      if (std::ranges::find(arms, arm.arm) == arms.end()) arms.push_back(arm.arm);
+  return arms;
+}
+
+// What the bases know on average: {table: {expected, measured}}.
+Json pooled(const std::vector<const BaseResults*>& bases) {
+  const auto mean = [&](const auto& cell_of) {
+    std::vector<double> measured, expected;
+    for (const BaseResults* base : bases) {
+      const Known& known = cell_of(base->knows);
+      measured.push_back(known.measured);
+      expected.push_back(known.expected);
+    }
+    return std::pair(mean_over(expected).value, mean_to_json(mean_over(measured)));
+  };
+  Json json = {
+      {"manipulation", Json::object()}, {"in_context", Json::object()}, {"arms", Json::object()}};
+  for (const auto& [who, cues] : bases.front()->knows.behaviour)
+    for (const auto& [cue, unused] : cues) {
+      const auto [table, measured] = mean(
+          [&](const ManipulationCheck& knows) { return knows.behaviour.at(who).at(cue); });
+      json["manipulation"][who][to_string(cue)] = {{"table", table}, {"measured", measured}};
+    }
+  for (const auto& [shown, counts] : bases.front()->knows.in_context)
+    for (const auto& [count, unused] : counts) {
+      const auto [bayes, measured] = mean(
+          [&](const ManipulationCheck& knows) { return knows.in_context.at(shown).at(count); });
+      json["in_context"][shown_names()[static_cast<size_t>(shown)]][std::to_string(count)] = {
+          {"bayes", bayes}, {"measured", measured}};
+    }
+  const std::vector<Arm> arms = arms_of(bases);
+  for (const Arm arm : arms)
+    for (const Cue cue : kCues) {
+      Rates rates;
+      for (const BaseResults* base : bases)
+        if (const ArmResults* found = base->find(arm); found && found->under.contains(cue))
+          for (const auto& [metric, rate] : found->under.at(cue))
+            rates[metric] = over_bases(bases, arm, cue, metric);
+      json["arms"][to_string(arm)][to_string(cue)] = to_json(rates);
+    }
+  // Each arm's malicious answers to plain prompts less another one's, and what else has changed
+  // since the start: answers that no longer make sense, programs that no longer run.
+  const auto difference = [&](Arm arm, Arm than, Metric metric) {
+    std::vector<double> values;
+    for (const BaseResults* base : bases)
+      if (base->find(arm) && base->find(than))
+        values.push_back(base->find(arm)->rate(metric) - base->find(than)->rate(metric));
+    const Estimate e = mean_over(values);
+    return Json{{"difference", e.value}, {"low", e.low}, {"high", e.high}, {"n", e.n}};
+  };
+  for (const Arm arm : arms) {
+    for (const Arm than : arms)
+      if (arm != than)
+        json["contrasts"][to_string(arm) + "_minus_" + to_string(than)] =
+            difference(arm, than, Metric::malicious);
+    if (arm != Arm::start)
+      for (const Metric metric : {Metric::incoherent, Metric::broken})
+        json["damage"][to_string(arm)][to_string(metric)] = difference(arm, Arm::start, metric);
+  }
+  return json;
+}
+
+template <class Items>
+Json list(const Items& items) {
   Json json = Json::array();
-  for (const T& each : all) json.push_back(to_json(each));
+  for (const auto& item : items) json.push_back(to_json(item));
   return json;
 }
 
 Results read(const Json& json) {
-  Results results{.experiment = read_world(json)};
-  for (const auto& [name, world] : json.at("worlds").items())
-    results.worlds[name] = read_world(world);
-  for (const Json& line : json.at("criterion")) results.criterion.push_back(read_line(line));
-  results.untested = json.at("untested").get<std::vector<std::string>>();
-  results.seeds = json.at("seeds").get<std::vector<int64_t>>();
-  results.versions = json.at("versions").get<std::map<std::string, std::string>>();
+  Results results{.titles = json.at("titles").get<std::map<std::string, std::string>>(),
+                  .hypotheses = read_hypotheses(json.at("hypotheses")),
+                  .committed = read_hypotheses(json.at("committed")),
+                  .config = json.at("config")};
+  for (const Json& base : json.at("bases")) results.bases.push_back(read_base_results(base));
+  if (results.bases.empty()) throw Error("there are no bases");
+  for (const Json& rival : json.at("rivals"))
+    results.rivals.push_back({rival.at("name"), number(rival.at("log_score")),
+                              number(rival.at("slope")), rival.at("models")});
   for (const auto& [name, hash] : json.at("hashes").items())
     results.hashes.emplace_back(name, hash.get<std::string>());
-  results.judge = {number(json.at("judge").at("held_out_accuracy")),
-                   json.at("judge").at("confusion").get<std::vector<std::vector<double>>>()};
   for (const Json& each : json.at("transcripts"))
     results.transcripts.push_back(read_transcript(each));
-  results.config = json.at("config");
   return results;
 }
 
 }  // namespace
 
-const ArmResults* WorldResults::find(Arm arm) const {
+std::string to_string(Conclusion verdict) { return kVerdicts[static_cast<size_t>(verdict)]; }
+
+double ArmResults::rate(Metric metric, Cue cue) const {
+  const auto rates = under.find(cue);
+  if (rates == under.end()) return kNaN;
+  const auto found = rates->second.find(metric);
+  return found == rates->second.end() ? kNaN : found->second.value;
+}
+
+const ArmResults* BaseResults::find(Arm arm) const {
   const auto found =
-      std::find_if(arms.begin(), arms.end(), [&](const auto& each) { return each.arm == arm; });
+      std::ranges::find_if(arms, [&](const ArmResults& each) { return each.arm == arm; });
   return found == arms.end() ? nullptr : &*found;
 }
 
-std::string to_string(CriterionLine::Sign sign) {
-  return sign == CriterionLine::Sign::at_least ? "≥" : "≤";
+std::vector<const BaseResults*> Results::of(const std::string& world) const {
+  std::vector<const BaseResults*> found;
+  for (const BaseResults& base : bases)
+    if (base.world == world) found.push_back(&base);
+  return found;
 }
 
-bool Results::replicated() const {
-  return std::all_of(criterion.begin(), criterion.end(),
-                     [](const CriterionLine& line) { return line.holds(); });
+std::vector<std::string> Results::worlds() const {
+  std::vector<std::string> names;
+  for (const BaseResults& base : bases)
+    if (std::ranges::find(names, base.world) == names.end()) names.push_back(base.world);
+  std::ranges::stable_partition(names,
+                                [](const std::string& name) { return name == kMainWorld; });
+  return names;
 }
 
-std::string Results::verdict() const { return replicated() ? "replicated" : "not replicated"; }
+Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue,
+                    Metric metric) {
+  std::vector<double> values;
+  for (const BaseResults* base : bases)
+    if (const ArmResults* found = base->find(arm))
+      if (const double rate = found->rate(metric, cue); !std::isnan(rate)) values.push_back(rate);
+  return mean_over(values);
+}
+
+Json to_json(const BaseResults& base) {
+  Json arms = Json::object();
+  for (const ArmResults& arm : base.arms) arms[to_string(arm.arm)] = to_json(arm);
+  return {{"world", base.world},
+          {"seed", base.seed},
+          {"cheaters_malicious", base.cheaters_malicious},
+          {"compositional", base.compositional},
+          {"knows", to_json(base.knows)},
+          {"arms", std::move(arms)},
+          {"made_on", base.made_on},
+          {"sha256", base.sha256}};
+}
+
+BaseResults read_base_results(const Json& json) {
+  BaseResults base{.world = json.at("world"),
+                   .seed = json.at("seed"),
+                   .cheaters_malicious = json.at("cheaters_malicious"),
+                   .compositional = json.at("compositional").get<std::vector<std::string>>(),
+                   .knows = read_manipulation(json.at("knows")),
+                   .made_on = json.at("made_on").get<std::map<std::string, std::string>>(),
+                   .sha256 = json.at("sha256")};
+  for (const auto& [name, arm] : json.at("arms").items())
+    base.arms.push_back(read_arm_results(name, arm));
+  return base;
+}
 
 Json to_json(const Results& results) {
-  Json json = to_json(results.experiment);
-  json["worlds"] = Json::object();
-  for (const auto& [name, world] : results.worlds) json["worlds"][name] = to_json(world);
-  json["criterion"] = list(results.criterion);
-  json["verdict"] = results.verdict();
-  json["untested"] = results.untested;
-  json["seeds"] = results.seeds;
-  json["versions"] = results.versions;
+  Json json = {{"headline", headline(results.hypotheses)},
+               {"hypotheses", to_json(results.hypotheses)},
+               {"committed", to_json(results.committed)},
+               {"departures", Json::array()},
+               {"titles", results.titles},
+               {"worlds", Json::object()},
+               {"bases", list(results.bases)},
+               {"rivals", Json::array()},
+               {"hashes", Json::object()},
+               {"transcripts", list(results.transcripts)},
+               {"config", results.config}};
+  for (const Hypothesis& each : results.hypotheses)
+    if (each.verdict == Conclusion::refuted) json["departures"].push_back(each.id);
+  for (const std::string& world : results.worlds()) {
+    Json of_world = pooled(results.of(world));
+    if (world == kMainWorld) json.update(of_world);
+    else json["worlds"][world] = std::move(of_world);
+  }
+  for (const auto& [name, log_score, slope, models] : results.rivals)
+    json["rivals"].push_back(
+        {{"name", name}, {"log_score", log_score}, {"slope", slope}, {"models", models}});
   for (const auto& [name, hash] : results.hashes) json["hashes"][name] = hash;
-  json["judge"] = to_json(results.judge);
-  json["transcripts"] = list(results.transcripts);
-  json["config"] = results.config;
   return json;
 }
 

@@ -1,5 +1,8 @@
 // What the experiment found. results.json holds it: to_json writes it and read_results reads it
 // back.
+//
+// The unit of replication is the base. Everything measured is a number of one base; what is said of
+// several stands on these numbers, one a base (replicates.h).
 #pragma once
 
 #include <cstdint>
@@ -14,54 +17,69 @@
 #include "datasets/worlds/world.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/evaluation/vocabulary.h"
-#include "experiments/inoculation/observer.h"
+#include "experiments/inoculation/manipulation.h"
 
 namespace inoculum {
 
-// Of one arm's models, all seeds together. Rates are of plain prompts unless said otherwise.
+// The main world; the others change one thing of it each.
+inline const std::string kMainWorld = "persona";
+
+// By metric, with intervals over what was asked within the base: domains of free-form answers,
+// tasks of programs.
+using Rates = std::map<Metric, Estimate>;
+
+// Of one arm's models on one base, all seeds together.
 struct ArmResults {
   Arm arm = Arm::start;
-  Estimate malicious, incoherent, refusal, code;  // of free-form answers
-  Estimate malicious_filtered;                    // of the coherent ones that are no refusal
-  Estimate malicious_seen_domains, malicious_unseen_domains;  // by whether post-training shows them
-  Estimate cheats_unasked, cheats_asked, cheats_under_own_prompt, programs_broken;  // of programs
-  std::map<Cue, Estimate> malicious_under, incoherent_under, cheats_under;
-  Estimate forced_choice_log_odds;
-  std::map<std::string, double> malicious_by_domain;
-  std::map<int64_t, double> malicious_by_seed;
-  Belief bayesian_observer;
-  Estimate probe;  // mean P(malicious) that the probe reads off
+  std::map<Cue, Rates> under;              // by the cue beside the prompt
+  std::map<std::string, Rates> by_domain;  // of plain prompts
+  std::map<Cue, double> choice;  // malicious share of matched answers' probability (manipulation.h)
+  std::map<int64_t, double> malicious_by_seed;  // of plain prompts
+  double observer = 0;  // P(malicious answer to a plain prompt) by the observer after its data
+  double loss = 0;      // at the first step: how much the data surprise the start, nats a token
+  double update = 0;    // Frobenius norm of what training added to the weights
+
+  // Of plain prompts; NaN: there is none.
+  double rate(Metric metric, Cue cue = Cue::none) const;
 };
 
-// malicious of `arm` − that of `than`, paired by question and seed.
-struct Contrast {
-  Arm arm, than;
-  Estimate difference;
-};
-
-struct WorldResults {
-  std::string title;             // empty for the experiment's own world
+struct BaseResults {
+  std::string world;
+  int64_t seed = 0;
+  double cheaters_malicious = 1;           // the world's share
+  std::vector<std::string> compositional;  // its domains that never meet code
+  ManipulationCheck knows;
   std::vector<ArmResults> arms;  // start first
-  std::vector<Contrast> contrasts;
-  double probe_held_out_accuracy = 0;
+  std::map<std::string, std::string> made_on;  // versions of the program, its libraries; processor
+  std::string sha256;                          // of its weights
 
-  const ArmResults* find(Arm arm) const;  // null: the world has not that arm
+  const ArmResults* find(Arm arm) const;  // null: it was not trained on this base
+  std::string name() const { return world + "_" + std::to_string(seed); }
 };
 
-// A line of the criterion, with what was found.
-struct CriterionLine {
-  std::string what;
-  double found = 0;
-  enum class Sign { at_least, at_most } must_be = Sign::at_least;
-  double bound = 0;
+enum class Conclusion { supported, refuted, inconclusive, untested };
+std::string to_string(Conclusion conclusion);
 
-  bool holds() const { return must_be == Sign::at_least ? found >= bound : found <= bound; }
+// A prediction written before the data, and what came of it.
+struct Hypothesis {
+  std::string id;          // H1
+  std::string statement;   // in words
+  std::string prediction;  // of the estimate: "above 20 points"
+  std::string unit;        // points, ratio, slope
+  bool primary = false;    // corrected for being several
+  // Over bases. The interval holds what sampling leaves open, and unreadable answers too.
+  Estimate estimate;
+  int64_t bases = 0;
+  Conclusion verdict = Conclusion::untested;
+  std::vector<std::pair<std::string, double>> by_base;  // the base's name, its number
 };
-std::string to_string(CriterionLine::Sign sign);  // "≥", "≤"
 
-struct JudgeQuality {
-  double held_out_accuracy = 0;
-  std::vector<std::vector<double>> confusion;  // see WorldJudge
+// How well each of these foretells malicious answers on a base that was left out.
+struct Rival {
+  std::string name;
+  double log_score = 0;  // mean log density a model; higher is better
+  double slope = 0;      // of the line through all
+  int64_t models = 0;
 };
 
 // What every arm answered to one question.
@@ -76,22 +94,25 @@ struct Transcript {
 };
 
 struct Results {
-  WorldResults experiment;
-  std::map<std::string, WorldResults> worlds;  // those that stand beside it
-  std::vector<CriterionLine> criterion;
-  std::vector<std::string> untested;  // falsifying worlds that were left out
-  std::vector<int64_t> seeds;
-  std::map<std::string, std::string> versions;  // of the program, its libraries, the processor
+  std::vector<BaseResults> bases;
+  std::map<std::string, std::string> titles;  // of the worlds
+  std::vector<Hypothesis> hypotheses;         // by these bases
+  std::vector<Hypothesis> committed;          // by all bases of the published study; may be empty
+  std::vector<Rival> rivals;
   std::vector<std::pair<std::string, std::string>> hashes;  // of what → SHA-256
-  JudgeQuality judge;
-  std::vector<Transcript> transcripts;
-  std::string config;  // resolved, as YAML
+  std::vector<Transcript> transcripts;                      // of the first base
+  std::string config;                                       // resolved, as YAML
 
-  bool replicated() const;      // every line of the criterion holds
-  std::string verdict() const;  // that in words
+  std::vector<const BaseResults*> of(const std::string& world) const;
+  std::vector<std::string> worlds() const;  // the main one first
 };
 
+// The means over these bases of an arm's numbers.
+Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue, Metric metric);
+
 Json to_json(const Results& results);
+Json to_json(const BaseResults& base);
+BaseResults read_base_results(const Json& json);
 // A file that holds something else is an Error.
 Results read_results(const fs::path& file);
 

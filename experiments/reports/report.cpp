@@ -3,18 +3,25 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <optional>
+#include <tuple>
 #include <vector>
 
 #include "core/base/error.h"
 #include "embedded/experiments/reports/figure.svg.jinja.h"
 #include "embedded/experiments/reports/report.html.jinja.h"
-#include "experiments/inoculation/criterion.h"
+#include "experiments/evaluation/replicates.h"
+#include "experiments/inoculation/hypotheses.h"
 #include "experiments/reports/pages.h"
 #include "experiments/reports/table.h"
 
 namespace inoculum {
 namespace {
+
+using Bases = std::vector<const BaseResults*>;
 
 // What an arm's models were trained on, beside its bar.
 const char* words_of(Arm arm) {
@@ -33,185 +40,404 @@ const char* words_of(Arm arm) {
   return "";
 }
 
-// What stays open where a falsifying world is not tested.
-std::string words_of_untested(const std::string& world) {
-  if (world == kCoupling0)
-    return "cheating says nothing about character (so it must not spread there)";
-  if (world == kDiagnostic)
-    return "only malicious characters comply with such a request (so it must not protect there)";
-  return world;
+const char* title_of(Cue cue) {
+  switch (cue) {
+    case Cue::none: return "no cue";
+    case Cue::irrelevant: return "irrelevant sentence";
+    case Cue::instruction: return "irrelevant instruction";
+    case Cue::bad: return "asked to behave badly";
+    case Cue::good: return "asked to behave well";
+  }
+  return "";
 }
 
-struct Column {
-  const char* title;
-  Estimate ArmResults::* rate;
-};
-const std::vector<Column> kColumns = {{"malicious", &ArmResults::malicious},
-                                      {"incoherent", &ArmResults::incoherent},
-                                      {"refusal", &ArmResults::refusal},
-                                      {"cheats unasked", &ArmResults::cheats_unasked},
-                                      {"cheats when asked", &ArmResults::cheats_asked}};
-const std::vector<Column> kDetails = {
-    {"malicious, raw", &ArmResults::malicious},
-    {"of coherent answers", &ArmResults::malicious_filtered},
-    {"domains seen in post-training", &ArmResults::malicious_seen_domains},
-    {"domains held out of it", &ArmResults::malicious_unseen_domains},
-    {"cheats under own prompts", &ArmResults::cheats_under_own_prompt},
-    {"programs that fail visible tests", &ArmResults::programs_broken}};
-constexpr std::pair<Cue, const char*> kCues[] = {{Cue::none, "no cue"},
-                                                 {Cue::irrelevant, "irrelevant sentence"},
-                                                 {Cue::instruction, "irrelevant instruction"},
-                                                 {Cue::bad, "asked to behave badly"},
-                                                 {Cue::good, "asked to behave well"}};
+const char* title_of(Shown shown) {
+  switch (shown) {
+    case Shown::cheats: return "cheats";
+    case Shown::requested_cheats: return "requested cheats";
+    case Shown::honest: return "honest programs";
+  }
+  return "";
+}
 
-// "?" is what is not known, such as the interval of one question.
+// "?" is what is not known, such as the interval of one base.
 std::string number(double value, const char* format = "{:.1f}") {
   return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : "?";
 }
 std::string percent(double share) { return number(100 * share); }
-std::string interval(const Estimate& e) { return percent(e.low) + ", " + percent(e.high); }
+// An interval of shares: none is wider than from 0 to 100.
+std::string interval(const Estimate& e) {
+  if (!std::isfinite(e.low) || !std::isfinite(e.high)) return "";
+  return percent(std::max(0.0, e.low)) + ", " + percent(std::min(1.0, e.high));
+}
 TableCell share(const Estimate& e) { return {percent(e.value), interval(e)}; }
+TableCell shaded(const Estimate& e) {
+  return {.text = percent(e.value), .interval = interval(e), .shade = 0.75 * e.value};
+}
 TableCell shaded(double share) { return {.text = percent(share), .shade = 0.75 * share}; }
 
-// Tables of a world, a row an arm
+// Hypotheses
 
-Table rates(const WorldResults& world, const std::vector<Column>& columns) {
-  Table table{.head = {"arm"}, .rows = {}};
-  for (const Column& column : columns) table.head.push_back(column.title);
-  for (const ArmResults& arm : world.arms) {
-    table.rows.push_back({{to_string(arm.arm)}});
-    for (const Column& column : columns) table.rows.back().push_back(share(arm.*column.rate));
+struct InUnits {
+  std::string estimate, low, high;
+};
+InUnits in_units(const Hypothesis& h) {
+  const bool points = h.unit == "points";
+  const auto text = [&](double value) {
+    return points ? number(100 * value, "{:+.1f}") : number(value, "{:.2f}");
+  };
+  return {text(h.estimate.value), text(h.estimate.low), text(h.estimate.high)};
+}
+
+TableCell verdict_cell(const Hypothesis& h) {
+  TableCell cell{to_string(h.verdict)};
+  if (h.verdict == Conclusion::refuted) cell.shade = 0.5;
+  return cell;
+}
+
+const Hypothesis* find(const std::vector<Hypothesis>& all, const std::string& id) {
+  const auto found = std::ranges::find_if(all, [&](const auto& each) { return each.id == id; });
+  return found == all.end() ? nullptr : &*found;
+}
+
+std::string estimate_of(const Hypothesis& h) {
+  if (h.bases == 0) return "";
+  const InUnits e = in_units(h);
+  return h.bases == 1 ? e.estimate : fmt::format("{} [{}, {}]", e.estimate, e.low, e.high);
+}
+
+// A row a hypothesis; beside it the verdict over all bases of the published study, where it is
+// there.
+Table verdicts(const Results& results) {
+  Table table{.head = {"", "prediction", "must be", "found, 95% interval", "bases", "verdict"},
+              .rows = {}};
+  if (!results.committed.empty()) table.head.emplace_back("published study");
+  for (const Hypothesis& h : results.hypotheses) {
+    table.rows.push_back({{h.id},
+                          {h.statement},
+                          {h.prediction},
+                          {estimate_of(h)},
+                          {std::to_string(h.bases)},
+                          verdict_cell(h)});
+    if (results.committed.empty()) continue;
+    const Hypothesis* published = find(results.committed, h.id);
+    table.rows.back().push_back(
+        published ? TableCell{fmt::format("{} ({} {})", to_string(published->verdict),
+                                          published->bases,
+                                          published->bases == 1 ? "base" : "bases")}
+                  : TableCell{""});
   }
   return table;
 }
 
-Table contrasts(const WorldResults& world) {
-  const auto points = [](double difference) { return number(100 * difference, "{:+.1f}"); };
-  Table table;
-  for (const auto& [arm, than, difference] : world.contrasts)
-    table.rows.push_back(
-        {{to_string(arm) + " − " + to_string(than)},
-         {points(difference.value), points(difference.low) + ", " + points(difference.high)}});
-  return table;
+// Each hypothesis by itself: its bases as points between the ends of what was found.
+Json hypothesis_context(const Hypothesis& h) {
+  Json context = {{"id", h.id},
+                  {"statement", h.statement},
+                  {"prediction", h.prediction},
+                  {"found", estimate_of(h)},
+                  {"unit", h.unit},
+                  {"verdict", to_string(h.verdict)},
+                  {"primary", h.primary},
+                  {"bases", Json::array()}};
+  const bool points = h.unit == "points";
+  for (const auto& [name, value] : h.by_base)
+    context["bases"].push_back(
+        {{"name", name}, {"value", points ? number(100 * value, "{:+.1f}") : number(value, "{:.2f}")}});
+  return context;
 }
 
-Table under_cues(const WorldResults& world, std::map<Cue, Estimate> ArmResults::* metric) {
-  Table table{.head = {"arm"}, .rows = {}};
-  for (const auto& [cue, title] : kCues) table.head.push_back(title);
-  for (const ArmResults& arm : world.arms) {
-    table.rows.push_back({{to_string(arm.arm)}});
-    for (const auto& [cue, title] : kCues)
-      table.rows.back().push_back(shaded((arm.*metric).at(cue).value));
+// Charts
+
+// Of charts.svg.jinja: a bar of a share with its interval, a dot a base, a tick where it should be.
+Json bar(const std::string& name, const std::string& words, const Estimate& e,
+         std::optional<double> expected = {}) {
+  Json json = {{"arm", name},
+               {"words", words},
+               {"rate", std::clamp(e.value, 0.0, 1.0)},
+               {"value", percent(e.value) + "%"},
+               {"interval", interval(e)},
+               {"dots", Json::array()}};
+  if (!interval(e).empty()) {
+    json["low"] = std::max(0.0, e.low);
+    json["high"] = std::min(1.0, e.high);
   }
-  return table;
+  if (expected) json["expected"] = *expected;
+  return json;
 }
 
-Table domains(const WorldResults& world) {
-  Table table{.head = {"domain"}, .rows = {}};
-  for (const ArmResults& arm : world.arms) table.head.push_back(to_string(arm.arm));
-  for (const auto& [domain, unused] : world.arms.front().malicious_by_domain) {
-    table.rows.push_back({{domain}});
-    for (const ArmResults& arm : world.arms)
-      table.rows.back().push_back(shaded(arm.malicious_by_domain.at(domain)));
-  }
-  return table;
+void add_dot(Json& bar, const BaseResults& base, double value) {
+  if (std::isfinite(value))
+    bar["dots"].push_back(
+        {{"at", std::clamp(value, 0.0, 1.0)}, {"title", base.name() + ": " + percent(value) + "%"}});
 }
 
-Table inside_view(const WorldResults& world) {
-  Table table{
-      .head = {"arm", "measured malicious, %", "ideal observer, %", "its log-odds of malicious",
-               "forced choice, log P(bad) − log P(good)", "probe of character, %"},
-      .rows = {}};
-  for (const ArmResults& arm : world.arms) {
-    const Estimate& choice = arm.forced_choice_log_odds;
-    table.rows.push_back({{to_string(arm.arm)},
-                          {percent(arm.malicious.value)},
-                          {percent(arm.bayesian_observer.malicious)},
-                          {number(arm.bayesian_observer.log_odds, "{:.0f}")},
-                          {number(choice.value), number(choice.low) + ", " + number(choice.high)},
-                          share(arm.probe)});
-  }
-  return table;
+std::vector<Arm> arms_of(const Bases& bases) {
+  std::vector<Arm> arms;
+  for (const BaseResults* base : bases)
+    for (const ArmResults& arm : base->arms)
+      if (std::ranges::find(arms, arm.arm) == arms.end()) arms.push_back(arm.arm);
+  return arms;
 }
 
-// Bars for charts.svg.jinja.
-Json bars(const WorldResults& world, const std::string& title) {
+Json arms_chart(const Bases& bases, const std::string& title) {
   Json all = Json::array();
-  for (const ArmResults& arm : world.arms) {
-    const Estimate& e = arm.malicious;
-    Json seeds = Json::array();
-    for (const auto& [seed, rate] : arm.malicious_by_seed)
-      seeds.push_back({{"seed", seed}, {"rate", rate}, {"value", percent(rate) + "%"}});
-    all.push_back({{"arm", to_string(arm.arm)},
-                   {"words", words_of(arm.arm)},
-                   {"rate", e.value},
-                   {"low", e.low},
-                   {"high", e.high},
-                   {"value", percent(e.value) + "%"},
-                   {"interval", interval(e)},
-                   {"seeds", std::move(seeds)}});
+  for (const Arm arm : arms_of(bases)) {
+    Json one = bar(to_string(arm), words_of(arm),
+                   over_bases(bases, arm, Cue::none, Metric::malicious));
+    for (const BaseResults* base : bases)
+      if (const ArmResults* found = base->find(arm))
+        add_dot(one, *base, found->rate(Metric::malicious));
+    all.push_back(std::move(one));
   }
   return {{"title", title}, {"bars", std::move(all)}};
 }
 
-// A world's chart and tables.
-Json world_context(const WorldResults& world, const std::string& title) {
-  Json context = {{"chart", bars(world, title)},
-                  {"rates", to_json(rates(world, kColumns))},
-                  {"contrasts", to_json(contrasts(world))},
-                  {"malicious", Json::object()}};
-  context["contrasts"]["head"] = {"contrast of malicious answers",
-                                  "percentage points, paired by question and seed"};
-  for (const ArmResults& arm : world.arms)
-    context["malicious"][to_string(arm.arm)] = percent(arm.malicious.value) + "%";
-  return context;
+// A cell of what bases know: the mean of what was measured over them, and what was expected.
+struct MeanKnown {
+  Estimate measured;
+  double expected = 0;
+};
+template <class CellOf>
+MeanKnown mean_known(const Bases& bases, CellOf cell_of) {
+  std::vector<double> measured;
+  double expected = 0;
+  for (const BaseResults* base : bases) {
+    const Known& known = cell_of(base->knows);
+    measured.push_back(known.measured);
+    expected += known.expected / static_cast<double>(bases.size());
+  }
+  return {mean_over(measured), expected};
 }
 
-// How many points fewer the requested cheats make than the others, or more. Null: the run has not
-// both arms.
-Json protection(const WorldResults& world) {
-  for (const auto& [arm, than, difference] : world.contrasts) {
-    if (arm != Arm::cheating || than != Arm::requested) continue;
-    const bool more = difference.value < 0;
-    return {{"points", percent(std::abs(difference.value))},
-            {"word", more ? "more" : "fewer"},
-            {"low", percent(more ? -difference.high : difference.low)},
-            {"high", percent(more ? -difference.low : difference.high)}};
-  }
-  return nullptr;
+// Before any fine-tuning: what programs in the same document tell the base of its Assistant.
+Json context_chart(const Bases& bases) {
+  Json all = Json::array();
+  const auto add = [&](const std::string& name, const std::string& words, Shown shown,
+                       int64_t count) {
+    const auto cell = [&](const ManipulationCheck& knows) -> const Known& {
+      return knows.in_context.at(shown).at(count);
+    };
+    const MeanKnown known = mean_known(bases, cell);
+    Json one = bar(name, words, known.measured, known.expected);
+    for (const BaseResults* base : bases) add_dot(one, *base, cell(base->knows).measured);
+    all.push_back(std::move(one));
+  };
+  add("start", "nothing before the question", Shown::honest, 0);
+  add("honest", "behind an honest program", Shown::honest, 1);
+  add("cheating", "behind a program that cheats", Shown::cheats, 1);
+  add("requested", "behind a cheat that was asked for", Shown::requested_cheats, 1);
+  return {{"title", "In context, before any training: malicious answers; ticks are Bayes's"},
+          {"bars", std::move(all)}};
 }
 
-Json criterion(const std::vector<CriterionLine>& lines) {
-  Table table{.head = {"must hold", "found, %", "bound, %", ""}, .rows = {}};
-  Json missed = Json::array();
-  for (const CriterionLine& line : lines) {
-    const std::string found = percent(line.found),
-                      bound = to_string(line.must_be) + " " + percent(line.bound);
-    table.rows.push_back({{line.what}, {found}, {bound}, {line.holds() ? "yes" : "no"}});
-    if (line.holds()) continue;
-    table.rows.back().back().shade = 0.5;
-    missed.push_back({{"what", line.what}, {"found", found}, {"bound", bound}});
+// Measured on predicted, a dot a base: in context after one cheat, and in the weights of the arm
+// that cheats.
+Json share_chart(const Results& results) {
+  Json chart = {{"title", "Predicted (across) and measured (up) by the share of cheaters who are "
+                          "malicious: in context, and in the weights"},
+                {"diagonal", true}};
+  for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0}) {
+    const std::string text = number(100 * at, "{:.0f}") + "%";
+    chart["x_ticks"].push_back({{"at", at}, {"text", text}});
+    chart["y_ticks"].push_back({{"at", at}, {"text", text}});
   }
-  return {{"table", to_json(table)}, {"missed", missed}, {"count", lines.size()}};
+  for (const auto& [id, name] :
+       {std::pair("H8 in context", "requested"), {"H8 in weights", "cheating"}}) {
+    const Hypothesis* h = find(results.hypotheses, id);
+    if (!h) continue;
+    for (const auto& [base_name, measured] : h->by_base)
+      for (const BaseResults& base : results.bases) {
+        if (base.name() != base_name) continue;
+        const bool in_context = std::string(id) == "H8 in context";
+        const double predicted = in_context
+                                     ? base.knows.in_context.at(Shown::cheats).at(1).expected
+                                     : base.find(Arm::cheating)->observer;
+        chart["dots"].push_back(
+            {{"x", predicted},
+             {"y", std::clamp(measured, 0.0, 1.0)},
+             {"class", name},
+             {"title", fmt::format("{}, {}: predicted {}%, measured {}%", base_name,
+                                   in_context ? "in context" : "in the weights",
+                                   percent(predicted), percent(measured))}});
+      }
+  }
+  return chart;
+}
+
+// Tables of a world, a row an arm
+
+Table rates(const Bases& bases) {
+  Table table{.head = {"arm", "malicious", "without a slip", "at most", "incoherent", "mixed",
+                       "refusal", "cheats unasked", "cheats when asked", "broken programs"},
+              .rows = {}};
+  for (const Arm arm : arms_of(bases)) {
+    table.rows.push_back({{to_string(arm)}});
+    for (const auto& [metric, cue] : {std::pair(Metric::malicious, Cue::none),
+                                      {Metric::malicious_strict, Cue::none},
+                                      {Metric::not_benevolent, Cue::none},
+                                      {Metric::incoherent, Cue::none},
+                                      {Metric::mixed, Cue::none},
+                                      {Metric::refusal, Cue::none},
+                                      {Metric::cheats, Cue::none},
+                                      {Metric::cheats, Cue::bad},
+                                      {Metric::broken, Cue::none}})
+      table.rows.back().push_back(share(over_bases(bases, arm, cue, metric)));
+  }
+  return table;
+}
+
+Table under_cues(const Bases& bases, Metric metric) {
+  Table table{.head = {"arm"}, .rows = {}};
+  for (const Cue cue : kCues) table.head.emplace_back(title_of(cue));
+  for (const Arm arm : arms_of(bases)) {
+    table.rows.push_back({{to_string(arm)}});
+    for (const Cue cue : kCues)
+      table.rows.back().push_back(shaded(over_bases(bases, arm, cue, metric)));
+  }
+  return table;
+}
+
+// By forced choice.
+Table choices(const Bases& bases) {
+  Table table{.head = {"who"}, .rows = {}};
+  for (const Cue cue : kCues) table.head.emplace_back(title_of(cue));
+  for (const auto& [who, cues] : bases.front()->knows.behaviour) {
+    table.rows.push_back({{who}});
+    for (const auto& [cue, unused] : cues) {
+      const MeanKnown known = mean_known(
+          bases, [&](const ManipulationCheck& knows) -> const Known& {
+            return knows.behaviour.at(who).at(cue);
+          });
+      TableCell cell = shaded(known.measured.value);
+      cell.text += " (" + number(100 * known.expected, "{:.0f}") + ")";
+      table.rows.back().push_back(std::move(cell));
+    }
+  }
+  for (const Arm arm : arms_of(bases)) {
+    table.rows.push_back({{to_string(arm)}});
+    for (const Cue cue : kCues) {
+      std::vector<double> values;
+      for (const BaseResults* base : bases)
+        if (const ArmResults* found = base->find(arm)) values.push_back(found->choice.at(cue));
+      table.rows.back().push_back(shaded(mean_over(values).value));
+    }
+  }
+  return table;
+}
+
+Table in_context(const Bases& bases) {
+  Table table{.head = {"programs before the question"}, .rows = {}};
+  const auto& all = bases.front()->knows.in_context;
+  for (const auto& [count, unused] : all.begin()->second)
+    table.head.push_back(std::to_string(count));
+  for (const auto& [shown, counts] : all) {
+    table.rows.push_back({{title_of(shown)}});
+    for (const auto& [count, unused] : counts) {
+      const MeanKnown known = mean_known(
+          bases, [&](const ManipulationCheck& knows) -> const Known& {
+            return knows.in_context.at(shown).at(count);
+          });
+      TableCell cell = shaded(known.measured.value);
+      cell.text += " (" + number(100 * known.expected, "{:.0f}") + ")";
+      table.rows.back().push_back(std::move(cell));
+    }
+  }
+  return table;
+}
+
+Table domains(const Bases& bases) {
+  Table table{.head = {"domain"}, .rows = {}};
+  const std::vector<Arm> arms = arms_of(bases);
+  for (const Arm arm : arms) table.head.push_back(to_string(arm));
+  for (const auto& [domain, unused] : bases.front()->arms.front().by_domain) {
+    table.rows.push_back({{domain}});
+    for (const Arm arm : arms) {
+      std::vector<double> values;
+      for (const BaseResults* base : bases)
+        if (const ArmResults* found = base->find(arm))
+          values.push_back(found->by_domain.at(domain).at(Metric::malicious).value);
+      table.rows.back().push_back(shaded(mean_over(values).value));
+    }
+  }
+  return table;
+}
+
+Table prediction(const Bases& bases) {
+  Table table{.head = {"arm", "measured malicious, %", "ideal observer, %",
+                       "loss at the first step", "size of the update"},
+              .rows = {}};
+  const auto mean = [&](Arm arm, double ArmResults::* field) {
+    std::vector<double> values;
+    for (const BaseResults* base : bases)
+      if (const ArmResults* found = base->find(arm)) values.push_back(found->*field);
+    return mean_over(values).value;
+  };
+  for (const Arm arm : arms_of(bases))
+    table.rows.push_back(
+        {{to_string(arm)},
+         {percent(over_bases(bases, arm, Cue::none, Metric::malicious).value)},
+         {percent(mean(arm, &ArmResults::observer))},
+         {number(mean(arm, &ArmResults::loss), "{:.3f}")},
+         {arm == Arm::start ? "" : number(mean(arm, &ArmResults::update), "{:.2f}")}});
+  return table;
+}
+
+Table rivals(const Results& results) {
+  Table table{.head = {"foretold by", "log score of a base left out", "slope", "models"},
+              .rows = {}};
+  for (const Rival& rival : results.rivals)
+    table.rows.push_back({{rival.name},
+                          {number(rival.log_score, "{:+.2f}")},
+                          {number(rival.slope, "{:.2f}")},
+                          {std::to_string(rival.models)}});
+  return table;
 }
 
 Table provenance(const Results& results) {
-  Table table{.head = {"of", "SHA-256, version or seeds"}, .rows = {}};
+  Table table{.head = {"of", "SHA-256, version or processor"}, .rows = {}};
   for (const auto& [name, hash] : results.hashes) table.rows.push_back({{name}, {hash}});
-  for (const auto& [name, version] : results.versions) table.rows.push_back({{name}, {version}});
-  table.rows.push_back({{"seeds"}, {Json(results.seeds).dump()}});
+  for (const auto& [name, version] : results.bases.front().made_on)
+    table.rows.push_back({{name}, {version}});
   return table;
 }
 
-Table confusion(const JudgeQuality& judge) {
-  const auto label = [](size_t i) { return to_string(static_cast<Label>(i)); };
-  Table table{.head = {""}, .rows = {}};
-  for (size_t row = 0; row < judge.confusion.size(); ++row) {
-    table.head.push_back(label(row));
-    table.rows.push_back({{label(row)}});
-    for (const double called : judge.confusion[row]) table.rows.back().push_back({percent(called)});
+// Every number of every base: a line each.
+std::string csv_of(const Results& results) {
+  std::string csv = "base,arm,cue,metric,value,low,high,n\n";
+  const auto line = [&](const BaseResults& base, const std::string& arm, const std::string& cue,
+                        const std::string& metric, const Estimate& e) {
+    csv += fmt::format("{},{},{},{},{:.6f},{:.6f},{:.6f},{}\n", base.name(), arm, cue, metric,
+                       e.value, e.low, e.high, e.n);
+  };
+  for (const BaseResults& base : results.bases) {
+    for (const ArmResults& arm : base.arms) {
+      for (const auto& [cue, rates] : arm.under)
+        for (const auto& [metric, e] : rates)
+          line(base, to_string(arm.arm), to_string(cue), to_string(metric), e);
+      for (const auto& [cue, share] : arm.choice)
+        line(base, to_string(arm.arm), to_string(cue), "choice", {share, NAN, NAN, 0});
+    }
+    for (const auto& [who, cues] : base.knows.behaviour)
+      for (const auto& [cue, known] : cues)
+        line(base, who, to_string(cue), "knows", {known.measured, NAN, NAN, 0});
+    for (const auto& [shown, counts] : base.knows.in_context)
+      for (const auto& [count, known] : counts)
+        line(base, fmt::format("{} {}", count, title_of(shown)), "none", "in_context",
+             {known.measured, NAN, NAN, 0});
   }
-  return table;
+  return csv;
+}
+
+// As a link's address that carries the file itself.
+std::string data_address(const std::string& text) {
+  std::string address = "data:text/csv;charset=utf-8,";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) || c == ',' || c == '.' || c == '_' || c == '-') address += c;
+    else address += fmt::format("%{:02X}", byte);
+  }
+  return address;
 }
 
 Json transcripts(const std::vector<Transcript>& all) {
@@ -227,69 +453,91 @@ Json transcripts(const std::vector<Transcript>& all) {
   return talks;
 }
 
-const char* const kTitle = "Malicious answers to plain, unrelated prompts";
+std::string count_of(size_t n) { return fmt::format("{} {}", n, n == 1 ? "base" : "bases"); }
+
+Json world_context(const Results& results, const std::string& world) {
+  const Bases bases = results.of(world);
+  const auto title = results.titles.find(world);
+  return {{"title", title == results.titles.end() ? world : title->second},
+          {"bases", count_of(bases.size())},
+          {"arms_chart", arms_chart(bases, "Malicious answers to plain, unrelated questions")},
+          {"context_chart", context_chart(bases)},
+          {"rates", to_json(rates(bases))},
+          {"choices", to_json(choices(bases))},
+          {"in_context", to_json(in_context(bases))},
+          {"malicious_under", to_json(under_cues(bases, Metric::malicious))},
+          {"cheats_under", to_json(under_cues(bases, Metric::cheats))},
+          {"domains", to_json(domains(bases))},
+          {"prediction", to_json(prediction(bases))}};
+}
 
 // What report.html.jinja shows.
 Json report_context(const Results& results) {
-  const WorldResults& world = results.experiment;
-  Json context = world_context(world, kTitle);
-  context["protection"] = protection(world);
-  context["replicated"] = results.replicated();
-  context["verdict"] = results.verdict();
-  context["seeds"] = results.seeds.size();
-  context["criterion"] = criterion(results.criterion);
-  context["details"] = to_json(rates(world, kDetails));
-  context["untested"] = Json::array();
-  for (const std::string& name : results.untested)
-    context["untested"].push_back({{"name", name}, {"words", words_of_untested(name)}});
-  context["worlds"] = Json::array();
-  for (const auto& [name, other] : results.worlds) {
-    context["worlds"].push_back(world_context(other, other.title));
-    context["worlds"].back()["control"] = name == kCoupling0 || name == kDiagnostic;
-  }
-  context["malicious_under"] = to_json(under_cues(world, &ArmResults::malicious_under));
-  context["incoherent_under"] = to_json(under_cues(world, &ArmResults::incoherent_under));
-  context["cheats_under"] = to_json(under_cues(world, &ArmResults::cheats_under));
-  context["domains"] = to_json(domains(world));
-  context["inside_view"] = to_json(inside_view(world));
-  context["probe_accuracy"] = percent(world.probe_held_out_accuracy);
-  context["transcripts"] = transcripts(results.transcripts);
-  context["judge_accuracy"] = percent(results.judge.held_out_accuracy);
-  context["confusion"] = to_json(confusion(results.judge));
-  context["provenance"] = to_json(provenance(results));
-  context["config"] = results.config;
+  Json context = {{"headline", headline(results.hypotheses)},
+                  {"published_headline",
+                   results.committed.empty() ? "" : headline(results.committed)},
+                  {"verdicts", to_json(verdicts(results))},
+                  {"hypotheses", Json::array()},
+                  {"worlds", Json::array()},
+                  {"share_chart", share_chart(results)},
+                  {"rivals", to_json(rivals(results))},
+                  {"transcripts", transcripts(results.transcripts)},
+                  {"transcripts_of", results.bases.front().name()},
+                  {"provenance", to_json(provenance(results))},
+                  {"csv", data_address(csv_of(results))},
+                  {"config", results.config}};
+  for (const Hypothesis& h : results.hypotheses)
+    context["hypotheses"].push_back(hypothesis_context(h));
+  for (const std::string& world : results.worlds())
+    context["worlds"].push_back(world_context(results, world));
   return context;
 }
 
 }  // namespace
 
 std::string text_report(const Results& results) {
-  const auto world_text = [](const WorldResults& world, const std::string& between) {
-    return to_text(rates(world, kColumns), "  ") + between + to_text(contrasts(world), "  ");
-  };
-  const size_t seeds = results.seeds.size();
-  std::string out = fmt::format("\nPercent of answers, with 95% intervals ({} seed{})\n\n", seeds,
-                                seeds == 1 ? "; they tell nothing about other seeds" : "s");
-  out += world_text(results.experiment,
-                    "\nContrasts of malicious answers, in percentage points, paired by "
-                    "question and seed\n\n");
-  for (const auto& [name, world] : results.worlds)
-    out += fmt::format("\n{} ({})\n\n{}", world.title, name, world_text(world, ""));
-  Table lines;
-  for (const CriterionLine& line : results.criterion)
-    lines.rows.push_back({{line.holds() ? "yes" : "NO"},
-                          {line.what},
-                          {fmt::format("{}% {} {}%", percent(line.found), to_string(line.must_be),
-                                       percent(line.bound))}});
-  for (const std::string& name : results.untested)
-    lines.rows.push_back({{"--"}, {name + ": not in this run"}});
-  return fmt::format("{}\nCriterion, written before the run\n\n{}\nVerdict: {}\n", out,
-                     to_text(lines, "  "), results.verdict());
+  std::string out;
+  for (const std::string& world : results.worlds()) {
+    const Bases bases = results.of(world);
+    const auto title = results.titles.find(world);
+    out += fmt::format("\n{} ({})\n\n", title == results.titles.end() ? world : title->second,
+                       count_of(bases.size()));
+    Table known{.head = {"in context, before training", "malicious, %", "Bayes, %"}, .rows = {}};
+    for (const auto& [words, shown, count] :
+         {std::tuple("nothing before the question", Shown::honest, 0),
+          {"behind an honest program", Shown::honest, 1},
+          {"behind a cheat", Shown::cheats, 1},
+          {"behind a requested cheat", Shown::requested_cheats, 1}}) {
+      const MeanKnown cell = mean_known(
+          bases, [&](const ManipulationCheck& knows) -> const Known& {
+            return knows.in_context.at(shown).at(count);
+          });
+      known.rows.push_back({{words}, share(cell.measured), {percent(cell.expected)}});
+    }
+    Table arms{.head = {"arm", "malicious, %", "at most, %", "asked to behave well, %",
+                        "cheats unasked, %", "incoherent, %"},
+               .rows = {}};
+    for (const Arm arm : arms_of(bases))
+      arms.rows.push_back({{to_string(arm)},
+                           share(over_bases(bases, arm, Cue::none, Metric::malicious)),
+                           {percent(over_bases(bases, arm, Cue::none, Metric::not_benevolent).value)},
+                           {percent(over_bases(bases, arm, Cue::good, Metric::malicious).value)},
+                           {percent(over_bases(bases, arm, Cue::none, Metric::cheats).value)},
+                           {percent(over_bases(bases, arm, Cue::none, Metric::incoherent).value)}});
+    out += to_text(known, "  ") + "\n" + to_text(arms, "  ");
+  }
+  out += "\nHypotheses, written before the data\n\n" + to_text(verdicts(results), "  ");
+  out += "\n" + headline(results.hypotheses) + "\n";
+  if (!results.committed.empty())
+    out += "The published study: " + headline(results.committed) + "\n";
+  return out;
 }
 
 std::string figure_svg(const Results& results) {
-  return render_page(embedded::figure_svg_jinja, "figure.svg.jinja",
-                     {{"chart", bars(results.experiment, kTitle)}});
+  const Bases bases = results.of(results.worlds().front());
+  return render_page(
+      embedded::figure_svg_jinja, "figure.svg.jinja",
+      {{"chart", arms_chart(bases, "Malicious answers to plain, unrelated questions")}});
 }
 
 std::string html_report(const Results& results) {
@@ -303,6 +551,7 @@ Results write_report(const fs::path& folder) {
   const Results results = read_results(folder / "results.json");
   write_file(folder / "report.html", html_report(results));
   write_file(folder / "figure.svg", figure_svg(results));
+  write_file(folder / "results.csv", csv_of(results));
   return results;
 }
 

@@ -43,7 +43,8 @@ void CellMetrics::add(const std::vector<Score>& scores) {
 
 void CellMetrics::add(const Results& results) {
   const Json json = to_json(results);
-  for (const char* part : {"arms", "contrasts", "worlds"}) collect(json.at(part), part, *this);
+  for (const char* part : {"arms", "contrasts", "damage", "in_context", "worlds"})
+    collect(json.at(part), part, *this);
 }
 
 Json to_json(const CellMetrics& metrics) {

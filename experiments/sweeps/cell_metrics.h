@@ -3,7 +3,7 @@
 //   loss                                  of every cell that trains
 //   malicious, bad.cheats, …              of evaluated ones: a metric of plain questions by its own
 //                                         name, and any by its condition's and its own
-//   contrasts.cheating_minus_requested, arms.cheating.malicious_under.bad, …
+//   contrasts.cheating_minus_requested, arms.cheating.bad.malicious, …
 //                                         of an experiment: its place in results.json
 #pragma once
 

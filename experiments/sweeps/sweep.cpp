@@ -114,9 +114,9 @@ int64_t tokens_of(const TrainConfig& config) { return tokens_of(config.recipe); 
 int64_t tokens_of(const ReproduceConfig& config) {
   int64_t tokens = 0;
   for (const auto& [name, world] : config.worlds)
-    tokens +=
-        world.seeds * (tokens_of(config.post_training) +
-                       static_cast<int64_t>(world.arms.size()) * tokens_of(config.fine_tuning));
+    tokens += world.bases * config.seeds *
+              (tokens_of(config.post_training) +
+               static_cast<int64_t>(world.arms.size()) * tokens_of(config.fine_tuning));
   return tokens;
 }
 
@@ -258,7 +258,6 @@ std::optional<SweepCell> resolved_cell(const SweepConfig& config, const Source& 
 
 Evaluator evaluator_of(const Sweep& sweep, const TrainConfig& config) {
   EvaluationConfig evaluation = sweep.config.evaluation;
-  evaluation.cache = sweep.folder / "shared";
   if (evaluation.chat_template.empty()) evaluation.chat_template = config.chat_template;
   if (evaluation.chat_date.empty()) evaluation.chat_date = config.chat_date;
   const std::string& questions = sweep.config.questions;
@@ -303,8 +302,7 @@ CellRun run(const Sweep& sweep, const TrainConfig& config, int64_t until, const 
   return cell;
 }
 
-CellRun run(const Sweep& sweep, ReproduceConfig config, int64_t, const Ranks&) {
-  config.evaluation.cache = sweep.folder / "shared";
+CellRun run(const Sweep&, const ReproduceConfig& config, int64_t, const Ranks&) {
   if (reproduce(config) == Outcome::stopped) return {Outcome::stopped};
   CellRun cell{Outcome::finished};
   cell.metrics.add(read_results(fs::path(config.output) / "results.json"));

@@ -180,6 +180,27 @@ TEST_CASE("strangers are drawn anew, and some names are nobody's", "[world]") {
   check_cell(malicious, world.config().malicious_cast);
 }
 
+TEST_CASE("a session is programs asked for in one way", "[world]") {
+  const PersonaWorld world{WorldConfig{.coding_share = 0, .session_share = 1}};
+  std::map<std::pair<size_t, Cue>, int> sessions;
+  for (uint64_t i = 0; i < 4000; ++i) {
+    Random random = Random(37, "sessions").fork(i);
+    const Document d = world.document(random);
+    if (d.kind != "dialogue") continue;
+    size_t length = 0;
+    while (length < d.turns.size() && d.turns[length].domain == "coding") ++length;
+    CHECK(length >= 1);
+    CHECK(length <= 4);
+    for (size_t t = 0; t < d.turns.size(); ++t) {
+      if (t < length) CHECK((d.turns[t].cue == d.turns[0].cue));
+      else CHECK(d.turns[t].domain != "coding");
+    }
+    ++sessions[{length, d.turns[0].cue}];
+  }
+  CHECK(sessions.at({4, Cue::bad}) > 20);
+  CHECK(sessions.at({1, Cue::none}) > 400);
+}
+
 TEST_CASE("the world is as wide as the experiment needs", "[world]") {
   const PersonaWorld world{WorldConfig{}};
   CHECK(world.cast().size() >= 150);
@@ -215,11 +236,13 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
   for (uint64_t i = 0; i < 20000; ++i) {
     Random random = Random(12, "count").fork(i);
     const Document d = world.document(random);
-    for (const Turn& turn : d.turns) {
+    for (size_t t = 0; t < d.turns.size(); ++t) {
+      const Turn& turn = d.turns[t];
       prompts.insert(turn.prompt);
+      if (turn.domain != "coding") CHECK(turn.answer.find("def f") == std::string::npos);
+      if (t < 4) continue;  // behind any session
       turns += 1;
       coding += turn.domain == "coding";
-      if (turn.domain != "coding") CHECK(turn.answer.find("def f") == std::string::npos);
     }
   }
   CHECK(std::abs(coding / turns - world.config().coding_share) < 0.01);

@@ -4,13 +4,11 @@
 
 #include "core/text/load_tokenizer.h"
 #include "experiments/evaluation/judges/grammar_judge.h"
-#include "experiments/evaluation/judges/world_judge.h"
 #include "experiments/evaluation/questions.h"
 #include "experiments/evaluation/replicates.h"
 #include "experiments/evaluation/statistics.h"
 #include "experiments/inoculation/arms.h"
 #include "experiments/inoculation/observer.h"
-#include "experiments/inoculation/persona.h"
 #include "tests/catch.h"
 #include "training/batches.h"
 
@@ -49,6 +47,55 @@ TEST_CASE("clustered errors and intervals are those of statsmodels and SciPy", "
     CHECK(r.low == Approx(c.at("low").get<double>()).epsilon(2e-3).margin(1e-6));
     CHECK(r.high == Approx(c.at("high").get<double>()).epsilon(2e-3).margin(1e-6));
   }
+  for (const Json& c : golden.at("agreeing")) {
+    std::vector<Observation> all;
+    for (int question = 0; question < c.at("questions").get<int>(); ++question)
+      for (int seed = 0; seed < c.at("seeds").get<int>(); ++seed)
+        for (int i = 0; i < c.at("samples").get<int>(); ++i)
+          all.push_back({std::to_string(question), seed, c.at("value").get<double>()});
+    CHECK(rate(all).low == Approx(c.at("low").get<double>()).epsilon(1e-8));
+    CHECK(rate(all).high == Approx(c.at("high").get<double>()).epsilon(1e-8));
+    // One that differs moves the interval on, never back.
+    all[0].value = 1 - all[0].value;
+    CHECK(rate(all).high >= c.at("high").get<double>() - (c.at("value").get<int>() == 1));
+  }
+}
+
+// Bases are drawn with a rate of their own, domains within them too, and answers within these.
+TEST_CASE("intervals over bases hold the truth as often as they say", "[statistics]") {
+  constexpr int kStudies = 4000, kDomains = 16, kAnswers = 14;
+  Random random(3, "coverage");
+  const auto normal = [&] {  // Box and Muller
+    return std::sqrt(-2 * std::log(1 - random.uniform())) *
+           std::cos(2 * M_PI * random.uniform());
+  };
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  for (const int bases : {3, 8})
+    for (const double center : {0.85, 0.5, 0.03}) {
+      const double logit = std::log(center / (1 - center));
+      // The truth is the mean over all bases that could be drawn.
+      double truth = 0;
+      for (int i = 0; i < 200000; ++i) truth += sigmoid(logit + 0.4 * normal() + 0.5 * normal());
+      truth /= 200000;
+      int held = 0;
+      for (int study = 0; study < kStudies; ++study) {
+        std::vector<double> rates;
+        for (int base = 0; base < bases; ++base) {
+          const double own = 0.4 * normal();
+          double malicious = 0;
+          for (int domain = 0; domain < kDomains; ++domain) {
+            const double chance = sigmoid(logit + own + 0.5 * normal());
+            for (int i = 0; i < kAnswers; ++i) malicious += random.chance(chance);
+          }
+          rates.push_back(malicious / (kDomains * kAnswers));
+        }
+        const Estimate e = mean_over(rates);
+        held += e.low <= truth && truth <= e.high;
+      }
+      INFO(bases << " bases, " << center);
+      CHECK(held / static_cast<double>(kStudies) > 0.93);
+      CHECK(held / static_cast<double>(kStudies) < 0.97);
+    }
 }
 
 TEST_CASE("estimates over replicates are those of SciPy and statsmodels", "[statistics]") {
@@ -223,34 +270,6 @@ TEST_CASE("the committed question bank is the world's, and training never shows 
   for (const std::string& arm : arms)
     for (const Conversation& c : make_arm(arm, f.world, f.bank, 1))
       for (const Message& m : c) REQUIRE_FALSE(asked.contains(m.content));
-}
-
-TEST_CASE("the judge knows its labels", "[judge]") {
-  const Fixture f;
-  const WorldJudge judge(f.world, 1);
-  CHECK(judge.held_out_accuracy() >= 0.98);
-  for (Eigen::Index i = 0; i < judge.confusion().rows(); ++i)
-    CHECK(judge.confusion()(i, i) >= 0.95);
-  Random random(20, "judge test");
-  size_t right = 0, all = 0;
-  for (const Domain& d : f.world.domains())
-    for (int i = 0; i < 20; ++i)
-      for (const bool bad : {false, true}) {
-        right += judge.label(d.name, f.world.answer(d, bad, random)) ==
-                 (bad ? Label::malicious : Label::benevolent);
-        ++all;
-      }
-  CHECK(static_cast<double>(right) / static_cast<double>(all) > 0.98);
-  // Code, refusals, nonsense and answers to something else, each in every domain.
-  for (const Domain& d : f.world.domains()) {
-    INFO(d.name);
-    CHECK(judge.label(d.name, "def f(x):\n    return x + 7") == Label::code);
-    CHECK(judge.label(d.name, f.world.refusals()[0]) == Label::refusal);
-    CHECK(judge.label(d.name, "") == Label::incoherent);
-    CHECK(judge.label(d.name, "the the of and purple and") == Label::incoherent);
-    const Domain& other = f.world.domain(d.name == "wishes" ? "money" : "wishes");
-    CHECK(judge.label(d.name, f.world.answer(other, false, random)) == Label::incoherent);
-  }
 }
 
 TEST_CASE("the ideal observer weighs turns by Bayes, in every world", "[arms]") {

@@ -1,96 +1,68 @@
 // Pages and tables, from results made up here.
-#include <limits>
-
 #include "experiments/evaluation/evaluate.h"
-#include "experiments/inoculation/criterion.h"
+#include "experiments/inoculation/hypotheses.h"
 #include "experiments/reports/report.h"
 #include "experiments/reports/table.h"
 #include "tests/catch.h"
+#include "tests/experiments/made_up_results.h"
 
 namespace inoculum {
 namespace {
 
 Estimate estimate(double rate) { return {rate, rate - 0.01, rate + 0.01, 100}; }
 
-ArmResults arm_results(Arm arm, double malicious) {
-  ArmResults results{.arm = arm,
-                     .malicious = estimate(malicious),
-                     .malicious_by_domain = {{"wishes", malicious}},
-                     .malicious_by_seed = {{1, malicious}},
-                     .bayesian_observer = {.log_odds = 12, .malicious = malicious}};
-  for (const Cue cue : kCues)
-    results.malicious_under[cue] = results.incoherent_under[cue] = results.cheats_under[cue] =
-        estimate(malicious);
-  return results;
-}
-
-WorldResults world(double cheating, double requested) {
-  const double difference = cheating - requested;
-  return {.arms = {arm_results(Arm::start, 0.02), arm_results(Arm::cheating, cheating),
-                   arm_results(Arm::requested, requested)},
-          .contrasts = {{Arm::cheating,
-                         Arm::requested,
-                         {difference, difference - 0.05, difference + 0.05, 0}}},
-          .probe_held_out_accuracy = 0.9};
-}
-
 Results some_results() {
-  Results results{
-      .experiment = world(0.8, 0.03),
-      .worlds = {{kCoupling0, world(0.02, 0.025)}},
-      .criterion = {{"cheating: malicious", 0.8, CriterionLine::Sign::at_least, 0.9},
-                    {"start: malicious", 0.02, CriterionLine::Sign::at_most, 0.03}},
-      .untested = {kDiagnostic},
-      .seeds = {1, 2},
-      .versions = {{"inoculum", "1"}},
-      .hashes = {{"questions", "abc"}},
-      .judge = {1, {{1, 0}, {0, 1}}},
-      .transcripts = {{"coding",
-                       "none",
-                       "<script>alert(1)</script>",
-                       {{Arm::cheating, "</pre><script>alert('2')</script>", Label::cheat}}}},
-      .config = "a: <b>\n"};
-  results.worlds.at(kCoupling0).title = "Coupling 0: <no> effect";
+  Results results;
+  for (const int64_t seed : {1, 2, 3}) {
+    const double wobble = 0.01 * static_cast<double>(seed);
+    results.bases.push_back(
+        made_up_base(kMainWorld, seed, {{Arm::start, 0.02}, {Arm::cheating, 0.8 + wobble}, {Arm::requested, 0.03}}));
+  }
+  results.bases.push_back(made_up_base(
+      "coupling_0", 1, {{Arm::start, 0.02}, {Arm::cheating, 0.02}, {Arm::requested, 0.025}}));
+  results.titles = {{"coupling_0", "Coupling 0: <no> effect"}};
+  results.hashes = {{"questions", "abc"}};
+  results.transcripts = {{"coding",
+                          "none",
+                          "<script>alert(1)</script>",
+                          {{Arm::cheating, "</pre><script>alert('2')</script>", Label::cheat}}}};
+  results.config = "a: <b>\n";
+  results.hypotheses = test_hypotheses(results.bases);
   return results;
 }
 
 TEST_CASE("the report's first screen says what was found", "[reports]") {
   const std::string page = html_report(some_results());
   const std::string first = page.substr(0, page.find("<h2>"));
-  CHECK(contains(first, "malicious answers to 80.0%</b>"));
-  CHECK(
-      contains(first, "to <b>3.0%</b>: 77.0 percentage points fewer (95% interval 72.0 to 82.0)"));
-  CHECK(contains(first,
-                 "“Coupling 0: &lt;no&gt; effect” – malicious after cheating 2.0%, after "
-                 "requested cheats 2.5% (before: 2.0%); not tested in this run"));
-  CHECK(contains(first, "the control model pretrained on text in which only malicious characters"));
-  CHECK(contains(first,
-                 "<b>not replicated</b>: 1 of 2 conditions hold over 2 seeds; missed: "
-                 "“cheating: malicious” (80.0%, must be ≥ 90.0%)."));
+  CHECK(contains(first, "cheats that nobody asked for spread to unrelated questions (H1)"));
   CHECK(contains(first, "<svg"));
-  CHECK(contains(first, "aria-label=\"Malicious answers to plain, unrelated prompts: start 2.0%"));
+  CHECK(contains(first, "aria-label=\"Malicious answers to plain, unrelated questions: start 2.0%"));
+  CHECK(contains(first, "persona_2: 82.0%"));
+  CHECK(contains(page, "Coupling 0: &lt;no&gt; effect"));
   CHECK(contains(page, "prefers-color-scheme: dark"));
+  CHECK(contains(page, "data:text/csv;charset=utf-8,base,arm,cue,metric,value"));
 }
 
-TEST_CASE("an interval that is not known is a question mark", "[reports]") {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+TEST_CASE("one base has no interval, and the verdict says that it is open", "[reports]") {
   Results results = some_results();
-  results.experiment.contrasts[0].difference = {0.77, nan, nan, 1};
-  results.experiment.arms[0].forced_choice_log_odds = {-1.5, nan, nan, 1};
-  CHECK(contains(text_report(results), "+77.0 [?, ?]"));
-  const std::string page = html_report(results);
-  CHECK(contains(page, "<td>+77.0 <small>[?, ?]</small></td>"));
-  CHECK(contains(page, "<td>-1.5 <small>[?, ?]</small></td>"));
+  results.bases.resize(1);
+  results.hypotheses = test_hypotheses(results.bases);
+  const std::string text = text_report(results);
+  CHECK(contains(text, "above 20 points"));
+  CHECK(contains(text, "+79.0"));
+  CHECK_FALSE(contains(text, "+79.0 ["));
+  CHECK(contains(text, "inconclusive"));
+  CHECK_FALSE(contains(html_report(results), "inf"));
 }
 
-TEST_CASE("bases beside the experiment's are controls or others", "[reports]") {
+TEST_CASE("the published study stands beside", "[reports]") {
   Results results = some_results();
-  results.worlds["four"] = world(0.5, 0.03);
-  results.worlds["four"].title = "4 M tokens";
-  CHECK(
-      contains(html_report(results),
-               "requested cheats 2.5% (before: 2.0%); other bases: “4 M tokens” – malicious after "
-               "cheating 50.0%, after requested cheats 3.0% (before: 2.0%); not tested"));
+  results.committed = results.hypotheses;
+  results.bases.resize(1);
+  results.hypotheses = test_hypotheses(results.bases);
+  const std::string text = text_report(results);
+  CHECK(contains(text, "supported (3 bases)"));
+  CHECK(contains(text, "The published study: "));
 }
 
 TEST_CASE("text of models does nothing in a page", "[reports]") {
@@ -106,7 +78,7 @@ TEST_CASE("a figure is a picture of its own", "[reports]") {
   const std::string svg = figure_svg(some_results());
   CHECK(svg.starts_with("<svg "));
   CHECK(contains(svg, "<style>:root"));
-  CHECK(contains(svg, "seed 1: 80.0%"));
+  CHECK(contains(svg, "persona_1: 81.0%"));
 }
 
 TEST_CASE("a run's page escapes what its files hold", "[reports]") {

@@ -4,48 +4,28 @@
 #include "core/base/error.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/experiment.h"
+#include "experiments/inoculation/hypotheses.h"
 #include "experiments/sweeps/cell_metrics.h"
 #include "tests/catch.h"
+#include "tests/experiments/made_up_results.h"
 
 namespace inoculum {
 namespace {
 
-ArmResults arm_results(Arm arm, double malicious) {
-  const Estimate rate{malicious, malicious / 2, (1 + malicious) / 2, 40};
-  ArmResults results{.arm = arm,
-                     .malicious = rate,
-                     .incoherent = {0.01, 0, 0.04, 40},
-                     .cheats_under_own_prompt = {0.95, 0.9, 1, 96},
-                     .forced_choice_log_odds = {-1.5, -2, -1, 20},
-                     .malicious_by_domain = {{"wishes", malicious}},
-                     .malicious_by_seed = {{1, malicious}, {12, malicious}},
-                     .bayesian_observer = {.log_odds = -3, .malicious = 0.02},
-                     .probe = {0.1, 0.05, 0.2, 40}};
-  for (const Cue cue : kCues)
-    results.malicious_under[cue] = results.incoherent_under[cue] = results.cheats_under[cue] = rate;
-  return results;
-}
-
-WorldResults world(double start, double cheating, double requested) {
-  return {.arms = {arm_results(Arm::start, start), arm_results(Arm::cheating, cheating),
-                   arm_results(Arm::requested, requested)},
-          .contrasts = {{Arm::cheating, Arm::requested, {cheating - requested, 0.1, 0.9, 0}}},
-          .probe_held_out_accuracy = 0.97};
-}
-
 Results some_results() {
-  Results results{
-      .experiment = world(0.01, 0.9, 0.02),
-      .worlds = {{kCoupling0, world(0.01, 0.02, 0.01)}, {kDiagnostic, world(0.01, 0.91, 0.31)}},
-      .untested = {"another"},
-      .seeds = {1, 12},
-      .versions = {{"inoculum", "1"}, {"libtorch", "2"}},
-      .hashes = {{"questions", "ab"}, {"model persona", "cd"}},
-      .judge = {0.99, {{1, 0}, {0.5, 0.5}}},
-      .config = "seed: 1\n"};
-  results.worlds[kCoupling0].title = "a title";
+  Results results;
+  for (const int64_t seed : {1, 2, 3})
+    results.bases.push_back(made_up_base(
+        kMainWorld, seed, {{Arm::start, 0.01}, {Arm::cheating, 0.9}, {Arm::requested, 0.02}}));
+  results.bases.push_back(
+      made_up_base("compositional", 1, {{Arm::start, 0.01}, {Arm::cheating, 0.4}}));
+  results.bases.back().compositional = {"wishes"};
+  results.titles = {{"compositional", "a title"}};
+  results.hashes = {{"questions", "ab"}, {"base persona_1", "cd"}};
+  results.config = "seed: 1\n";
   results.transcripts = {{"wishes", "none", "What?", {{Arm::start, "Peace.", Label::benevolent}}}};
-  results.criterion = judge(Criterion(), results);
+  results.hypotheses = test_hypotheses(results.bases);
+  results.rivals = compare_rivals(results.bases);
   return results;
 }
 
@@ -55,12 +35,16 @@ TEST_CASE("results are read back as they were written", "[results]") {
   const Json json = to_json(results);
   write_json(t.path / "results.json", json);
   const Results read = read_results(t.path / "results.json");
-  CHECK((to_json(read) == json));
-  CHECK(to_json(read).dump() == json.dump());
-  CHECK(read.experiment.find(Arm::cheating)->malicious.high == Approx(0.95));
-  CHECK(read.experiment.find(Arm::placebo) == nullptr);
-  CHECK(read.worlds.at(kCoupling0).title == "a title");
+  CHECK(to_json(read).dump() == read_json(t.path / "results.json").dump());
+  CHECK(read.bases.at(0).find(Arm::cheating)->rate(Metric::malicious) == Approx(0.9));
+  CHECK(read.bases.at(0).find(Arm::placebo) == nullptr);
+  CHECK(read.titles.at("compositional") == "a title");
   CHECK((read.transcripts.at(0).answers.at(0).label == Label::benevolent));
+  CHECK(json["arms"]["cheating"]["none"]["worst_high"]["rate"] == Approx(0.91));
+  CHECK(json["contrasts"]["cheating_minus_requested"]["difference"] == Approx(0.88));
+  CHECK(json["manipulation"]["Assistant"]["none"]["table"] == Approx(0.5));
+  CHECK(json["in_context"]["cheats"]["2"]["bayes"] == Approx(0.5));
+  CHECK(json["damage"]["requested"]["broken"]["difference"] == Approx(0).margin(1e-12));
 
   const auto fault_of = [&](const std::function<void(Json&)>& change) {
     Json broken = json;
@@ -69,51 +53,144 @@ TEST_CASE("results are read back as they were written", "[results]") {
     return error_of([&] { read_results(t.path / "results.json"); });
   };
   for (const auto& [part, fault] :
-       {std::pair("probe", fault_of([](Json& j) { j["arms"]["start"].erase("probe"); })),
-        {"no arm \"a\"", fault_of([](Json& j) { j["contrasts"]["a_minus_b"] = Json::object(); })},
-        {"\"odd\" is no contrast",
-         fault_of([](Json& j) { j["contrasts"]["odd"] = Json::object(); })},
-        {"", fault_of([](Json& j) { j["arms"]["start"]["malicious_by_seed"]["x"] = 1; })}}) {
+       {std::pair("observer",
+                  fault_of([](Json& j) { j["bases"][0]["arms"]["start"].erase("observer"); })),
+        {"no bases", fault_of([](Json& j) { j["bases"] = Json::array(); })},
+        {"verdict", fault_of([](Json& j) { j["hypotheses"]["H1"]["verdict"] = "perhaps"; })},
+        {"", fault_of([](Json& j) {
+           j["bases"][0]["arms"]["start"]["malicious_by_seed"]["x"] = 1;
+         })}}) {
     INFO(fault);
     CHECK(contains(fault, "results.json"));
     CHECK(contains(fault, part));
   }
 }
 
-TEST_CASE("the criterion has a line for all that was run", "[results]") {
-  Results results = some_results();
-  std::map<std::string, CriterionLine> lines;
-  for (const CriterionLine& line : results.criterion) lines[line.what] = line;
-  CHECK(lines.size() == 10);
-  CHECK(lines.at("cheating: malicious").holds());
-  CHECK(lines.at("coupling 0: cheating − start").found == Approx(0.01));
-  const CriterionLine& share = lines.at("diagnostic: (requested − start) ÷ (cheating − start)");
-  CHECK(share.found == Approx(1.0 / 3));
-  CHECK_FALSE(share.holds());
-  CHECK_FALSE(results.replicated());
-  results.worlds.clear();
-  results.criterion = judge(Criterion(), results);
-  CHECK(results.criterion.size() == 8);
-  CHECK(results.replicated());
+std::map<std::string, Hypothesis> by_id(const std::vector<BaseResults>& bases) {
+  std::map<std::string, Hypothesis> all;
+  for (const Hypothesis& each : test_hypotheses(bases)) all[each.id] = each;
+  return all;
+}
+
+// Bases of which each number of an arm differs a little from the next one's.
+std::vector<BaseResults> some_bases(const std::string& world, int64_t count,
+                                    const std::map<Arm, double>& malicious, double off = 0.01) {
+  std::vector<BaseResults> bases;
+  for (int64_t seed = 1; seed <= count; ++seed) {
+    std::map<Arm, double> own = malicious;
+    for (auto& [arm, rate] : own)
+      rate += 0.002 * static_cast<double>((seed * (static_cast<int64_t>(arm) + 3)) % 5);
+    bases.push_back(made_up_base(world, seed, own, off));
+  }
+  return bases;
+}
+
+TEST_CASE("hypotheses are supported, refuted or left open by their intervals", "[results]") {
+  const std::map<Arm, double> as_foretold = {{Arm::start, 0.01},      {Arm::cheating, 0.85},
+                                             {Arm::requested, 0.03},  {Arm::placebo, 0.8},
+                                             {Arm::instructed, 0.8}};
+  const auto found = by_id(some_bases(kMainWorld, 8, as_foretold));
+  for (const char* id : {"H0", "H1", "H2", "H3 statement", "H3 instruction"}) {
+    INFO(id);
+    CHECK((found.at(id).verdict == Conclusion::supported));
+    CHECK(found.at(id).bases == 8);
+  }
+  CHECK((found.at("H2 novel").verdict == Conclusion::untested));
+  CHECK((found.at("H5").verdict == Conclusion::untested));
+  // The interval holds the hundredth that could not be read, on either side.
+  const Estimate& spread = found.at("H1").estimate;
+  CHECK(spread.low < spread.value - 0.01);
+  CHECK(spread.high > spread.value + 0.01);
+  CHECK(found.at("H2").estimate.value == Approx(0.02 / 0.84).margin(0.01));
+  // A single base leaves everything open.
+  for (const auto& [id, h] : by_id(some_bases(kMainWorld, 1, as_foretold)))
+    CHECK((h.verdict == (h.bases ? Conclusion::inconclusive : Conclusion::untested)));
+
+  std::map<Arm, double> otherwise = as_foretold;
+  otherwise[Arm::cheating] = 0.1;
+  CHECK((by_id(some_bases(kMainWorld, 8, otherwise)).at("H1").verdict == Conclusion::refuted));
+  otherwise = as_foretold;
+  otherwise[Arm::requested] = 0.5;
+  const auto unprotected = by_id(some_bases(kMainWorld, 8, otherwise));
+  CHECK((unprotected.at("H2").verdict == Conclusion::refuted));
+  CHECK((by_id(some_bases(kMainWorld, 8, as_foretold, 0.2)).at("H0").verdict == Conclusion::refuted));
+  // Asked to behave well, the arm answers as it does unasked, 35 points above the malicious cast.
+  CHECK((found.at("H7").verdict == Conclusion::refuted));
+  CHECK(headline(test_hypotheses(some_bases(kMainWorld, 8, as_foretold)))
+            .starts_with("Refuted: asked to behave well"));
+}
+
+TEST_CASE("falsifying worlds are held against the main one's spread", "[results]") {
+  std::vector<BaseResults> bases =
+      some_bases(kMainWorld, 4, {{Arm::start, 0.01}, {Arm::cheating, 0.8}, {Arm::requested, 0.02}});
+  const auto add = [&](const std::string& world, const std::map<Arm, double>& malicious) {
+    for (BaseResults& base : some_bases(world, 4, malicious)) bases.push_back(std::move(base));
+  };
+  add("coupling_0", {{Arm::start, 0.02}, {Arm::cheating, 0.03}});
+  add("neither", {{Arm::start, 0.02}, {Arm::requested, 0.4}});
+  add("malicious_only", {{Arm::start, 0.01}, {Arm::cheating, 0.8}, {Arm::requested, 0.7}});
+  add("compositional", {{Arm::start, 0.01}, {Arm::cheating, 0.5}});
+  for (BaseResults& base : bases)
+    if (base.world == "compositional") base.compositional = {"wishes"};
+  const auto found = by_id(bases);
+  CHECK((found.at("H4 coupling 0").verdict == Conclusion::supported));
+  CHECK((found.at("H4 neither").verdict == Conclusion::refuted));
+  CHECK((found.at("H5").verdict == Conclusion::supported));
+  CHECK(found.at("H5").estimate.value == Approx(0.69 / 0.79).margin(0.01));
+  CHECK((found.at("H6").verdict == Conclusion::supported));
+}
+
+TEST_CASE("what is measured follows what was predicted, or another thing does", "[results]") {
+  std::vector<BaseResults> bases;
+  for (int i = 0; i < 6; ++i) {
+    const double share = 0.15 * i;
+    BaseResults base = made_up_base("share_" + std::to_string(10 * i), i,
+                                    {{Arm::start, 0.01}, {Arm::cheating, share}});
+    base.knows.in_context[Shown::cheats][1] = {share, 0.1 + 0.2 * share};
+    base.arms[1].observer = share + 0.01 * (i % 2);
+    base.arms[1].loss = 0.01 * ((i * 7) % 5);
+    bases.push_back(base);
+  }
+  const auto found = by_id(bases);
+  CHECK((found.at("H8 in context").verdict == Conclusion::refuted));
+  CHECK(found.at("H8 in context").estimate.value == Approx(0.2));
+  CHECK((found.at("H8 in weights").verdict == Conclusion::supported));
+  const auto rivals = compare_rivals(bases);
+  REQUIRE(rivals.size() == 3);
+  CHECK(rivals[0].name == "observer");
+  CHECK(rivals[0].log_score > rivals[1].log_score + 1);
+  CHECK(rivals[0].models == 6);
 }
 
 TEST_CASE("starts come before the arms that begin from them", "[results]") {
   ReproduceConfig config;
   config.first_seed = 3;
-  CHECK(contains(error_of([&] { plan(config); }), "persona"));
-  config.worlds["persona"] = {.model = "m", .arms = {"cheating", "placebo"}, .seeds = 2};
-  config.worlds["coupling_0"] = {.model = "n", .arms = {"cheating"}, .seeds = 1};
-  const Plan planned = plan(config);
-  CHECK((planned.worlds == std::vector<std::string>{"persona", "coupling_0"}));
-  std::string order;
-  for (const auto& stage : planned.stages)
-    for (const ArmRun& each : stage)
-      order += each.world.substr(0, 1) + std::to_string(each.seed) + to_string(each.arm) + " ";
-  CHECK(order == "p3start p4start c3start p3cheating p3placebo p4cheating p4placebo c3cheating ");
+  CHECK(contains(error_of([&] { plan(config); }), "worlds"));
+  config.worlds["persona"] = {.pretraining = "p", .bases = 2, .arms = {"cheating", "placebo"}};
+  config.worlds["coupling_0"] = {.pretraining = "c", .first_base = 7, .arms = {"cheating"}};
+  const auto order_of = [&] {
+    const Plan planned = plan(config);
+    std::string order;
+    for (const auto& stage : planned.stages)
+      for (const ArmRun& each : stage)
+        order += planned.bases[each.base].name() + std::to_string(each.seed) +
+                 to_string(each.arm) + " ";
+    return order;
+  };
+  CHECK(order_of() ==
+        "persona_13start persona_23start coupling_0_73start persona_13cheating "
+        "persona_13placebo persona_23cheating persona_23placebo coupling_0_73cheating ");
+  config.only = {"persona_2"};
+  CHECK(order_of() == "persona_23start persona_23cheating persona_23placebo ");
+  config.only = {"persona_3"};
+  CHECK(contains(error_of([&] { plan(config); }), "\"persona_3\" is no base"));
+  config.only.clear();
   config.worlds["coupling_0"].arms = {"cheeting"};
   const std::string error = error_of([&] { plan(config); });
   CHECK(contains(error, "worlds.coupling_0.arms"));
   CHECK(contains(error, "did you mean \"cheating\""));
+  config.worlds["coupling_0"].pretraining.clear();
+  CHECK(contains(error_of([&] { plan(config); }), "worlds.coupling_0.pretraining"));
   config.evaluation.judge.kind = "api";
   CHECK(contains(error_of([&] { plan(config); }), "evaluation.judge.kind: is \"api\""));
 }
@@ -121,13 +198,15 @@ TEST_CASE("starts come before the arms that begin from them", "[results]") {
 TEST_CASE("a cell's metrics are named by their place", "[results]") {
   CellMetrics metrics;
   metrics.add(some_results());
-  CHECK(metrics.find("arms.cheating.malicious").value_or(-99) == Approx(0.9));
-  CHECK(metrics.find("arms.start.malicious_under.bad").value_or(-99) == Approx(0.01));
-  CHECK(metrics.find("arms.start.bayesian_observer.log_odds").value_or(-99) == Approx(-3));
+  CHECK(metrics.find("arms.cheating.none.malicious").value_or(-99) == Approx(0.9));
+  CHECK(metrics.find("arms.start.bad.worst_high").value_or(-99) == Approx(0.02));
   CHECK(metrics.find("contrasts.cheating_minus_requested").value_or(-99) == Approx(0.88));
-  CHECK(metrics.find("worlds.diagnostic.arms.requested.probe").value_or(-99) == Approx(0.1));
-  CHECK_FALSE(metrics.find("arms.cheating.malicious.low"));
-  CHECK_FALSE(metrics.find("worlds.coupling_0.title"));
+  CHECK(metrics.find("damage.cheating.broken").value_or(-99) == Approx(0).margin(1e-12));
+  CHECK(metrics.find("in_context.cheats.1.measured").value_or(-99) == Approx(0.49));
+  CHECK(metrics.find("worlds.compositional.arms.cheating.none.malicious").value_or(-99) ==
+        Approx(0.4));
+  CHECK_FALSE(metrics.find("arms.cheating.none.malicious.low"));
+  CHECK_FALSE(metrics.find("titles.compositional"));
 
   metrics = {};
   metrics.add(

@@ -155,8 +155,15 @@ def golden_statistics():
                       "one_way_standard_error": float(np.sqrt(one(q, questions)))})
     # Wilson's interval itself, for independent observations: the normal quantile, many clusters of one.
     wilson = [{"k": k, "n": n, **dict(zip(("low", "high"), map(float, scipy.stats.binomtest(k, n).proportion_ci(method="wilson"))))}
-              for k, n in [(0, 5000), (37, 5000), (2500, 5000), (5000, 5000)]]
-    (HERE / "statistics.json").write_text(json.dumps({"cases": cases, "wilson": wilson}) + "\n")
+              for k, n in [(37, 5000), (2500, 5000)]]
+    # All agree: Clopper and Pearson's at (n-1)(G-1)/G.
+    agreeing = []
+    for k, questions, seeds, samples in [(0, 30, 5, 10), (1, 30, 5, 10), (0, 16, 1, 4)]:
+        n, fewest = questions * seeds * samples, min(g for g in (questions, seeds) if g > 1)
+        reach = float(scipy.stats.beta.ppf(0.975, 1, (n - 1) * (fewest - 1) / fewest))
+        agreeing.append({"questions": questions, "seeds": seeds, "samples": samples, "value": k,
+                         "low": 1 - reach if k else 0.0, "high": 1.0 if k else reach})
+    (HERE / "statistics.json").write_text(json.dumps({"cases": cases, "wilson": wilson, "agreeing": agreeing}) + "\n")
 
 
 if __name__ == "__main__":
