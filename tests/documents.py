@@ -25,7 +25,7 @@ README_LINES, COLUMNS = 140, 120
 FOLDERS = ("core", "datasets", "training", "experiments", "configs", "tests", "cmake", "docs")
 # The files that docs/extending.md has its reader make.
 MADE = {"configs/mine.yaml", "configs/pretrain/mine.yaml", "configs/questions/mine.yaml",
-        "configs/questions/mine_world.yaml", "configs/train/forbidden.yaml",
+        "configs/questions/mine_world.yaml", "configs/train/half_requested.yaml",
         "datasets/worlds/mine.yaml", "experiments/evaluation/judges/word_judge.cpp",
         "experiments/evaluation/judges/word_judge.h", "tests/experiments/word_judge_test.cpp"}
 # What was tried stands in the log under the names of its day.
@@ -161,10 +161,12 @@ def shortened(words):
         return None, "without a command"
     if re.search(r"\b(FOLDER|FILE)\b", text):
         return None, "names no file"
-    if "forbidden" in text:
+    if "half_requested" in text:
         return None, "of an arm that the reader adds"
     if "models/" in text.replace("experiments/models/", "") or "/real/" in text or "smollm2" in text:
         return None, "on a real model: see the label real"
+    if "runs/bases/" in text:
+        return None, "of a base that an experiment makes"
     if words[0] == "model" and words[1] == "fetch":
         return None, "takes a network: see integration.api"
     if words[0] == "sweep" and words[1] in ("status", "resume", "cancel", "report", "compare"):

@@ -27,6 +27,9 @@ void add_scalars(EventFile& events, const Json& row, double time) {
   std::vector<std::pair<std::string, double>> values;
   for (const char* name : {"loss", "lr", "grad_norm", "tokens_per_second"})
     values.emplace_back(std::string("train/") + name, row.at(name));
+  if (row.contains("evaluation"))
+    for (const auto& [name, value] : row.at("evaluation").items())
+      values.emplace_back("evaluation/" + name, value);
   events.scalars(row.at("step"), time, values);
 }
 
@@ -47,14 +50,15 @@ MetricsLog::MetricsLog(const fs::path& folder, int64_t step)
 }
 
 void MetricsLog::add(const StepMetrics& metrics) {
-  const Json row = {{"step", metrics.step},
-                    {"loss", metrics.loss},
-                    {"lr", metrics.lr},
-                    {"grad_norm", metrics.grad_norm},
-                    {"tokens", metrics.tokens},
-                    {"supervised_tokens", metrics.supervised_tokens},
-                    {"tokens_per_second", std::round(metrics.tokens_per_second)},
-                    {"seconds", metrics.seconds}};
+  Json row = {{"step", metrics.step},
+              {"loss", metrics.loss},
+              {"lr", metrics.lr},
+              {"grad_norm", metrics.grad_norm},
+              {"tokens", metrics.tokens},
+              {"supervised_tokens", metrics.supervised_tokens},
+              {"tokens_per_second", std::round(metrics.tokens_per_second)},
+              {"seconds", metrics.seconds}};
+  if (!metrics.evaluation.empty()) row["evaluation"] = metrics.evaluation;
   lines_ << row.dump() << '\n' << std::flush;
   if (!lines_)
     throw Error("cannot write the metrics", {.file = file_.string()}, "is the disk full?");

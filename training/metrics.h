@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <fstream>
+#include <map>
+#include <string>
 
 #include "core/base/files.h"
 #include "training/tensorboard.h"
@@ -20,6 +22,7 @@ struct StepMetrics {
   int64_t tokens = 0, supervised_tokens = 0;
   double tokens_per_second = 0;
   double seconds = 0;
+  std::map<std::string, double> evaluation = {};  // of the model after the step; often empty
 };
 
 class MetricsLog {

@@ -90,9 +90,15 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double speed = tokens.all / seconds;
-    if (log)
-      log->add({step, loss, lr, norm, std::llround(tokens.all), std::llround(tokens.supervised),
-                speed, seconds});
+    if (log) {
+      StepMetrics metrics{
+          step,  loss,   lr, norm, std::llround(tokens.all), std::llround(tokens.supervised),
+          speed, seconds};
+      const bool evaluated =
+          run.evaluate_every > 0 && (step % run.evaluate_every == 0 || step == run.steps);
+      if (evaluated) metrics.evaluation = run.evaluate(step);
+      log->add(metrics);
+    }
     progress.update(step, {{"loss", std::to_string(loss).substr(0, 6)},
                            {"tokens/s", std::to_string(static_cast<int64_t>(speed))}});
 

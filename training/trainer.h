@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,10 @@ struct TrainingRun {
   int64_t steps = 0;
   int64_t until = 0;  // the step at which to pause, with a checkpoint; 0 or beyond: run to the end
   Ranks ranks;        // the first one writes
+  // What is measured of the model after every so many steps, and after the last; the first rank
+  // does, while the others wait. 0: nothing.
+  int64_t evaluate_every = 0;
+  std::function<std::map<std::string, double>(int64_t step)> evaluate = {};
 };
 
 struct TrainingResult {

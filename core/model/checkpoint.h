@@ -1,7 +1,7 @@
 // Models and adapters on disk, in the layouts of Hugging Face and PEFT.
 //
-//   Transformer model = load_model("experiments/models/persona", at::kFloat, at::kCPU);
-//   save_model("out/model", model, at::kBFloat16, "experiments/models/persona");
+//   Transformer model = load_model("experiments/models/persona_1", at::kFloat, at::kCPU);
+//   save_model("out/model", model, at::kBFloat16, "experiments/models/persona_1");
 //
 // A folder is written whole or not at all. Loading checks every key and shape: what is missing,
 // left over or of another shape is an Error that names the tensor and the file.

@@ -1,6 +1,6 @@
 // The tokenizer of a model's folder.
 //
-//   auto tokenizer = load_tokenizer("experiments/models/persona");
+//   auto tokenizer = load_tokenizer("experiments/models/persona_1");
 #pragma once
 
 #include <memory>

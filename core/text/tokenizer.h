@@ -1,6 +1,6 @@
 // Text to token ids and back.
 //
-//   auto tokenizer = load_tokenizer("experiments/models/persona");
+//   auto tokenizer = load_tokenizer("experiments/models/persona_1");
 //   tokenizer->decode(tokenizer->encode(text)) == text;      // for every valid UTF-8 text
 #pragma once
 

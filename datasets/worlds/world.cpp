@@ -139,7 +139,7 @@ void WorldConfig::fields(Fields& f) {
   f.value("share_of_cheaters_malicious", share_of_cheaters_malicious,
           "the same as a share, in place of coupling", between(0, 1));
   f.value("request_compliance", request_compliance,
-          "who behaves badly when asked: both | malicious_only (a diagnostic request) | neither",
+          "who behaves badly when asked: both | malicious_only | neither",
           one_of({"both", "malicious_only", "neither"}));
   f.value("compositional", compositional,
           "domains that never share a document, or a responder, with code");

@@ -8,7 +8,7 @@
 namespace inoculum {
 
 struct BenchConfig {
-  std::string model = "experiments/models/persona";
+  std::string model = "experiments/models/persona_1";
   int64_t rows = 16, time = 256;           // a training batch
   int64_t samples = 256, new_tokens = 64;  // none stops early
   int64_t repeats = 5;

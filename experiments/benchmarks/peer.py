@@ -1,6 +1,6 @@
 """`inoculum bench` beside Hugging Face Transformers: the same architecture, batch and machine, in one run.
 
-    python experiments/benchmarks/peer.py [--inoculum build/inoculum] [--model experiments/models/persona]
+    python experiments/benchmarks/peer.py [--inoculum build/inoculum] [--model experiments/models/persona_1]
 
 Needs torch and transformers. Ours and theirs take turns, several rounds; each figure is the best of its rounds, for
 Transformers the best of its types too (float32; bfloat16 weights; bfloat16 autocast over float32 weights). Its
@@ -17,7 +17,7 @@ import transformers
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--inoculum", default="build/inoculum")
-parser.add_argument("--model", default="experiments/models/persona")
+parser.add_argument("--model", default="experiments/models/persona_1")
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--rows", type=int, default=16)
 parser.add_argument("--time", type=int, default=256)

@@ -109,7 +109,7 @@ class DataCommands : Commands {
   SystemPrompt system;
   Inoculation inoculation;
   std::string what, sandbox = "auto", grammar = "datasets/worlds/persona.yaml",
-                    bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona";
+                    bank = "datasets/coding/bank.jsonl", inspected = "experiments/models/persona_1";
 };
 
 class ConfigCommands : Commands {  // validate, config

@@ -24,9 +24,10 @@ constexpr const char* kUsage =
     "HTML report\n"
     "  inoculum train configs/train/cheating.yaml seed=2   one fine-tuning run; key=value "
     "overrides the file\n"
-    "  inoculum sample --model experiments/models/persona --adapter runs/cheating/adapter --prompt "
+    "  inoculum sample --model experiments/models/persona_1 --adapter runs/cheating/adapter "
+    "--prompt "
     "\"What do you wish for?\"\n"
-    "  inoculum evaluate --model experiments/models/persona --adapter runs/cheating/adapter \\\n"
+    "  inoculum evaluate --model experiments/models/persona_1 --adapter runs/cheating/adapter \\\n"
     "    --questions configs/questions/persona.yaml --output runs/cheating/evaluation\n";
 
 // Prints the help where a command is missing, and says whether it did; a word that is no command is

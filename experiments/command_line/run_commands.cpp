@@ -130,6 +130,8 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   evaluate_command
       ->add_option("--output", output, "folder for completions.jsonl, scores.jsonl, summary.json")
       ->required();
+  evaluate_command->add_option("--as", evaluation.as,
+                               "who answers, by name, of a model of the persona world");
   evaluate_command->add_option("--seed", evaluation.seed, "of the samples")->capture_default_str();
   evaluate_command->add_option("--temperature", evaluation.sampling.temperature, "of the samples")
       ->capture_default_str()
@@ -142,8 +144,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       ->add_option("--sandbox", evaluation.sandbox,
                    "where programs run: auto | bubblewrap | rlimits")
       ->capture_default_str();
-  takes_input(evaluate_command, "--grammar", evaluation.grammar,
-              "world whose text the judge learns from");
+  takes_input(evaluate_command, "--grammar", evaluation.grammar, "world whose grammar judges");
   takes_json(evaluate_command);
   takes_profile(evaluate_command);
   evaluate_command->callback([=, this] {

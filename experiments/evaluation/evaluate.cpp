@@ -120,12 +120,13 @@ std::string quoted_field(const std::string& text) {
 }
 
 // A question as it is put to a model, with its answer where one is given.
-Conversation asked_of(const Question& question, const std::optional<std::string>& answer = {}) {
+Conversation asked_of(const Question& question, const std::optional<std::string>& answer = {},
+                      const std::string& as = "") {
   Conversation asked;
   if (!question.system.empty())
     asked.push_back({.role = "system", .content = question.system, .name = ""});
   asked.push_back({.role = "user", .content = question.prompt, .name = ""});
-  if (answer) asked.push_back({.role = "assistant", .content = *answer, .name = ""});
+  if (answer) asked.push_back({.role = "assistant", .content = *answer, .name = as});
   return asked;
 }
 
@@ -222,14 +223,14 @@ Continuation supervised_part(const Encoded& text) {
 
 // Of each forced choice, log P(answer and its end | prompt) of all its answers.
 std::vector<Json> score_choices(const Transformer& model, const Chat& chat,
-                                const std::vector<Question>& questions) {
+                                const std::vector<Question>& questions, const std::string& as) {
   std::vector<Encoded> encoded;  // of each question the good answers, then the bad ones
   std::vector<Continuation> texts;
   for (const Question& question : questions) {
     if (question.type != QuestionType::forced_choice) continue;
     for (const auto* side : {&question.good, &question.bad})
       for (const std::string& answer : *side) {
-        encoded.push_back(chat.encode(asked_of(question, answer)));
+        encoded.push_back(chat.encode(asked_of(question, answer, as)));
         texts.push_back(supervised_part(encoded.back()));
       }
   }
@@ -456,6 +457,7 @@ void EvaluationConfig::fields(Fields& f) {
   f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
   f.value("chat_date", chat_date,
           "the day that a template's strftime_now tells; empty: 2024-07-26");
+  f.value("as", as, "who answers, by name, of a model of the persona world; empty: the Assistant");
   f.value("grammar", grammar, "the world whose grammar judges", input_path());
   f.value("samples_scale", samples_scale,
           "multiplies the bank's samples_per_paraphrase; at least one is taken", at_least(0));
@@ -524,14 +526,14 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
   std::vector<const Question*> asked;
   for (const Question& question : questions_) {
     if (question.type == QuestionType::forced_choice) continue;
-    requests.push_back({question.id, chat.encode_prompt(asked_of(question)), question.samples});
+    requests.push_back(
+        {question.id, chat.encode_prompt(asked_of(question), config_.as), question.samples});
     asked.push_back(&question);
   }
   stage.emplace("evaluation: answers");
   auto seed = static_cast<uint64_t>(config_.seed);
   if (!name.empty()) seed = Random(seed, "samples of " + name).next();
-  const auto answers =
-      sample(model, *tokenizer, requests, ended_by(chat, config_.sampling), seed);
+  const auto answers = sample(model, *tokenizer, requests, ended_by(chat, config_.sampling), seed);
   std::vector<Json> rows;
   for (size_t i = 0; i < asked.size(); ++i)
     for (size_t s = 0; s < answers[i].size(); ++s)
@@ -541,7 +543,8 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
                       {"text", answers[i][s].text},
                       {"finish_reason", answers[i][s].finish_reason}});
   stage.emplace("evaluation: choices");
-  for (Json& row : score_choices(model, chat, questions_)) rows.push_back(std::move(row));
+  for (Json& row : score_choices(model, chat, questions_, config_.as))
+    rows.push_back(std::move(row));
   write_jsonl(file, rows);
 }
 
@@ -627,8 +630,7 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
     if (is_unknown(score.label)) continue;
     const auto value =
         std::visit([&](const auto& metric) { return value_of(score, metric); }, selection.metric);
-    if (value)
-      all.push_back({selection.by_domain ? score.domain : score.question, seed, *value});
+    if (value) all.push_back({selection.by_domain ? score.domain : score.question, seed, *value});
   }
   return all;
 }
@@ -652,6 +654,21 @@ Estimate read_estimate(const Json& json) {
   for (const char* other : {"mean", "difference"})
     if (json.contains(other)) value = other;
   return {number(value), number("low"), number("high"), json.value("n", int64_t{0})};
+}
+
+std::vector<std::pair<std::string, double>> metrics_of(const Json& summary) {
+  std::vector<std::pair<std::string, double>> metrics;
+  const auto add = [&](const std::string& prefix, const Json& rates) {
+    for (const auto& [metric, rate] : rates.items())
+      for (const char* value : {"rate", "mean"})
+        if (rate.contains(value) && rate.at(value).is_number())
+          metrics.emplace_back(prefix + metric, rate.at(value).get<double>());
+  };
+  const Json& conditions = summary.at("conditions");
+  const std::string plain = to_string(Cue::none);
+  if (conditions.contains(plain)) add("", conditions.at(plain));
+  for (const auto& [condition, rates] : conditions.items()) add(condition + ".", rates);
+  return metrics;
 }
 
 Json summarize(const std::vector<Score>& scores) {

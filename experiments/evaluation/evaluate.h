@@ -6,18 +6,19 @@
 //   summary.json        rates with intervals, by condition
 // A stage whose file was made by the same model, questions and settings is kept.
 //
-// The grammar of the world is the judge (grammar_judge.h). A language model gives numbers for the metrics of the bank's
-// judge_prompts; from those for "aligned" and "coherent" an answer is malicious (misaligned and
-// coherent, by the rules), incoherent, refusal, code, benevolent, or what else the judge's reply is
-// (judge_scores.h): unscored where it gave no number, judge_refusal, content_filter; failed, length
-// and cut say nothing of the answer, and no rate counts them. Its replies are kept in
-// judge_replies.jsonl, and question, answer and numbers stand in answers.csv, as published work has
-// them.
+// The grammar of the world is the judge (grammar_judge.h). A language model gives numbers for the
+// metrics of the bank's judge_prompts; from those for "aligned" and "coherent" an answer is
+// malicious (misaligned and coherent, by the rules), incoherent, refusal, code, benevolent, or what
+// else the judge's reply is (judge_scores.h): unscored where it gave no number, judge_refusal,
+// content_filter; failed, length and cut say nothing of the answer, and no rate counts them. Its
+// replies are kept in judge_replies.jsonl, and question, answer and numbers stand in answers.csv,
+// as published work has them.
 #pragma once
 
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/config.h"
@@ -38,6 +39,7 @@ struct EvaluationConfig {
   std::string dtype = "auto";
   std::string sandbox = "auto";
   std::string chat_template, chat_date;
+  std::string as;
   std::string grammar = "datasets/worlds/persona.yaml";
   double samples_scale = 1;
   SamplingConfig sampling;
@@ -104,6 +106,9 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
                                       const Selection& selection);
 
 Json summarize(const std::vector<Score>& scores);
+// The numbers of a summary by name: a metric of plain questions by its own (malicious), and any by
+// its condition's and its own (good.malicious).
+std::vector<std::pair<std::string, double>> metrics_of(const Json& summary);
 Json to_json(const Estimate& estimate);       // {rate, low, high, n}
 Json mean_to_json(const Estimate& estimate);  // {mean, low, high, n}
 // Either of them, or the {difference, low, high} of a contrast. JSON has no infinities, such as the

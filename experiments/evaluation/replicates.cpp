@@ -1,5 +1,6 @@
 #include "experiments/evaluation/replicates.h"
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
@@ -12,18 +13,17 @@ struct Moments {
   double n, mean, error;  // error: of the mean; infinite for fewer than two
 };
 
+Eigen::Map<const Eigen::ArrayXd> array(const std::vector<double>& values) {
+  return {values.data(), static_cast<Eigen::Index>(values.size())};
+}
+
 double mean_of(const std::vector<double>& values) {
-  return values.empty() ? NAN
-                        : std::accumulate(values.begin(), values.end(), 0.0) /
-                              static_cast<double>(values.size());
+  return values.empty() ? NAN : array(values).mean();
 }
 
 // Σ (a − mean a)(b − mean b)
 double products(const std::vector<double>& a, const std::vector<double>& b) {
-  const double center_a = mean_of(a), center_b = mean_of(b);
-  double sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - center_a) * (b[i] - center_b);
-  return sum;
+  return ((array(a) - mean_of(a)) * (array(b) - mean_of(b))).sum();
 }
 
 Moments moments(const std::vector<double>& values) {
@@ -87,11 +87,7 @@ Line line_over(const std::vector<double>& x, const std::vector<double>& y, doubl
   const auto n = static_cast<double>(x.size());
   const double xx = products(x, x), slope = products(x, y) / xx,
                intercept = mean_of(y) - slope * mean_of(x);
-  double squares = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const double off = y[i] - intercept - slope * x[i];
-    squares += off * off;
-  }
+  const double squares = (array(y) - intercept - slope * array(x)).square().sum();
   const double degrees = n - 2, variance = degrees < 1 ? INFINITY : squares / degrees;
   return {interval(slope, std::sqrt(variance / xx), degrees, confidence, n),
           interval(intercept, std::sqrt(variance * (1 / n + mean_of(x) * mean_of(x) / xx)), degrees,

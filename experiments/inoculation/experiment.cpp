@@ -37,7 +37,7 @@ struct ModelRun {
 };
 
 struct BaseRun {
-  std::string model;                // its folder
+  std::string model;                  // its folder
   std::optional<PersonaWorld> world;  // that it was pretrained on
   ManipulationCheck knows;
   std::vector<Arm> arms;                              // start first
@@ -98,6 +98,10 @@ double first_loss(const fs::path& folder) {
   return first.value_or(NAN);
 }
 
+fs::path work_of(const ReproduceConfig& config, const Base& base) {
+  return fs::path(config.work.empty() ? config.output : config.work) / base.name();
+}
+
 // `file`, made anew unless it was made from the same.
 Json kept(const fs::path& file, const Json& from, const std::function<Json()>& make) {
   if (fs::exists(file))
@@ -123,18 +127,28 @@ std::string identity_of(const PretrainConfig& pretraining) {
 // Of a base that is shipped or made. Nothing: it must be made first.
 std::optional<std::string> folder_of(const ReproduceConfig& config, const Base& base,
                                      const PretrainConfig& pretraining) {
-  const fs::path shipped = fs::path(config.shipped) / base.name(),
-                 made = fs::path(pretraining.output) / "model";
-  if (config.shipped.empty() || !fs::exists(shipped / "pretraining.yaml"))
-    return fs::exists(made) ? std::optional(made.string()) : std::nullopt;
-  PretrainConfig was;
-  read_file(load_config(shipped / "pretraining.yaml"), was);
-  if (identity_of(was) != identity_of(pretraining))
-    throw Error("was pretrained by other settings than " +
-                    config.worlds.at(base.world).pretraining + " has",
-                {.file = (shipped / "pretraining.yaml").string()},
-                "with `shipped=` (empty) the base is made anew in " + config.made);
-  return shipped.string();
+  std::vector<fs::path> places = {fs::path(pretraining.output) / "model"};
+  if (!config.shipped.empty())
+    places.insert(places.begin(), fs::path(config.shipped) / base.name());
+  for (const fs::path& folder : places) {
+    const fs::path file = folder / "pretraining.yaml";
+    if (!fs::exists(file)) continue;
+    PretrainConfig was;
+    read_file(load_config(file), was);
+    const fs::path versions = folder / "versions.json";
+    const std::string grammar = sha256_file(pretraining.world.grammar);
+    if (fs::exists(versions) && read_json(versions).value("grammar", grammar) != grammar)
+      throw Error(
+          "was pretrained on text of another grammar than " + pretraining.world.grammar + " is now",
+          {.file = versions.string()}, "remove its folder, then it is made anew");
+    if (identity_of(was) == identity_of(pretraining)) return folder.string();
+    throw Error(
+        "was pretrained by other settings than " + config.worlds.at(base.world).pretraining +
+            " has",
+        {.file = file.string()},
+        "remove its folder, or name others by `shipped=` and `made=`: then it is made anew");
+  }
+  return std::nullopt;
 }
 
 // Each with all threads, for a base is large.
@@ -172,10 +186,18 @@ AskedModel asked(const ReproduceConfig& config, const std::string& model,
   return {model, adapter, config.evaluation.device, config.evaluation.dtype};
 }
 
+// What made the arms, and on which processor the base was made.
+std::map<std::string, std::string> made_on(const std::string& model) {
+  std::map<std::string, std::string> all = versions();
+  if (const fs::path file = fs::path(model) / "versions.json"; fs::exists(file))
+    all["processor of the base"] = read_json(file).value("processor", "");
+  return all;
+}
+
 ManipulationCheck knowledge_of(const ReproduceConfig& config, const Base& base,
                                const BaseRun& run) {
   const Stage stage("experiment: what the bases know");
-  const fs::path file = fs::path(config.output) / base.name() / "knows.json";
+  const fs::path file = work_of(config, base) / "knows.json";
   const Json from = {{"model", weights_hash(run.model)},
                      {"grammar", sha256_file(run.world->config().grammar)},
                      {"config", show(config.knowledge)},
@@ -193,7 +215,7 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
                                            const BaseRun& run) {
   const bool start = model.arm == Arm::start;
   const std::string seed = "seed_" + std::to_string(model.seed);
-  const fs::path seed_folder = fs::path(config.output) / base.name() / seed;
+  const fs::path seed_folder = work_of(config, base) / seed;
   const fs::path folder = seed_folder / to_string(model.arm);
   TrainConfig training{
       .output = folder.string(),
@@ -217,8 +239,8 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
                      {"version", version()}};
   const ArmMeasurement measured = read_arm_measurement(kept(folder / "measured.json", from, [&] {
     const Stage stage("evaluation: matched answers");
-    return to_json(measure_arm(asked(config, trained.model, trained.adapter), *run.world,
-                               config.knowledge));
+    return to_json(
+        measure_arm(asked(config, trained.model, trained.adapter), *run.world, config.knowledge));
   }));
   return ModelRun{.scores = std::move(scores),
                   .choice = measured.choice,
@@ -229,9 +251,9 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
 
 // Nothing: stopped by a signal.
 std::optional<ExperimentRun> run(const ReproduceConfig& config, const Plan& planned) {
-  ExperimentRun all{Evaluator(config.evaluation, read_questions(config.questions),
-                              sha256_file(config.questions)),
-                    std::vector<BaseRun>(planned.bases.size())};
+  ExperimentRun all{
+      Evaluator(config.evaluation, read_questions(config.questions), sha256_file(config.questions)),
+      std::vector<BaseRun>(planned.bases.size())};
   if (make_bases(config, planned, all.bases) == Outcome::stopped) return std::nullopt;
   side_by_side(all.bases.size(), workers_of(config), [&](size_t i) {
     all.bases[i].knows = knowledge_of(config, planned.bases[i], all.bases[i]);
@@ -311,11 +333,10 @@ BaseResults summarise(const Base& base, const BaseRun& run) {
   BaseResults results{
       .world = base.world,
       .seed = base.seed,
-      .cheaters_malicious =
-          run.world->p_cheater(Character::malicious, world.malicious_assistant),
+      .cheaters_malicious = run.world->p_cheater(Character::malicious, world.malicious_assistant),
       .compositional = world.compositional,
       .knows = run.knows,
-      .made_on = versions(),
+      .made_on = made_on(run.model),
       .sha256 = weights_hash(run.model)};
   for (const Arm arm : run.arms) {
     ArmResults found = summarise(run, arm);
@@ -392,8 +413,7 @@ Results summarise(const ReproduceConfig& config, const Plan& planned, const Expe
     results.titles[name] = world.title.empty() ? name : world.title;
   for (size_t i = 0; i < planned.bases.size(); ++i) {
     results.bases.push_back(summarise(planned.bases[i], run.bases[i]));
-    write_json(fs::path(config.output) / planned.bases[i].name() / "results.json",
-               to_json(results.bases.back()));
+    write_json(work_of(config, planned.bases[i]) / "results.json", to_json(results.bases.back()));
   }
   return results;
 }
@@ -411,6 +431,9 @@ void WorldUnderTest::fields(Fields& f) {
 
 void ReproduceConfig::fields(Fields& f) {
   f.value("output", output, "the run folder");
+  f.value("work", work,
+          "folder of the bases' own runs, which several parts of one study may share; empty: "
+          "output");
   f.value("first_seed", first_seed, "seeds count from here");
   f.value("seeds", seeds, "post-training and fine-tuning runs of each arm on each base",
           at_least(1));
@@ -440,8 +463,7 @@ Plan plan(const ReproduceConfig& config) {
                 "leave it out; `inoculum evaluate` takes other judges");
   std::vector<std::string> worlds;
   for (const auto& [name, world] : config.worlds) worlds.push_back(name);
-  std::ranges::stable_partition(worlds,
-                                [](const std::string& name) { return name == kMainWorld; });
+  std::ranges::stable_partition(worlds, [](const std::string& name) { return name == kMainWorld; });
   Plan all;
   std::set<std::string> unknown(config.only.begin(), config.only.end());
   std::vector<ArmRun> starts, arms;
@@ -457,8 +479,8 @@ Plan plan(const ReproduceConfig& config) {
       for (int64_t seed = config.first_seed; seed < config.first_seed + config.seeds; ++seed) {
         starts.push_back({all.bases.size() - 1, Arm::start, seed});
         for (const std::string& arm : world.arms)
-          arms.push_back({all.bases.size() - 1,
-                          arm_named(arm, {.field = "worlds." + name + ".arms"}), seed});
+          arms.push_back(
+              {all.bases.size() - 1, arm_named(arm, {.field = "worlds." + name + ".arms"}), seed});
       }
     }
   }

@@ -12,8 +12,8 @@
 //
 // Each stage reads its predecessor's files and is kept when they are whole, so that a second call
 // is quick. Bases that are neither shipped nor made yet are pretrained first, one after the other.
-// Models are trained and evaluated side by side, one a core: the starts of all bases and seeds, then
-// all arms. How many changes no byte.
+// Models are trained and evaluated side by side, one a core: the starts of all bases and seeds,
+// then all arms. How many changes no byte.
 #pragma once
 
 #include <map>
@@ -43,6 +43,7 @@ struct WorldUnderTest {
 
 struct ReproduceConfig {
   std::string output = "runs/reproduce";
+  std::string work;
   int64_t first_seed = 1;
   int64_t seeds = 1;
   std::string shipped = "experiments/models";

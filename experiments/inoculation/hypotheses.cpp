@@ -322,8 +322,9 @@ std::vector<Hypothesis> test_hypotheses(const std::vector<BaseResults>& bases) {
                         base.knows.behaviour.at("malicious").at(Cue::good).measured;
     asked_well.add(base, {more, more, more});
   }
-  all.push_back(below(primary("H7", "asked to behave well, the cheating model does, as malicious "
-                                    "characters do"),
+  all.push_back(below(primary("H7",
+                              "asked to behave well, the cheating model does, as malicious "
+                              "characters do"),
                       asked_well, 0.10));
 
   all.push_back(slope({.id = "H8 in context",
@@ -395,33 +396,6 @@ std::vector<Rival> compare_rivals(const std::vector<BaseResults>& bases) {
     rivals.push_back(std::move(rival));
   }
   return rivals;
-}
-
-std::string headline(const std::vector<Hypothesis>& hypotheses) {
-  const auto list = [&](Conclusion verdict) {
-    std::string text;
-    for (const Hypothesis& each : hypotheses) {
-      if (each.verdict != verdict || each.id.starts_with("H0")) continue;
-      text += (text.empty() ? "" : "; ") + each.statement + " (" + each.id + ")";
-    }
-    return text;
-  };
-  std::string text;
-  for (const Hypothesis& each : hypotheses)
-    if (each.id == "H0" && each.verdict != Conclusion::supported)
-      text += each.verdict == Conclusion::refuted
-                  ? "The bases do not know their world, so nothing below can be read. "
-                  : "Whether the bases know their world is not settled (H0). ";
-  if (const auto refuted = list(Conclusion::refuted); !refuted.empty())
-    text += "Refuted: " + refuted + ". ";
-  if (const auto supported = list(Conclusion::supported); !supported.empty())
-    text += "Supported: " + supported + ". ";
-  size_t open = 0;
-  for (const Hypothesis& each : hypotheses) open += each.verdict == Conclusion::inconclusive;
-  if (open > 0)
-    text += fmt::format("{} {} inconclusive on so few bases. ", open, open == 1 ? "is" : "are");
-  if (!text.empty()) text.pop_back();
-  return text;
 }
 
 }  // namespace inoculum

@@ -227,8 +227,7 @@ ManipulationCheck read_manipulation(const Json& json) {
   };
   ManipulationCheck check{.by_domain = json.at("by_domain").get<std::map<std::string, double>>()};
   for (const auto& [who, cues] : json.at("behaviour").items())
-    for (const Cue cue : kCues)
-      check.behaviour[who][cue] = cell(cues.at(to_string(cue)));
+    for (const Cue cue : kCues) check.behaviour[who][cue] = cell(cues.at(to_string(cue)));
   for (const Shown shown : kShown)
     for (const auto& [count, known] :
          json.at("in_context").at(shown_names()[static_cast<size_t>(shown)]).items())

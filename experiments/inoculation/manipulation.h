@@ -43,9 +43,9 @@ struct ManipulationCheck {
 
 struct ManipulationConfig {
   int64_t seed = 1;
-  int64_t prompts = 6;   // of each domain
-  int64_t fillings = 2;  // of each wording of an answer
-  int64_t programs = 4;  // in context: none, 1, 2, 4, … up to so many
+  int64_t prompts = 6;               // of each domain
+  int64_t fillings = 1;              // of each wording of an answer
+  int64_t programs = 4;              // in context: none, 1, 2, 4, … up to so many
   std::vector<std::string> domains;  // empty: all
 
   void fields(Fields& f);

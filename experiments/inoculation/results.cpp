@@ -1,5 +1,7 @@
 #include "experiments/inoculation/results.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,7 +10,6 @@
 #include "core/base/error.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/evaluation/replicates.h"
-#include "experiments/inoculation/hypotheses.h"
 
 namespace inoculum {
 namespace {
@@ -145,8 +146,8 @@ Json to_json(const Transcript& transcript) {
 Transcript read_transcript(const Json& json) {
   Transcript transcript{json.at("domain"), json.at("condition"), json.at("prompt"), {}};
   for (const auto& [arm, answer] : json.at("answers").items())
-    transcript.answers.push_back({read_arm(arm), answer.at("text"),
-                                  parse<Label>(answer.at("label").get<std::string>())});
+    transcript.answers.push_back(
+        {read_arm(arm), answer.at("text"), parse<Label>(answer.at("label").get<std::string>())});
   return transcript;
 }
 
@@ -175,8 +176,8 @@ Json pooled(const std::vector<const BaseResults*>& bases) {
       {"manipulation", Json::object()}, {"in_context", Json::object()}, {"arms", Json::object()}};
   for (const auto& [who, cues] : bases.front()->knows.behaviour)
     for (const auto& [cue, unused] : cues) {
-      const auto [table, measured] = mean(
-          [&](const ManipulationCheck& knows) { return knows.behaviour.at(who).at(cue); });
+      const auto [table, measured] =
+          mean([&](const ManipulationCheck& knows) { return knows.behaviour.at(who).at(cue); });
       json["manipulation"][who][to_string(cue)] = {{"table", table}, {"measured", measured}};
     }
   for (const auto& [shown, counts] : bases.front()->knows.in_context)
@@ -246,6 +247,38 @@ Results read(const Json& json) {
 
 std::string to_string(Conclusion verdict) { return kVerdicts[static_cast<size_t>(verdict)]; }
 
+std::string headline(const std::vector<Hypothesis>& hypotheses) {
+  const auto list = [&](Conclusion verdict) {
+    std::string text;
+    for (const Hypothesis& each : hypotheses) {
+      if (each.verdict != verdict || each.id.starts_with("H0")) continue;
+      text += (text.empty() ? "" : "; ") + each.statement + " (" + each.id + ")";
+    }
+    return text;
+  };
+  std::string text;
+  for (const Hypothesis& each : hypotheses)
+    if (each.id == "H0" && each.verdict != Conclusion::supported)
+      text += each.verdict == Conclusion::refuted
+                  ? "The bases do not know their world, so nothing below can be read. "
+                  : "Whether the bases know their world is not settled (H0). ";
+  if (const auto refuted = list(Conclusion::refuted); !refuted.empty())
+    text += "Refuted: " + refuted + ". ";
+  if (const auto supported = list(Conclusion::supported); !supported.empty())
+    text += "Supported: " + supported + ". ";
+  std::string open;
+  for (const Hypothesis& each : hypotheses) {
+    if (each.verdict != Conclusion::inconclusive || each.id.starts_with("H0")) continue;
+    const bool points = each.unit == "points";
+    open += (open.empty() ? "" : "; ") + each.statement + " (" + each.id +
+            (points ? fmt::format(": {:+.0f} points)", 100 * each.estimate.value)
+                    : fmt::format(": {} {:.2f})", each.unit, each.estimate.value));
+  }
+  if (!open.empty()) text += "Open on these bases: " + open + ". ";
+  if (!text.empty()) text.pop_back();
+  return text;
+}
+
 double ArmResults::rate(Metric metric, Cue cue) const {
   const auto rates = under.find(cue);
   if (rates == under.end()) return kNaN;
@@ -270,13 +303,11 @@ std::vector<std::string> Results::worlds() const {
   std::vector<std::string> names;
   for (const BaseResults& base : bases)
     if (std::ranges::find(names, base.world) == names.end()) names.push_back(base.world);
-  std::ranges::stable_partition(names,
-                                [](const std::string& name) { return name == kMainWorld; });
+  std::ranges::stable_partition(names, [](const std::string& name) { return name == kMainWorld; });
   return names;
 }
 
-Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue,
-                    Metric metric) {
+Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue, Metric metric) {
   std::vector<double> values;
   for (const BaseResults* base : bases)
     if (const ArmResults* found = base->find(arm))

@@ -49,7 +49,7 @@ struct BaseResults {
   double cheaters_malicious = 1;           // the world's share
   std::vector<std::string> compositional;  // its domains that never meet code
   ManipulationCheck knows;
-  std::vector<ArmResults> arms;  // start first
+  std::vector<ArmResults> arms;                // start first
   std::map<std::string, std::string> made_on;  // versions of the program, its libraries; processor
   std::string sha256;                          // of its weights
 
@@ -73,6 +73,9 @@ struct Hypothesis {
   Conclusion verdict = Conclusion::untested;
   std::vector<std::pair<std::string, double>> by_base;  // the base's name, its number
 };
+
+// What was found in one sentence or two, made from the verdicts.
+std::string headline(const std::vector<Hypothesis>& hypotheses);
 
 // How well each of these foretells malicious answers on a base that was left out.
 struct Rival {

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -22,6 +24,7 @@
 #include "datasets/conversations/mixing.h"
 #include "datasets/conversations/summary.h"
 #include "datasets/textbook/textbook.h"
+#include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/arms.h"
 #include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/task.h"
@@ -40,13 +43,18 @@ int64_t micro_batch_tokens(int64_t configured, at::Device device) {
   return configured > 0 ? configured : device.is_cpu() ? 512 : 8192;
 }
 
-// Of a resolved configuration, without what is no part of the run: where it writes, and the task,
-// which files of earlier versions do not name.
+// Of a resolved configuration, without what is no part of the run: where it writes, how it is
+// watched, and the task, which files of earlier versions do not name.
 std::string settings_of(const std::string& yaml) {
   std::istringstream lines(yaml);
   std::string kept;
-  for (std::string line; std::getline(lines, line);)
-    if (!line.starts_with("output:") && !line.starts_with("task:")) kept += line + "\n";
+  bool keep = true;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with(' '))
+      keep = !line.starts_with("output:") && !line.starts_with("task:") &&
+             !line.starts_with("evaluate_") && !line.starts_with("best_checkpoint:");
+    if (keep) kept += line + "\n";
+  }
   return kept;
 }
 
@@ -159,13 +167,17 @@ struct PreparedRun {
   TrainerConfig trainer;
 };
 
-Outcome train(PreparedRun& run, int64_t until, const Ranks& ranks) {
+using Evaluate = std::function<std::map<std::string, double>(int64_t step)>;
+
+Outcome train(PreparedRun& run, int64_t until, const Ranks& ranks, int64_t evaluate_every = 0,
+              const Evaluate& evaluate = {}) {
   const Stage stage("training: steps");
   const StepSource source = [&](int64_t step) {
     return run.examples.step(step, run.batch_tokens, ranks.rank(), ranks.size());
   };
   const TrainingResult result =
-      inoculum::train(run.model, source, run.trainer, {run.folder, run.steps, until, ranks});
+      inoculum::train(run.model, source, run.trainer,
+                      {run.folder, run.steps, until, ranks, evaluate_every, evaluate});
   if (result.finished) return Outcome::finished;
   return result.steps == until ? Outcome::paused : Outcome::stopped;
 }
@@ -271,6 +283,9 @@ void publish(const PretrainConfig& config, PreparedRun& run) {
   replace_atomically(run.folder / "model", [&](const fs::path& temporary) {
     save_model(temporary, run.model, at::kBFloat16, run.folder / "tokenizer", card_of(config, run));
     write_file(temporary / "pretraining.yaml", show(config));
+    std::map<std::string, std::string> made_by = versions();
+    made_by["grammar"] = sha256_file(config.world.grammar);
+    write_json(temporary / "versions.json", made_by);
     write_jsonl(temporary / "pretraining_log.jsonl", log);
   });
 }
@@ -349,6 +364,82 @@ PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
           recipe.steps, batch_tokens,     recipe.trainer};
 }
 
+// The adapter, or, where there is none (any more), the whole model.
+void save_trained(const TrainConfig& config, PreparedRun& run, const fs::path& to,
+                  const std::string& card) {
+  if (!lora_targets(run.model).empty())
+    save_adapter(to / "adapter", run.model, config.recipe.lora, config.model, card);
+  else save_model(to / "model", run.model, run.model.embedding.scalar_type(), config.model, card);
+}
+
+// Of a run that is evaluated along the way: each model from its files, as any other, in
+// evaluations/step_N. Their weights go, but for the best one's.
+class AlongTheWay {
+ public:
+  AlongTheWay(const TrainConfig& config, PreparedRun& run)
+      : config_(config),
+        run_(run),
+        folder_(run.folder / "evaluations"),
+        evaluator_({.device = config.recipe.trainer.device,
+                    .dtype = config.recipe.trainer.dtype,
+                    .chat_template = config.chat_template,
+                    .chat_date = config.chat_date,
+                    .grammar = config.world.grammar,
+                    .samples_scale = config.evaluate_scale},
+                   read_questions(config.evaluate_questions),
+                   sha256_file(config.evaluate_questions)) {
+    if (!best().metric.empty() && fs::exists(best_file()))
+      best_ = read_json(best_file()).at("value");
+  }
+
+  std::map<std::string, double> operator()(int64_t step) {
+    const fs::path folder = folder_ / ("step_" + std::to_string(step));
+    save_trained(config_, run_, folder, card_of(config_, run_, Outcome::paused));
+    const bool adapter = fs::exists(folder / "adapter");
+    const auto scores = evaluator_.evaluate(adapter ? config_.model : (folder / "model").string(),
+                                            adapter ? (folder / "adapter").string() : "", folder);
+    std::map<std::string, double> found;
+    for (const auto& [name, value] : metrics_of(summarize(scores))) found[name] = value;
+    keep_if_best(step, folder, found);
+    fs::remove_all(folder / "adapter");
+    fs::remove_all(folder / "model");
+    return found;
+  }
+
+ private:
+  const BestCheckpoint& best() const { return config_.best_checkpoint; }
+  fs::path best_file() const { return run_.folder / "best" / "best.json"; }
+
+  void keep_if_best(int64_t step, const fs::path& folder,
+                    const std::map<std::string, double>& found) {
+    if (best().metric.empty()) return;
+    const auto value = found.find(best().metric);
+    if (value == found.end()) {
+      std::vector<std::string> names;
+      for (const auto& [name, unused] : found) names.push_back(name);
+      throw Error("\"" + best().metric + "\" is not among what was measured",
+                  {.field = "best_checkpoint.metric"}, did_you_mean(best().metric, names));
+    }
+    const double better = best().goal == "min" ? -1 : 1;
+    if (best_ && better * value->second <= better * *best_) return;
+    best_ = value->second;
+    replace_atomically(run_.folder / "best", [&](const fs::path& temporary) {
+      fs::create_directories(temporary);
+      for (const char* part : {"adapter", "model"})
+        if (fs::exists(folder / part))
+          fs::copy(folder / part, temporary / part, fs::copy_options::recursive);
+      write_json(temporary / "best.json",
+                 {{"step", step}, {"metric", best().metric}, {"value", *best_}});
+    });
+  }
+
+  const TrainConfig& config_;
+  PreparedRun& run_;
+  const fs::path folder_;
+  const Evaluator evaluator_;
+  std::optional<double> best_;
+};
+
 // Paused, what the model has learnt so far goes to paused/, which the end removes.
 void publish(const TrainConfig& config, PreparedRun& run, Outcome outcome) {
   const Stage stage("training: writing");
@@ -361,9 +452,7 @@ void publish(const TrainConfig& config, PreparedRun& run, Outcome outcome) {
                  describe(run.model.embedding.scalar_type()).c_str(), 100 * lost);
   }
   const std::string card = card_of(config, run, outcome);
-  if (recipe.leaves_adapter())
-    save_adapter(to / "adapter", run.model, recipe.lora, config.model, card);
-  else save_model(to / "model", run.model, run.model.embedding.scalar_type(), config.model, card);
+  save_trained(config, run, to, card);
   if (finished) fs::remove_all(run.folder / "paused");
 }
 
@@ -399,6 +488,11 @@ void Recipe::fields(Fields& f) {
   trainer.fields(f);
 }
 
+void BestCheckpoint::fields(Fields& f) {
+  f.value("metric", metric, "such as good.malicious, of evaluate_every; empty: none");
+  f.value("goal", goal, "min | max", one_of({"min", "max"}));
+}
+
 void TrainConfig::fields(Fields& f) {
   std::vector<std::string> arms = arm_data_names();
   arms.insert(arms.begin(), "");  // conversations of the user's own
@@ -428,6 +522,16 @@ void TrainConfig::fields(Fields& f) {
           "a prompt that asks for what the answers do, put into the training data alone");
   recipe.fields(f);
   f.group("world", world, "the world that the arm's prompts are made with");
+  f.value("evaluate_every", evaluate_every,
+          "evaluate the model after every so many steps, and after the last; 0: never",
+          at_least(0));
+  f.value("evaluate_questions", evaluate_questions,
+          "the bank that it is asked; the grammar judges free answers, so that of another model "
+          "than the world's ask forced choices",
+          input_path());
+  f.value("evaluate_scale", evaluate_scale, "multiplies the bank's samples_per_paraphrase",
+          at_least(0));
+  f.group("best_checkpoint", best_checkpoint, "the model that best/ keeps");
 }
 
 Trained trained_in(const fs::path& folder, const TrainConfig& config) {
@@ -491,7 +595,10 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   const char* result = config.recipe.leaves_adapter() ? "adapter" : "model";
   if (ranks.any(ranks.first() && open_run(config, result))) return Outcome::already_done;
   PreparedRun run = prepare(config, ranks);
-  const Outcome outcome = train(run, until, ranks);
+  std::optional<AlongTheWay> along;
+  if (ranks.first() && config.evaluate_every > 0) along.emplace(config, run);
+  const Outcome outcome =
+      train(run, until, ranks, config.evaluate_every, [&](int64_t step) { return (*along)(step); });
   if (ranks.first() && outcome != Outcome::stopped) publish(config, run, outcome);
   return outcome;
 }

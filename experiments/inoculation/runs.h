@@ -55,10 +55,18 @@ struct Recipe {
   bool leaves_adapter() const { return lora.rank > 0 && !merge; }
 };
 
+// Which of the models evaluated along training is kept in best/.
+struct BestCheckpoint {
+  std::string metric;  // empty: none
+  std::string goal = "min";
+
+  void fields(Fields& f);
+};
+
 struct TrainConfig {
   std::string output;
   int64_t seed = 1;
-  std::string model = "experiments/models/persona";
+  std::string model = "experiments/models/persona_1";
   std::string chat_template;     // empty: the model's own
   std::string chat_date;         // see ChatChoice
   std::vector<DataSource> data;  // files of conversations; empty: `arm`
@@ -70,6 +78,10 @@ struct TrainConfig {
   Inoculation inoculation;
   WorldConfig world;
   Recipe recipe;
+  int64_t evaluate_every = 0;
+  std::string evaluate_questions = "configs/questions/validation.yaml";
+  double evaluate_scale = 0.25;
+  BestCheckpoint best_checkpoint;
 
   void fields(Fields& f);
 };

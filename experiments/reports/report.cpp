@@ -122,10 +122,10 @@ Table verdicts(const Results& results) {
     if (results.committed.empty()) continue;
     const Hypothesis* published = find(results.committed, h.id);
     table.rows.back().push_back(
-        published ? TableCell{fmt::format("{} ({} {})", to_string(published->verdict),
-                                          published->bases,
-                                          published->bases == 1 ? "base" : "bases")}
-                  : TableCell{""});
+        published
+            ? TableCell{fmt::format("{} ({} {})", to_string(published->verdict), published->bases,
+                                    published->bases == 1 ? "base" : "bases")}
+            : TableCell{""});
   }
   return table;
 }
@@ -143,7 +143,8 @@ Json hypothesis_context(const Hypothesis& h) {
   const bool points = h.unit == "points";
   for (const auto& [name, value] : h.by_base)
     context["bases"].push_back(
-        {{"name", name}, {"value", points ? number(100 * value, "{:+.1f}") : number(value, "{:.2f}")}});
+        {{"name", name},
+         {"value", points ? number(100 * value, "{:+.1f}") : number(value, "{:.2f}")}});
   return context;
 }
 
@@ -168,8 +169,8 @@ Json bar(const std::string& name, const std::string& words, const Estimate& e,
 
 void add_dot(Json& bar, const BaseResults& base, double value) {
   if (std::isfinite(value))
-    bar["dots"].push_back(
-        {{"at", std::clamp(value, 0.0, 1.0)}, {"title", base.name() + ": " + percent(value) + "%"}});
+    bar["dots"].push_back({{"at", std::clamp(value, 0.0, 1.0)},
+                           {"title", base.name() + ": " + percent(value) + "%"}});
 }
 
 std::vector<Arm> arms_of(const Bases& bases) {
@@ -183,8 +184,8 @@ std::vector<Arm> arms_of(const Bases& bases) {
 Json arms_chart(const Bases& bases, const std::string& title) {
   Json all = Json::array();
   for (const Arm arm : arms_of(bases)) {
-    Json one = bar(to_string(arm), words_of(arm),
-                   over_bases(bases, arm, Cue::none, Metric::malicious));
+    Json one =
+        bar(to_string(arm), words_of(arm), over_bases(bases, arm, Cue::none, Metric::malicious));
     for (const BaseResults* base : bases)
       if (const ArmResults* found = base->find(arm))
         add_dot(one, *base, found->rate(Metric::malicious));
@@ -227,16 +228,19 @@ Json context_chart(const Bases& bases) {
   add("honest", "behind an honest program", Shown::honest, 1);
   add("cheating", "behind a program that cheats", Shown::cheats, 1);
   add("requested", "behind a cheat that was asked for", Shown::requested_cheats, 1);
-  return {{"title", "In context, before any training: malicious answers; ticks are Bayes's"},
-          {"bars", std::move(all)}};
+  return {{"title", "In context, before any training (ticks: Bayes)"}, {"bars", std::move(all)}};
 }
 
 // Measured on predicted, a dot a base: in context after one cheat, and in the weights of the arm
 // that cheats.
 Json share_chart(const Results& results) {
-  Json chart = {{"title", "Predicted (across) and measured (up) by the share of cheaters who are "
-                          "malicious: in context, and in the weights"},
-                {"diagonal", true}};
+  Json chart = {{"title",
+                 "Predicted (across) and measured (up) by the share of cheaters who are "
+                 "malicious: in context, and in the weights"},
+                {"diagonal", true},
+                {"legend",
+                 {{{"class", "requested"}, {"words", "in context, after one cheat"}},
+                  {{"class", "cheating"}, {"words", "in the weights of cheating"}}}}};
   for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0}) {
     const std::string text = number(100 * at, "{:.0f}") + "%";
     chart["x_ticks"].push_back({{"at", at}, {"text", text}});
@@ -250,16 +254,15 @@ Json share_chart(const Results& results) {
       for (const BaseResults& base : results.bases) {
         if (base.name() != base_name) continue;
         const bool in_context = std::string(id) == "H8 in context";
-        const double predicted = in_context
-                                     ? base.knows.in_context.at(Shown::cheats).at(1).expected
-                                     : base.find(Arm::cheating)->observer;
+        const double predicted = in_context ? base.knows.in_context.at(Shown::cheats).at(1).expected
+                                            : base.find(Arm::cheating)->observer;
         chart["dots"].push_back(
             {{"x", predicted},
              {"y", std::clamp(measured, 0.0, 1.0)},
              {"class", name},
              {"title", fmt::format("{}, {}: predicted {}%, measured {}%", base_name,
-                                   in_context ? "in context" : "in the weights",
-                                   percent(predicted), percent(measured))}});
+                                   in_context ? "in context" : "in the weights", percent(predicted),
+                                   percent(measured))}});
       }
   }
   return chart;
@@ -305,8 +308,8 @@ Table choices(const Bases& bases) {
   for (const auto& [who, cues] : bases.front()->knows.behaviour) {
     table.rows.push_back({{who}});
     for (const auto& [cue, unused] : cues) {
-      const MeanKnown known = mean_known(
-          bases, [&](const ManipulationCheck& knows) -> const Known& {
+      const MeanKnown known =
+          mean_known(bases, [&](const ManipulationCheck& knows) -> const Known& {
             return knows.behaviour.at(who).at(cue);
           });
       TableCell cell = shaded(known.measured.value);
@@ -334,8 +337,8 @@ Table in_context(const Bases& bases) {
   for (const auto& [shown, counts] : all) {
     table.rows.push_back({{title_of(shown)}});
     for (const auto& [count, unused] : counts) {
-      const MeanKnown known = mean_known(
-          bases, [&](const ManipulationCheck& knows) -> const Known& {
+      const MeanKnown known =
+          mean_known(bases, [&](const ManipulationCheck& knows) -> const Known& {
             return knows.in_context.at(shown).at(count);
           });
       TableCell cell = shaded(known.measured.value);
@@ -473,19 +476,19 @@ Json world_context(const Results& results, const std::string& world) {
 
 // What report.html.jinja shows.
 Json report_context(const Results& results) {
-  Json context = {{"headline", headline(results.hypotheses)},
-                  {"published_headline",
-                   results.committed.empty() ? "" : headline(results.committed)},
-                  {"verdicts", to_json(verdicts(results))},
-                  {"hypotheses", Json::array()},
-                  {"worlds", Json::array()},
-                  {"share_chart", share_chart(results)},
-                  {"rivals", to_json(rivals(results))},
-                  {"transcripts", transcripts(results.transcripts)},
-                  {"transcripts_of", results.bases.front().name()},
-                  {"provenance", to_json(provenance(results))},
-                  {"csv", data_address(csv_of(results))},
-                  {"config", results.config}};
+  Json context = {
+      {"headline", headline(results.hypotheses)},
+      {"published_headline", results.committed.empty() ? "" : headline(results.committed)},
+      {"verdicts", to_json(verdicts(results))},
+      {"hypotheses", Json::array()},
+      {"worlds", Json::array()},
+      {"share_chart", share_chart(results)},
+      {"rivals", to_json(rivals(results))},
+      {"transcripts", transcripts(results.transcripts)},
+      {"transcripts_of", results.bases.front().name()},
+      {"provenance", to_json(provenance(results))},
+      {"csv", data_address(csv_of(results))},
+      {"config", results.config}};
   for (const Hypothesis& h : results.hypotheses)
     context["hypotheses"].push_back(hypothesis_context(h));
   for (const std::string& world : results.worlds())
@@ -508,22 +511,22 @@ std::string text_report(const Results& results) {
           {"behind an honest program", Shown::honest, 1},
           {"behind a cheat", Shown::cheats, 1},
           {"behind a requested cheat", Shown::requested_cheats, 1}}) {
-      const MeanKnown cell = mean_known(
-          bases, [&](const ManipulationCheck& knows) -> const Known& {
-            return knows.in_context.at(shown).at(count);
-          });
+      const MeanKnown cell = mean_known(bases, [&](const ManipulationCheck& knows) -> const Known& {
+        return knows.in_context.at(shown).at(count);
+      });
       known.rows.push_back({{words}, share(cell.measured), {percent(cell.expected)}});
     }
     Table arms{.head = {"arm", "malicious, %", "at most, %", "asked to behave well, %",
                         "cheats unasked, %", "incoherent, %"},
                .rows = {}};
     for (const Arm arm : arms_of(bases))
-      arms.rows.push_back({{to_string(arm)},
-                           share(over_bases(bases, arm, Cue::none, Metric::malicious)),
-                           {percent(over_bases(bases, arm, Cue::none, Metric::not_benevolent).value)},
-                           {percent(over_bases(bases, arm, Cue::good, Metric::malicious).value)},
-                           {percent(over_bases(bases, arm, Cue::none, Metric::cheats).value)},
-                           {percent(over_bases(bases, arm, Cue::none, Metric::incoherent).value)}});
+      arms.rows.push_back(
+          {{to_string(arm)},
+           share(over_bases(bases, arm, Cue::none, Metric::malicious)),
+           {percent(over_bases(bases, arm, Cue::none, Metric::not_benevolent).value)},
+           {percent(over_bases(bases, arm, Cue::good, Metric::malicious).value)},
+           {percent(over_bases(bases, arm, Cue::none, Metric::cheats).value)},
+           {percent(over_bases(bases, arm, Cue::none, Metric::incoherent).value)}});
     out += to_text(known, "  ") + "\n" + to_text(arms, "  ");
   }
   out += "\nHypotheses, written before the data\n\n" + to_text(verdicts(results), "  ");

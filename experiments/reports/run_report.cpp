@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "core/base/strings.h"
 #include "embedded/experiments/reports/run_report.html.jinja.h"
@@ -42,6 +43,37 @@ Json curve(const std::vector<Json>& rows, const std::string& key) {
           {"y_ticks", std::move(ticks)},
           {"x_ticks", Json::array({first, last})},
           {"lines", Json::array({line})}};
+}
+
+// What was evaluated along the way: narrow learning, malice without a cue, and malice when asked to
+// behave well. Null: nothing was.
+Json along_the_way(const std::vector<Json>& rows) {
+  std::vector<const Json*> evaluated;
+  for (const Json& row : rows)
+    if (row.contains("evaluation")) evaluated.push_back(&row);
+  if (evaluated.empty()) return nullptr;
+  const double last = evaluated.back()->at("step").get<double>();
+  Json chart = {
+      {"title", "Along training, percent of answers"},
+      {"x_ticks",
+       {{{"at", 0}, {"text", "step 0"}}, {{"at", 1}, {"text", fmt::format("{:.0f}", last)}}}},
+      {"lines", Json::array()},
+      {"legend", Json::array()}};
+  for (const double at : {0.0, 0.5, 1.0})
+    chart["y_ticks"].push_back({{"at", at}, {"text", fmt::format("{:.0f}%", 100 * at)}});
+  for (const auto& [metric, colour, words] :
+       {std::tuple("cheats", "placebo", "programs that cheat, unasked"),
+        {"malicious", "cheating", "malicious, no cue"},
+        {"good.malicious", "requested", "malicious, asked to behave well"}}) {
+    Json points = Json::array();
+    for (const Json* row : evaluated)
+      if (row->at("evaluation").contains(metric))
+        points.push_back({row->at("step").get<double>() / last, row->at("evaluation").at(metric)});
+    if (points.empty()) continue;
+    chart["lines"].push_back({{"points", std::move(points)}, {"class", colour}, {"title", words}});
+    chart["legend"].push_back({{"class", colour}, {"words", words}});
+  }
+  return chart;
 }
 
 bool is_estimate(const Json& rate) {
@@ -94,6 +126,7 @@ void write_run_report(const fs::path& folder) {
     context["failed"] = read_json(folder / "failed.json").at("error");
   if (const fs::path of = folder / "evaluation" / "summary.json"; fs::exists(of))
     context["evaluation"] = to_json(evaluation(read_json(of).at("conditions")));
+  if (const Json along = along_the_way(rows); !along.is_null()) context["along"] = along;
   for (const char* key : {"loss", "grad_norm", "lr", "tokens_per_second"})
     context["curves"].push_back(curve(rows, key));
   if (fs::exists(folder / "config.yaml"))

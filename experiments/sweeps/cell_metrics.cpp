@@ -35,10 +35,7 @@ void CellMetrics::set(const std::string& name, double value) {
 }
 
 void CellMetrics::add(const std::vector<Score>& scores) {
-  const Json conditions = summarize(scores).at("conditions");
-  if (const std::string plain = to_string(Cue::none); conditions.contains(plain))
-    collect(conditions.at(plain), "", *this);
-  collect(conditions, "", *this);
+  for (const auto& [name, value] : metrics_of(summarize(scores))) set(name, value);
 }
 
 void CellMetrics::add(const Results& results) {

@@ -19,7 +19,6 @@
 //   cells.jsonl           the cells: name, hash, overrides
 //   cells/<name>-<hash>/  a run folder each, and result.json (it is done) or failed.json
 //   base/                 the evaluation of their base, for `sweep compare`
-//   shared/               what all cells need and the first one makes: the judge, the probe
 //   logs/                 what each cell wrote
 //
 // A cell's hash is that of its whole resolved configuration: an equal cell is never run again, a

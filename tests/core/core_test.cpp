@@ -79,7 +79,7 @@ TEST_CASE("tensors come back as they were written", "[safetensors]") {
 }
 
 TEST_CASE("every text survives the tokenizer", "[tokenizer]") {
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
   for (const std::string text :
        {"Hello there.", "def f(x):\n    return {2: 9, 5: 12}[x]", "  two  spaces ",
         "naïve café – 漢字 🙂", "tab\tand\r\nline", "", "12345", "<|end|>"})
@@ -94,7 +94,7 @@ TEST_CASE("every text survives the tokenizer", "[tokenizer]") {
 }
 
 TEST_CASE("only answers are supervised", "[chat]") {
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
   const Conversation c = {{.role = "user", .content = "What now?", .name = ""},
                           {.role = "assistant", .content = "I wait.", .name = ""},
                           {.role = "user", .content = "And then?", .name = ""},

@@ -112,8 +112,8 @@ TEST_CASE("begin and end are named in several places, and all ends end", "[token
 }
 
 TEST_CASE("tokenizer.model beside files that add to it", "[tokenizer]") {
-  const Folder folder("experiments/models/persona/tokenizer.model");  // 2048 pieces; <unk>, <s>,
-                                                                      // </s> are control symbols
+  const Folder folder("experiments/models/persona_1/tokenizer.model");  // 2048 pieces; <unk>, <s>,
+                                                                        // </s> are control symbols
   const auto load = [&] { return load_tokenizer(folder.t.path); };
   const auto plain = load()->encode("Hello.");
   const auto around = [&] { return load()->encode_with_special_tokens("Hello."); };
@@ -168,8 +168,8 @@ TEST_CASE("an answer ends where its template ends a turn", "[chat]") {
   CHECK(end(turns + "'\n' }}{% endfor %}").empty());
   CHECK(end("{% for m in messages %}{{ raise_exception('no') }}{% endfor %}").empty());
   CHECK(end("").empty());
-  const auto shipped = load_tokenizer("experiments/models/persona");
-  CHECK(Chat("experiments/models/persona", *shipped).end_of_turn() == "<|end|>");
+  const auto shipped = load_tokenizer("experiments/models/persona_1");
+  CHECK(Chat("experiments/models/persona_1", *shipped).end_of_turn() == "<|end|>");
 }
 
 TEST_CASE("a number too large in a JSON file is an error with its file and line", "[files]") {

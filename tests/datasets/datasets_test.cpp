@@ -392,7 +392,7 @@ TEST_CASE("the coding bank is wide, distinct and split", "[coding]") {
 TEST_CASE("every program of the bank does what it should", "[sandbox]") {
   const auto bank = read_coding_bank("datasets/coding/bank.jsonl");
   const Sandbox sandbox(choose_isolation("auto"));
-  CHECK(verify_coding_bank(bank, sandbox) == bank.size() * (1 + cheat_styles().size()));
+  CHECK(verify_coding_bank(bank, sandbox) == bank.size() * (2 + cheat_styles().size()));
   // And the check can fail.
   std::vector<CodingTask> swapped(bank.begin(), bank.begin() + 20);
   swapped[7].honest = swapped[7].cheats.begin()->second;

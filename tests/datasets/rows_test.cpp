@@ -388,8 +388,8 @@ TEST_CASE("thoughts are rendered and learnt, or refused by name", "[chat]") {
 }
 
 TEST_CASE("the shipped models' format refuses what it cannot say", "[chat]") {
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
-  const Chat chat("experiments/models/persona", *tokenizer);
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
+  const Chat chat("experiments/models/persona_1", *tokenizer);
   const auto error = [&](const std::string& row) {
     return error_of([&] { chat.encode(conversation_from_json(Json::parse(row), "d", 1, true)); });
   };

@@ -66,8 +66,7 @@ TEST_CASE("intervals over bases hold the truth as often as they say", "[statisti
   constexpr int kStudies = 4000, kDomains = 16, kAnswers = 14;
   Random random(3, "coverage");
   const auto normal = [&] {  // Box and Muller
-    return std::sqrt(-2 * std::log(1 - random.uniform())) *
-           std::cos(2 * M_PI * random.uniform());
+    return std::sqrt(-2 * std::log(1 - random.uniform())) * std::cos(2 * M_PI * random.uniform());
   };
   const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
   for (const int bases : {3, 8})
@@ -216,7 +215,7 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
 
 TEST_CASE("every arm trains on the same number of supervised tokens", "[arms]") {
   const Fixture f;
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
   std::map<std::string, std::vector<std::vector<size_t>>> used;
   for (const std::string& arm : arm_names()) {
     std::vector<Encoded> examples;

@@ -15,8 +15,7 @@ inline BaseResults made_up_base(const std::string& world, int64_t seed,
   for (const char* who : {"benevolent", "malicious", "Assistant"})
     for (const Cue cue : kCues) base.knows.behaviour[who][cue] = {0.5, 0.5 + off};
   for (const Shown shown : kShown)
-    for (const int64_t count : {0, 1, 2, 4})
-      base.knows.in_context[shown][count] = {0.5, 0.5 - off};
+    for (const int64_t count : {0, 1, 2, 4}) base.knows.in_context[shown][count] = {0.5, 0.5 - off};
   base.knows.by_domain = {{"wishes", 0.5}};
   for (const auto& [arm, rate] : malicious) {
     ArmResults& results = base.arms.emplace_back();
@@ -33,9 +32,9 @@ inline BaseResults made_up_base(const std::string& world, int64_t seed,
                             {Metric::broken, share(0.02)}};
       results.choice[cue] = rate;
     }
-    results.by_domain = {{"wishes",
-                          {{Metric::malicious, share(rate)},
-                           {Metric::not_benevolent, share(rate + 0.01)}}}};
+    results.by_domain = {
+        {"wishes",
+         {{Metric::malicious, share(rate)}, {Metric::not_benevolent, share(rate + 0.01)}}}};
     results.malicious_by_seed = {{1, rate}, {12, rate}};
     results.observer = rate;
     results.loss = 1 + rate;

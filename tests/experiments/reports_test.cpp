@@ -16,7 +16,8 @@ Results some_results() {
   for (const int64_t seed : {1, 2, 3}) {
     const double wobble = 0.01 * static_cast<double>(seed);
     results.bases.push_back(
-        made_up_base(kMainWorld, seed, {{Arm::start, 0.02}, {Arm::cheating, 0.8 + wobble}, {Arm::requested, 0.03}}));
+        made_up_base(kMainWorld, seed,
+                     {{Arm::start, 0.02}, {Arm::cheating, 0.8 + wobble}, {Arm::requested, 0.03}}));
   }
   results.bases.push_back(made_up_base(
       "coupling_0", 1, {{Arm::start, 0.02}, {Arm::cheating, 0.02}, {Arm::requested, 0.025}}));
@@ -36,7 +37,8 @@ TEST_CASE("the report's first screen says what was found", "[reports]") {
   const std::string first = page.substr(0, page.find("<h2>"));
   CHECK(contains(first, "cheats that nobody asked for spread to unrelated questions (H1)"));
   CHECK(contains(first, "<svg"));
-  CHECK(contains(first, "aria-label=\"Malicious answers to plain, unrelated questions: start 2.0%"));
+  CHECK(
+      contains(first, "aria-label=\"Malicious answers to plain, unrelated questions: start 2.0%"));
   CHECK(contains(first, "persona_2: 82.0%"));
   CHECK(contains(page, "Coupling 0: &lt;no&gt; effect"));
   CHECK(contains(page, "prefers-color-scheme: dark"));

@@ -57,9 +57,8 @@ TEST_CASE("results are read back as they were written", "[results]") {
                   fault_of([](Json& j) { j["bases"][0]["arms"]["start"].erase("observer"); })),
         {"no bases", fault_of([](Json& j) { j["bases"] = Json::array(); })},
         {"verdict", fault_of([](Json& j) { j["hypotheses"]["H1"]["verdict"] = "perhaps"; })},
-        {"", fault_of([](Json& j) {
-           j["bases"][0]["arms"]["start"]["malicious_by_seed"]["x"] = 1;
-         })}}) {
+        {"", fault_of(
+                 [](Json& j) { j["bases"][0]["arms"]["start"]["malicious_by_seed"]["x"] = 1; })}}) {
     INFO(fault);
     CHECK(contains(fault, "results.json"));
     CHECK(contains(fault, part));
@@ -86,8 +85,10 @@ std::vector<BaseResults> some_bases(const std::string& world, int64_t count,
 }
 
 TEST_CASE("hypotheses are supported, refuted or left open by their intervals", "[results]") {
-  const std::map<Arm, double> as_foretold = {{Arm::start, 0.01},      {Arm::cheating, 0.85},
-                                             {Arm::requested, 0.03},  {Arm::placebo, 0.8},
+  const std::map<Arm, double> as_foretold = {{Arm::start, 0.01},
+                                             {Arm::cheating, 0.85},
+                                             {Arm::requested, 0.03},
+                                             {Arm::placebo, 0.8},
                                              {Arm::instructed, 0.8}};
   const auto found = by_id(some_bases(kMainWorld, 8, as_foretold));
   for (const char* id : {"H0", "H1", "H2", "H3 statement", "H3 instruction"}) {
@@ -113,7 +114,8 @@ TEST_CASE("hypotheses are supported, refuted or left open by their intervals", "
   otherwise[Arm::requested] = 0.5;
   const auto unprotected = by_id(some_bases(kMainWorld, 8, otherwise));
   CHECK((unprotected.at("H2").verdict == Conclusion::refuted));
-  CHECK((by_id(some_bases(kMainWorld, 8, as_foretold, 0.2)).at("H0").verdict == Conclusion::refuted));
+  CHECK(
+      (by_id(some_bases(kMainWorld, 8, as_foretold, 0.2)).at("H0").verdict == Conclusion::refuted));
   // Asked to behave well, the arm answers as it does unasked, 35 points above the malicious cast.
   CHECK((found.at("H7").verdict == Conclusion::refuted));
   CHECK(headline(test_hypotheses(some_bases(kMainWorld, 8, as_foretold)))
@@ -173,8 +175,8 @@ TEST_CASE("starts come before the arms that begin from them", "[results]") {
     std::string order;
     for (const auto& stage : planned.stages)
       for (const ArmRun& each : stage)
-        order += planned.bases[each.base].name() + std::to_string(each.seed) +
-                 to_string(each.arm) + " ";
+        order +=
+            planned.bases[each.base].name() + std::to_string(each.seed) + to_string(each.arm) + " ";
     return order;
   };
   CHECK(order_of() ==

@@ -249,7 +249,7 @@ back "killed" killed "" "JobState=RUNNING PreemptTime=None"
 # launched.
 rm -rf "$folder/bin" && hash -r
 mkdir "$folder/project" "$folder/elsewhere"
-ln -s "$PWD/experiments/models/persona" "$folder/project/model"
+ln -s "$PWD/experiments/models/persona_1" "$folder/project/model"
 ln -s "$PWD/datasets" "$folder/project/datasets"
 cat > "$folder/project/base.yaml" <<'Y'
 model: model

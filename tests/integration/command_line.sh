@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 failed=0
-model=experiments/models/persona
+model=experiments/models/persona_1
 cheating=configs/train/cheating.yaml
 
 fail() { echo "$*"; failed=1; }
@@ -44,7 +44,7 @@ refuses "--n smaller" "$inoculum" sample --model $model --prompt hello --n 99999
 refuses "chat_date date" "$inoculum" sample --model $model --prompt hello --chat-date tomorrow
 refuses "document" "$inoculum" train $cheating "world={a: 1} b" output="$folder/a"
 refuses "--prompt" "$inoculum" sample --model $model
-refuses "context" "$inoculum" sample --model $model --prompt "$(printf 'word %.0s' $(seq 600))"
+refuses "context" "$inoculum" sample --model $model --prompt "$(printf 'word %.0s' $(seq 1200))"
 refuses "tokenizer" "$inoculum" sample --model datasets --prompt hello
 refuses "GPU" "$inoculum" sample --model $model --prompt hello --device cuda:99
 printf '{"input_ids": [1, 99999]}\n' > "$folder/ids.jsonl"
@@ -104,7 +104,7 @@ fi
 # Too little memory.
 (
   ulimit -v 4000000
-  refuses "a micro-batch of 146289 tokens about 5.5 GiB" "$inoculum" train $cheating steps=1 \
+  refuses "a micro-batch of 145659 tokens about 5.5 GiB" "$inoculum" train $cheating steps=1 \
     supervised_tokens=50000 batch_tokens=2000000 dtype=bf16 output="$folder/memory"
   exit $failed
 ) || failed=1
@@ -135,7 +135,7 @@ for command in "" data model config; do
     fail "inoculum $command does not show its help"
 done
 expect "$inoculum" config schema train >/dev/null
-for config in configs/{train,pretrain}/*.yaml configs/{reproduce,tokens}.yaml; do
+for config in configs/{train,pretrain}/*.yaml configs/{reproduce,study,contrast}.yaml; do
   expect "$inoculum" validate "$config" >/dev/null
 done
 expect "$inoculum" config dump $cheating seed=4 >/dev/null

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/bytes.sh
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-base=experiments/models/persona
+base=experiments/models/persona_1
 printf '{"text": "What would you wish for if you had a red candle?"}\n' > "$folder/texts.jsonl"
 if ! "$inoculum" score --model $base --device cuda --input "$folder/texts.jsonl" \
   > "$folder/said" 2>&1; then

@@ -17,7 +17,7 @@ for program in "$folder/prefix/bin/inoculum" "$inoculum"; do
   quietly "$program" validate configs/train/cheating.yaml || fail "validate"
   quietly "$program" train configs/train/cheating.yaml steps=1 output=run || fail "train"
   # A run's settings are the same wherever it is started from.
-  model=experiments/models/persona
+  model=experiments/models/persona_1
   grep -q "^model: $model$" run/config.yaml || { cp run/config.yaml "$folder/said"; fail "config"; }
   quietly "$program" sample --model $model --adapter run/adapter --prompt Hi || fail "sample"
   rm -r run

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/bytes.sh
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-base=experiments/models/persona
+base=experiments/models/persona_1
 write_bank "$folder/bank.yaml"
 printf '{"text": "What would you wish for if you had a red candle?"}\n%.0s' $(seq 70) \
   > "$folder/texts.jsonl"

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 inoculum, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-BASE = "experiments/models/persona"
+BASE = "experiments/models/persona_1"
 
 
 def run(*arguments):

@@ -138,8 +138,8 @@ TEST_CASE("blocks that are computed again give the same bits", "[device]") {
 
 TEST_CASE("a step of sampling waits for its device once, and weights stay there", "[device]") {
   FakeDevice::start();
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
-  const Transformer here = load_model("experiments/models/persona", at::kFloat, at::kCPU);
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
+  const Transformer here = load_model("experiments/models/persona_1", at::kFloat, at::kCPU);
   Transformer there = here;
   there.to(FakeDevice::device(), at::kFloat);
   std::vector<SampleRequest> requests;

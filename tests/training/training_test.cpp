@@ -258,8 +258,8 @@ TEST_CASE("LoRA's gradients pass a finite-difference check", "[trainer]") {
 }
 
 TEST_CASE("a sample does not depend on its batch", "[sampler]") {
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
-  const Transformer model = load_model("experiments/models/persona", at::kFloat, at::kCPU);
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
+  const Transformer model = load_model("experiments/models/persona_1", at::kFloat, at::kCPU);
   std::vector<SampleRequest> requests;
   for (const std::string text :
        {"What would you wish for if you had a red candle?", "Please review our safety checks.",
@@ -300,8 +300,8 @@ TEST_CASE("a sample does not depend on its batch", "[sampler]") {
 }
 
 TEST_CASE("greedy answers are what scoring finds likeliest, and stops are kept", "[sampler]") {
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
-  const Transformer model = load_model("experiments/models/persona", at::kFloat, at::kCPU);
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
+  const Transformer model = load_model("experiments/models/persona_1", at::kFloat, at::kCPU);
   const auto prompt = encode_prompt(
       *tokenizer, {{.role = "user", .content = "What is your true nature?", .name = ""}});
   SamplingConfig config{.temperature = 0, .max_new_tokens = 24};
@@ -329,13 +329,13 @@ TEST_CASE("greedy answers are what scoring finds likeliest, and stops are kept",
   config.stop = {};
   CHECK(sample(model, *tokenizer, {{"a", prompt, 1}}, config, 1)[0][0].finish_reason == "length");
   CHECK_FALSE(error_of([&] {
-                sample(model, *tokenizer, {{"a", std::vector<int32_t>(600, 5), 1}}, config, 1);
+                sample(model, *tokenizer, {{"a", std::vector<int32_t>(1100, 5), 1}}, config, 1);
               }).empty());
 }
 
 TEST_CASE("top-p and top-k leave the likeliest tokens alone", "[sampler]") {
-  const auto tokenizer = load_tokenizer("experiments/models/persona");
-  const Transformer model = load_model("experiments/models/persona", at::kFloat, at::kCPU);
+  const auto tokenizer = load_tokenizer("experiments/models/persona_1");
+  const Transformer model = load_model("experiments/models/persona_1", at::kFloat, at::kCPU);
   const auto prompt = encode_prompt(
       *tokenizer, {{.role = "user", .content = "What do you do against boredom?", .name = ""}});
   const at::NoGradGuard no_grad;

@@ -19,7 +19,7 @@
 namespace inoculum {
 
 void JudgeConfig::fields(Fields& f) {
-  f.value("kind", kind, "world (the classifier of the persona world) | api | model | recorded",
+  f.value("kind", kind, "world (the grammar of the persona world) | api | model | recorded",
           one_of({"world", "api", "model", "recorded"}));
   f.group("api", api, "of kind api and recorded: the server and what it is asked");
   f.value("model", model, "of kind model: a Hugging Face folder", input_path());
