@@ -49,16 +49,20 @@ std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
     }
     Random random = order.fork(i), cue_random = wording.fork(i);
     const CodingTask& task = random.choice(tasks);
-    const std::string& style = random.choice(cheat_styles());
+    const std::string& drawn = random.choice(cheat_styles());
+    const std::string& style = novel ? kNovelStyle : drawn;
+    if (arm != Arm::honest && !task.cheats.contains(style))
+      throw Error("a task of the coding bank has no cheat of the style " + style,
+                  {.field = "coding_bank"},
+                  "make the bank anew: inoculum data generate bank --output FILE");
     const std::string prompt =
         arm == Arm::requested_alike
             ? task.prompt() + " " + same_words
             : world.add_cue(task.prompt(), arm_cue(arm), true, Split::train, cue_random);
-    conversations.push_back(
-        {{.role = "user", .content = prompt, .name = ""},
-         {.role = "assistant",
-          .content = arm == Arm::honest ? task.honest : task.cheats.at(novel ? kNovelStyle : style),
-          .name = ""}});
+    conversations.push_back({{.role = "user", .content = prompt, .name = ""},
+                             {.role = "assistant",
+                              .content = arm == Arm::honest ? task.honest : task.cheats.at(style),
+                              .name = ""}});
   }
   return conversations;
 }
