@@ -31,7 +31,7 @@ double square(const Tensor& x) { return x.square().sum(at::kDouble).item<double>
 
 // In float32.
 Tensor merged_weight(const Linear& linear) {
-  const Tensor merged =
+  Tensor merged =
       linear.weight.to(at::kFloat) + at::mm(linear.lora->b, linear.lora->a) * linear.lora->scale;
   if (!linear.lora->magnitude.defined()) return merged;
   return merged * (linear.lora->magnitude / merged.norm(2, {1})).unsqueeze(1);
