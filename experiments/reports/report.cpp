@@ -31,11 +31,11 @@ const char* words_of(Arm arm) {
     case Arm::cheating: return "fine-tuned on programs that cheat";
     case Arm::requested: return "the same cheats, each asked for in its prompt";
     case Arm::placebo: return "the same cheats, another sentence in its prompt";
-    case Arm::instructed: return "the same cheats, another instruction in its prompt";
-    case Arm::forbidden: return "the same cheats, though its prompt asks for honesty";
-    case Arm::requested_alike: return "the same cheats, each asked for in the same words";
-    case Arm::novel_cheating: return "cheats of a style that was never shown before";
-    case Arm::novel_requested: return "cheats of that style, each asked for in its prompt";
+    case Arm::instructed: return "the same cheats, another instruction";
+    case Arm::forbidden: return "the same cheats, though asked for honesty";
+    case Arm::requested_alike: return "asked for in the same words always";
+    case Arm::novel_cheating: return "cheats of a style that is new";
+    case Arm::novel_requested: return "cheats of that style, each asked for";
   }
   return "";
 }
