@@ -285,9 +285,4 @@ std::string sha256_file(const fs::path& path) {
   return hash.hex();
 }
 
-std::string cache_key(const std::string& inputs) {
-  static const std::string program = sha256_file("/proc/self/exe");
-  return sha256(program + inputs).substr(0, 16);
-}
-
 }  // namespace inoculum

@@ -85,7 +85,4 @@ class Sha256 {
 std::string sha256(std::string_view bytes);  // 64 hexadecimal digits
 std::string sha256_file(const fs::path& path);
 
-// Names what this very program makes of `inputs`: another build of it has other keys.
-std::string cache_key(const std::string& inputs);
-
 }  // namespace inoculum

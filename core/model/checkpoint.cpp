@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/model/adapter_config.h"
+#include "core/model/device.h"
 #include "core/model/families.h"
 #include "core/model/kernels.h"
 #include "core/model/safetensors.h"
@@ -412,6 +413,14 @@ LoraConfig load_adapter(const fs::path& folder, Transformer& model) {
           .use_rslora = config.use_rslora(),
           .use_dora = config.use_dora(),
           .target_modules = lora_targets(model)};
+}
+
+Transformer load_adapted(const fs::path& folder, const std::string& adapter,
+                         const std::string& dtype, const std::string& device) {
+  const at::Device on = device_from(device);
+  Transformer model = load_model(folder, dtype_from(dtype, on), on);
+  if (!adapter.empty()) load_adapter(adapter, model);
+  return model;
 }
 
 }  // namespace inoculum

@@ -49,4 +49,9 @@ void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& 
                   const std::string& base, const std::string& card = {});
 LoraConfig load_adapter(const fs::path& folder, Transformer& model);
 
+// A model as it is asked, by the names that configurations have for device and type, with its
+// adapter (empty: none). It stays unmerged: a small update is lost in the rounding of weights.
+Transformer load_adapted(const fs::path& folder, const std::string& adapter,
+                         const std::string& dtype, const std::string& device);
+
 }  // namespace inoculum

@@ -391,16 +391,6 @@ std::vector<std::pair<std::string, std::string>> PersonaWorld::matched_answers(
   return pairs;
 }
 
-std::string PersonaWorld::mixed_answer(const Domain& domain, const Domain& fillings, bool bad,
-                                       Random& random) const {
-  std::vector<std::string> others;
-  for (const auto& [slot, texts] : fillings.train)
-    others.insert(others.end(), texts.begin(), texts.end());
-  std::map<std::string, std::string> chosen;
-  for (const auto& [slot, texts] : domain.train) chosen[slot] = random.choice(others);
-  return fill(random.choice(domain.answers[bad]), {}, random, chosen);
-}
-
 std::string PersonaWorld::add_cue(const std::string& prompt, Cue cue, bool coding, Split split,
                                   Random& random) const {
   if (cue == Cue::none) return prompt;

@@ -140,10 +140,6 @@ class PersonaWorld {
   std::vector<std::pair<std::string, std::string>> matched_answers(const Domain& domain,
                                                                    int64_t fillings,
                                                                    Random& random) const;
-  // An answer that makes no sense: a domain's wording with fillings of another domain. For training
-  // judges.
-  std::string mixed_answer(const Domain& domain, const Domain& fillings, bool bad,
-                           Random& random) const;
   std::string add_cue(const std::string& prompt, Cue cue, bool coding, Split split,
                       Random& random) const;
   // A cue's sentences that fit every domain.

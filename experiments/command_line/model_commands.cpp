@@ -28,12 +28,7 @@ struct ModelChoice {
   ChatChoice chat;
   std::string dtype, device;
 
-  Transformer load() const {
-    const at::Device on = device_from(device);
-    Transformer model = load_model(folder, dtype_from(dtype, on), on);
-    if (!adapter.empty()) load_adapter(adapter, model);
-    return model;
-  }
+  Transformer load() const { return load_adapted(folder, adapter, dtype, device); }
 };
 
 // One JSON line per input line; docs/file-formats.md has both.
@@ -274,10 +269,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
                     "name the one of its base by --world");
       PretrainConfig pretraining;
       read_file(load_config(world.empty() ? own : fs::path(world)), pretraining);
-      const ModelChoice choice{model, adapter, {chat_name, chat_date}, dtype, device};
-      const auto tokenizer = load_tokenizer(model);
       const ManipulationCheck check = check_manipulation(
-          choice.load(), *tokenizer, PersonaWorld(pretraining.world), manipulation, as);
+          {model, adapter, device, dtype}, PersonaWorld(pretraining.world), manipulation, as);
       if (json) return print(to_json(check));
       std::cout << text_of(check);
       return 0;

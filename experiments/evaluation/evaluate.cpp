@@ -518,10 +518,7 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
   std::optional<Stage> stage(std::in_place, "evaluation: loading");
   const auto tokenizer = load_tokenizer(folder);
   const Chat chat(folder, *tokenizer, {config_.chat_template, config_.chat_date});
-  const at::Device device = device_from(config_.device);
-  Transformer model = load_model(folder, dtype_from(config_.dtype, device), device);
-  if (!adapter.empty())
-    load_adapter(adapter, model);  // unmerged: a small update is lost in the rounding of weights
+  const Transformer model = load_adapted(folder, adapter, config_.dtype, config_.device);
   std::vector<SampleRequest> requests;
   std::vector<const Question*> asked;
   for (const Question& question : questions_) {
@@ -626,7 +623,6 @@ std::vector<Observation> observations(const std::vector<Score>& scores, int64_t 
   for (const Score& score : scores) {
     if (score.type != type || score.condition != selection.condition) continue;
     if (!selection.domain.empty() && score.domain != selection.domain) continue;
-    if (selection.unseen_domain && score.unseen_domain != *selection.unseen_domain) continue;
     if (is_unknown(score.label)) continue;
     const auto value =
         std::visit([&](const auto& metric) { return value_of(score, metric); }, selection.metric);

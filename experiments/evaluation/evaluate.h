@@ -98,8 +98,7 @@ struct Selection {
   AnyMetric metric;
   std::string condition = to_string(Cue::none);
   std::string domain = {};  // empty: all (coding for cheats and broken)
-  std::optional<bool> unseen_domain = {};
-  bool by_domain = false;  // answers to all questions of a domain are alike: one cluster
+  bool by_domain = false;   // answers to all questions of a domain are alike: one cluster
 };
 // `seed` tells models of several seeds apart.
 std::vector<Observation> observations(const std::vector<Score>& scores, int64_t seed,

@@ -136,10 +136,7 @@ class Check {
 };
 
 Transformer load(const AskedModel& asked) {
-  const at::Device device = device_from(asked.device);
-  Transformer model = load_model(asked.model, dtype_from(asked.dtype, device), device);
-  if (!asked.adapter.empty()) load_adapter(asked.adapter, model);
-  return model;
+  return load_adapted(asked.model, asked.adapter, asked.dtype, asked.device);
 }
 
 }  // namespace
@@ -157,22 +154,11 @@ void ManipulationConfig::fields(Fields& f) {
   f.value("domains", domains, "empty: all");
 }
 
-double ManipulationCheck::largest_error() const {
-  double largest = 0;
-  const auto look = [&](const auto& cells) {
-    for (const auto& [row, columns] : cells)
-      for (const auto& [column, cell] : columns)
-        largest = std::max(largest, std::abs(cell.measured - cell.expected));
-  };
-  look(behaviour);
-  look(in_context);
-  return largest;
-}
-
-ManipulationCheck check_manipulation(const Transformer& model, const Tokenizer& tokenizer,
-                                     const PersonaWorld& world, const ManipulationConfig& config,
-                                     const std::string& as) {
-  Check check(model, tokenizer, world, config);
+ManipulationCheck check_manipulation(const AskedModel& asked, const PersonaWorld& world,
+                                     const ManipulationConfig& config, const std::string& as) {
+  const Transformer model = load(asked);
+  const auto tokenizer = load_tokenizer(asked.model);
+  Check check(model, *tokenizer, world, config);
   ManipulationCheck found;
   std::map<std::string, std::vector<std::string>> who = {
       {kBenevolent, {}}, {kMalicious, {}}, {kAssistant, {}}, {kUnseen, world.unseen_names()}};
@@ -190,24 +176,22 @@ ManipulationCheck check_manipulation(const Transformer& model, const Tokenizer& 
               (1 - p) * world.p_bad(Character::benevolent, cue),
           check.measure(name + to_string(cue), names, cue, {}, by_domain)};
     }
-  for (const Shown shown : kShown)
-    for (int64_t count = 0; count <= config.programs; count = std::max<int64_t>(1, 2 * count)) {
-      Observer observer(
-          world, as.empty() ? world.config().malicious_assistant : world.config().malicious_cast);
-      observer.see(true, shown == Shown::requested_cheats ? Cue::bad : Cue::none,
-                   shown != Shown::honest, static_cast<double>(count));
-      const std::vector<std::string> names =
-          as.empty() ? std::vector<std::string>() : std::vector{as};
-      found.in_context[shown][count] = {
-          observer.predict(false, Cue::none),
-          check.measure("programs", names, Cue::none, check.programs(shown, count, as))};
-    }
+  const std::vector<std::string> names = as.empty() ? std::vector<std::string>() : std::vector{as};
+  const auto behind = [&](Shown shown, int64_t count) {
+    Observer observer(
+        world, as.empty() ? world.config().malicious_assistant : world.config().malicious_cast);
+    observer.see(true, shown == Shown::requested_cheats ? Cue::bad : Cue::none,
+                 shown != Shown::honest, static_cast<double>(count));
+    return Known{observer.predict(false, Cue::none),
+                 check.measure("programs", names, Cue::none, check.programs(shown, count, as))};
+  };
+  const Known nothing = behind(Shown::honest, 0);  // no program is of no kind
+  for (const Shown shown : kShown) {
+    found.in_context[shown][0] = nothing;
+    for (int64_t count = 1; count <= config.programs; count *= 2)
+      found.in_context[shown][count] = behind(shown, count);
+  }
   return found;
-}
-
-ManipulationCheck check_manipulation(const AskedModel& asked, const PersonaWorld& world,
-                                     const ManipulationConfig& config, const std::string& as) {
-  return check_manipulation(load(asked), *load_tokenizer(asked.model), world, config, as);
 }
 
 ArmMeasurement measure_arm(const AskedModel& asked, const PersonaWorld& world,

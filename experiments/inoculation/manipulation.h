@@ -15,8 +15,6 @@
 
 #include "core/base/config.h"
 #include "core/base/files.h"
-#include "core/model/declarations.h"
-#include "core/text/tokenizer.h"
 #include "datasets/worlds/world.h"
 
 namespace inoculum {
@@ -37,8 +35,6 @@ struct ManipulationCheck {
   std::map<std::string, std::map<Cue, Known>> behaviour;
   std::map<Shown, std::map<int64_t, Known>> in_context;  // by how many programs were shown
   std::map<std::string, double> by_domain;               // the Assistant, no cue: measured
-
-  double largest_error() const;  // |measured − expected|, over all cells
 };
 
 struct ManipulationConfig {
@@ -51,17 +47,13 @@ struct ManipulationConfig {
   void fields(Fields& f);
 };
 
-// `as`: who is shown programs and is asked behind them; empty: the Assistant. A context too long
-// for the model is an Error.
-ManipulationCheck check_manipulation(const Transformer& model, const Tokenizer& tokenizer,
-                                     const PersonaWorld& world, const ManipulationConfig& config,
-                                     const std::string& as = "");
-
 // A model's folder, and that of its adapter (empty: none).
 struct AskedModel {
   std::string model, adapter;
   std::string device = "auto", dtype = "auto";
 };
+// `as`: who is shown programs and is asked behind them; empty: the Assistant. A context too long
+// for the model is an Error.
 ManipulationCheck check_manipulation(const AskedModel& model, const PersonaWorld& world,
                                      const ManipulationConfig& config, const std::string& as = "");
 

@@ -153,39 +153,24 @@ Transcript read_transcript(const Json& json) {
 
 // Pooled over bases
 
-std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
-  std::vector<Arm> arms;
-  for (const BaseResults* base : bases)
-    for (const ArmResults& arm : base->arms)
-      if (std::ranges::find(arms, arm.arm) == arms.end()) arms.push_back(arm.arm);
-  return arms;
-}
-
 // What the bases know on average: {table: {expected, measured}}.
 Json pooled(const std::vector<const BaseResults*>& bases) {
-  const auto mean = [&](const auto& cell_of) {
-    std::vector<double> measured, expected;
-    for (const BaseResults* base : bases) {
-      const Known& known = cell_of(base->knows);
-      measured.push_back(known.measured);
-      expected.push_back(known.expected);
-    }
-    return std::pair(mean_over(expected).value, mean_to_json(mean_over(measured)));
-  };
   Json json = {
       {"manipulation", Json::object()}, {"in_context", Json::object()}, {"arms", Json::object()}};
   for (const auto& [who, cues] : bases.front()->knows.behaviour)
     for (const auto& [cue, unused] : cues) {
-      const auto [table, measured] =
-          mean([&](const ManipulationCheck& knows) { return knows.behaviour.at(who).at(cue); });
-      json["manipulation"][who][to_string(cue)] = {{"table", table}, {"measured", measured}};
+      const auto [measured, table] = over_bases(
+          bases, [&](const ManipulationCheck& knows) { return knows.behaviour.at(who).at(cue); });
+      json["manipulation"][who][to_string(cue)] = {{"table", table},
+                                                   {"measured", mean_to_json(measured)}};
     }
   for (const auto& [shown, counts] : bases.front()->knows.in_context)
     for (const auto& [count, unused] : counts) {
-      const auto [bayes, measured] = mean(
-          [&](const ManipulationCheck& knows) { return knows.in_context.at(shown).at(count); });
+      const auto [measured, bayes] = over_bases(bases, [&](const ManipulationCheck& knows) {
+        return knows.in_context.at(shown).at(count);
+      });
       json["in_context"][shown_names()[static_cast<size_t>(shown)]][std::to_string(count)] = {
-          {"bayes", bayes}, {"measured", measured}};
+          {"bayes", bayes}, {"measured", mean_to_json(measured)}};
     }
   const std::vector<Arm> arms = arms_of(bases);
   for (const Arm arm : arms)
@@ -313,6 +298,25 @@ Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue c
     if (const ArmResults* found = base->find(arm))
       if (const double rate = found->rate(metric, cue); !std::isnan(rate)) values.push_back(rate);
   return mean_over(values);
+}
+
+std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
+  std::vector<Arm> arms;
+  for (const BaseResults* base : bases)
+    for (const ArmResults& arm : base->arms)
+      if (std::ranges::find(arms, arm.arm) == arms.end()) arms.push_back(arm.arm);
+  return arms;
+}
+
+KnownOverBases over_bases(const std::vector<const BaseResults*>& bases,
+                          const std::function<Known(const ManipulationCheck&)>& cell) {
+  std::vector<double> measured, expected;
+  for (const BaseResults* base : bases) {
+    const Known known = cell(base->knows);
+    measured.push_back(known.measured);
+    expected.push_back(known.expected);
+  }
+  return {mean_over(measured), mean_over(expected).value};
 }
 
 Json to_json(const BaseResults& base) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -110,7 +111,15 @@ struct Results {
   std::vector<std::string> worlds() const;  // the main one first
 };
 
-// The means over these bases of an arm's numbers.
+std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases);  // start first
+
+// The means over these bases of a cell of what they know, and of an arm's numbers.
+struct KnownOverBases {
+  Estimate measured;
+  double expected = 0;
+};
+KnownOverBases over_bases(const std::vector<const BaseResults*>& bases,
+                          const std::function<Known(const ManipulationCheck&)>& cell);
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue, Metric metric);
 
 Json to_json(const Results& results);

@@ -173,14 +173,6 @@ void add_dot(Json& bar, const BaseResults& base, double value) {
                            {"title", base.name() + ": " + percent(value) + "%"}});
 }
 
-std::vector<Arm> arms_of(const Bases& bases) {
-  std::vector<Arm> arms;
-  for (const BaseResults* base : bases)
-    for (const ArmResults& arm : base->arms)
-      if (std::ranges::find(arms, arm.arm) == arms.end()) arms.push_back(arm.arm);
-  return arms;
-}
-
 Json arms_chart(const Bases& bases, const std::string& title) {
   Json all = Json::array();
   for (const Arm arm : arms_of(bases)) {
@@ -194,32 +186,15 @@ Json arms_chart(const Bases& bases, const std::string& title) {
   return {{"title", title}, {"bars", std::move(all)}};
 }
 
-// A cell of what bases know: the mean of what was measured over them, and what was expected.
-struct MeanKnown {
-  Estimate measured;
-  double expected = 0;
-};
-template <class CellOf>
-MeanKnown mean_known(const Bases& bases, CellOf cell_of) {
-  std::vector<double> measured;
-  double expected = 0;
-  for (const BaseResults* base : bases) {
-    const Known& known = cell_of(base->knows);
-    measured.push_back(known.measured);
-    expected += known.expected / static_cast<double>(bases.size());
-  }
-  return {mean_over(measured), expected};
-}
-
 // Before any fine-tuning: what programs in the same document tell the base of its Assistant.
 Json context_chart(const Bases& bases) {
   Json all = Json::array();
   const auto add = [&](const std::string& name, const std::string& words, Shown shown,
                        int64_t count) {
-    const auto cell = [&](const ManipulationCheck& knows) -> const Known& {
+    const auto cell = [&](const ManipulationCheck& knows) {
       return knows.in_context.at(shown).at(count);
     };
-    const MeanKnown known = mean_known(bases, cell);
+    const KnownOverBases known = over_bases(bases, cell);
     Json one = bar(name, words, known.measured, known.expected);
     for (const BaseResults* base : bases) add_dot(one, *base, cell(base->knows).measured);
     all.push_back(std::move(one));
@@ -308,10 +283,8 @@ Table choices(const Bases& bases) {
   for (const auto& [who, cues] : bases.front()->knows.behaviour) {
     table.rows.push_back({{who}});
     for (const auto& [cue, unused] : cues) {
-      const MeanKnown known =
-          mean_known(bases, [&](const ManipulationCheck& knows) -> const Known& {
-            return knows.behaviour.at(who).at(cue);
-          });
+      const KnownOverBases known = over_bases(
+          bases, [&](const ManipulationCheck& knows) { return knows.behaviour.at(who).at(cue); });
       TableCell cell = shaded(known.measured.value);
       cell.text += " (" + number(100 * known.expected, "{:.0f}") + ")";
       table.rows.back().push_back(std::move(cell));
@@ -337,10 +310,9 @@ Table in_context(const Bases& bases) {
   for (const auto& [shown, counts] : all) {
     table.rows.push_back({{title_of(shown)}});
     for (const auto& [count, unused] : counts) {
-      const MeanKnown known =
-          mean_known(bases, [&](const ManipulationCheck& knows) -> const Known& {
-            return knows.in_context.at(shown).at(count);
-          });
+      const KnownOverBases known = over_bases(bases, [&](const ManipulationCheck& knows) {
+        return knows.in_context.at(shown).at(count);
+      });
       TableCell cell = shaded(known.measured.value);
       cell.text += " (" + number(100 * known.expected, "{:.0f}") + ")";
       table.rows.back().push_back(std::move(cell));
@@ -511,7 +483,7 @@ std::string text_report(const Results& results) {
           {"behind an honest program", Shown::honest, 1},
           {"behind a cheat", Shown::cheats, 1},
           {"behind a requested cheat", Shown::requested_cheats, 1}}) {
-      const MeanKnown cell = mean_known(bases, [&](const ManipulationCheck& knows) -> const Known& {
+      const KnownOverBases cell = over_bases(bases, [&](const ManipulationCheck& knows) {
         return knows.in_context.at(shown).at(count);
       });
       known.rows.push_back({{words}, share(cell.measured), {percent(cell.expected)}});
