@@ -1,32 +1,18 @@
 // Sampling text from a model.
 //
 // Prompts are read once however many samples they get; samples are generated side by side, one
-// token a step, and when one finishes the next takes its place. Each sample draws from a random
-// stream of its own, named by its request's id and its number, so that what it says does not depend
-// on what it was batched with.
+// token a step, and when one finishes the next takes its place (generation.h). Each sample draws
+// from a random stream of its own, named by its request's id and its number, so that what it says
+// does not depend on what it was batched with.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "core/base/config.h"
-#include "core/base/random.h"
-#include "core/model/declarations.h"
+#include "core/model/generation.h"
 #include "core/text/chat_template.h"
-#include "core/text/tokenizer.h"
 
 namespace inoculum {
-
-struct SamplingConfig {
-  double temperature = 1.0;
-  double top_p = 1.0;
-  int64_t top_k = 0;
-  int64_t max_new_tokens = 96;
-  std::vector<std::string> stop = {"<|end|>"};
-  int64_t rows = 256;
-
-  void fields(Fields& f);
-};
 
 // The same, ending an answer where the chat template in use ends an assistant's turn, too.
 SamplingConfig ended_by(const Chat& chat, SamplingConfig config);
@@ -37,11 +23,8 @@ struct SampleRequest {
   int64_t samples = 1;
 };
 
-struct Completion {
-  std::vector<int32_t> ids;  // without the stop token
-  std::string text;
-  std::string finish_reason;  // "stop" or "length"
-};
+// The stream of a request; its sample i draws from fork(i) of that.
+Random sampling_stream(uint64_t seed, const std::string& id);
 
 // One list a request, one completion a sample. A prompt that leaves no room for a new token is an
 // Error.

@@ -1,0 +1,166 @@
+#include "core/model/draw.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <tuple>
+
+#include "core/model/device.h"
+#include "core/model/parallel.h"
+#include "core/model/torch.h"
+
+namespace inoculum {
+namespace {
+
+// Draws a token by its weight: a probability, or at temperature 0 a logit, of which the largest is
+// taken. Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
+int32_t draw_one(const SamplingConfig& config, const float* weights, int64_t vocabulary,
+                 Random& random) {
+  if (config.temperature == 0)
+    return static_cast<int32_t>(std::max_element(weights, weights + vocabulary) - weights);
+  // Sums of blocks, so that the walk below skips most tokens.
+  constexpr int64_t block = 64;
+  std::vector<double> sums(static_cast<size_t>((vocabulary + block - 1) / block));
+  for (int64_t i = 0; i < vocabulary; i += block) {
+    double sum = 0;
+    const int64_t end = std::min(i + block, vocabulary);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = i; k < end; ++k) sum += static_cast<double>(weights[k]);
+    sums[static_cast<size_t>(i / block)] = sum;
+  }
+  const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
+  if (config.top_p >= 1 && config.top_k == 0) {
+    double left = random.uniform() * total;
+    int64_t i = 0;
+    for (size_t b = 0; b + 1 < sums.size() && left >= sums[b]; ++b, i += block) left -= sums[b];
+    for (; i < vocabulary; ++i)
+      if ((left -= static_cast<double>(weights[i])) < 0) return static_cast<int32_t>(i);
+    return static_cast<int32_t>(vocabulary - 1);
+  }
+  std::vector<int32_t> order(static_cast<size_t>(vocabulary));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return weights[a] > weights[b]; });
+  std::vector<double> kept;
+  for (double mass = 0; const int32_t id : order) {
+    if (config.top_k > 0 && static_cast<int64_t>(kept.size()) == config.top_k) break;
+    if (!kept.empty() && mass >= config.top_p * total) break;
+    kept.push_back(static_cast<double>(weights[id]));
+    mass += kept.back();
+  }
+  return order[random.weighted(kept)];
+}
+
+// The same on a GPU, for draws by one setting.
+std::vector<int32_t> draw_there(const SamplingConfig& config, const Tensor& weights,
+                                const std::vector<Draw>& draws) {
+  const auto count = static_cast<int64_t>(draws.size());
+  const int64_t vocabulary = weights.size(1);
+  const Tensor rows = at::empty({count}, at::kLong), uniform = at::empty({count, 1}, at::kDouble);
+  for (int64_t i = 0; i < count; ++i) {
+    const Draw& each = draws[static_cast<size_t>(i)];
+    rows.data_ptr<int64_t>()[i] = each.row;
+    uniform.data_ptr<double>()[i] = config.temperature == 0 ? 0 : each.random->uniform();
+  }
+  Tensor mass = weights.index_select(0, to_device(rows, weights.device())), likeliest, ids;
+  if (config.temperature == 0) {
+    ids = mass.argmax(-1);
+  } else {
+    if (config.top_p < 1 || config.top_k > 0) {
+      std::tie(mass, likeliest) = mass.sort(/*stable=*/true, -1, /*descending=*/true);
+      if (config.top_k > 0) mass = mass.narrow(1, 0, std::min(config.top_k, vocabulary));
+      const Tensor before = mass.cumsum(1, at::kDouble) - mass;
+      mass = mass.masked_fill((before >= config.top_p).logical_and(before > 0), 0);
+    }
+    const Tensor sums = mass.cumsum(1, at::kDouble);
+    const Tensor target =
+        to_device(uniform, weights.device()) * sums.narrow(1, sums.size(1) - 1, 1);
+    ids = at::searchsorted(sums, target, /*out_int32=*/false, /*right=*/true)
+              .clamp_max(sums.size(1) - 1);
+    if (likeliest.defined()) ids = likeliest.gather(1, ids);
+  }
+  const Tensor host = ids.flatten().to(at::kInt).cpu();
+  const auto* const drawn = host.const_data_ptr<int32_t>();
+  return {drawn, drawn + count};
+}
+
+}  // namespace
+
+void SamplingConfig::fields(Fields& f) {
+  f.value("temperature", temperature,
+          "1 samples from the model's own distribution, 0 takes the likeliest token", at_least(0));
+  f.value("top_p", top_p, "sample from the smallest set of tokens with this probability",
+          between(0, 1));
+  f.value("top_k", top_k, "sample from the k likeliest tokens; 0: all", at_least(0));
+  f.value("max_new_tokens", max_new_tokens, "longest completion", at_least(1));
+  f.value("stop", stop, "a completion ends before any of these strings");
+  f.value("rows", rows, "samples generated side by side", at_least(1));
+}
+
+Tensor weights_of(const Tensor& logits, std::span<const SamplingConfig* const> configs) {
+  const double first = configs[0]->temperature;
+  if (std::ranges::all_of(configs, [&](const auto* each) { return each->temperature == first; })) {
+    if (first == 0) return logits.contiguous();
+    return at::softmax(first == 1 ? logits : logits / first, -1).contiguous();
+  }
+  const Tensor divisor = at::ones({logits.size(0), 1}, at::kFloat);
+  std::vector<int64_t> likeliest;  // the rows at temperature 0
+  for (size_t row = 0; row < configs.size(); ++row) {
+    const double temperature = configs[row]->temperature;
+    if (temperature == 0) likeliest.push_back(static_cast<int64_t>(row));
+    else divisor.data_ptr<float>()[row] = static_cast<float>(temperature);
+  }
+  Tensor weights = at::softmax(logits / to_device(divisor, logits.device()), -1).contiguous();
+  for (const int64_t row : likeliest) weights[row].copy_(logits[row]);
+  return weights;
+}
+
+std::vector<int32_t> draw(const Tensor& weights, const std::vector<Draw>& draws) {
+  std::vector<int32_t> drawn(draws.size());
+  if (weights.is_cpu()) {
+    const int64_t vocabulary = weights.size(1);
+    const float* const all = weights.const_data_ptr<float>();
+    const auto count = static_cast<int64_t>(draws.size());
+    parallel_ranges(count, 8, [&](int64_t begin, int64_t end) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+        drawn[i] = draw_one(*draws[i].config, all + draws[i].row * vocabulary, vocabulary,
+                            *draws[i].random);
+    });
+    return drawn;
+  }
+  std::map<std::tuple<double, double, int64_t>, std::vector<size_t>> alike;  // by their settings
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const SamplingConfig& config = *draws[i].config;
+    alike[{config.temperature, config.top_p, config.top_k}].push_back(i);
+  }
+  for (const auto& [settings, members] : alike) {
+    std::vector<Draw> part;
+    for (const size_t i : members) part.push_back(draws[i]);
+    const std::vector<int32_t> ids = draw_there(*part[0].config, weights, part);
+    for (size_t k = 0; k < members.size(); ++k) drawn[members[k]] = ids[k];
+  }
+  return drawn;
+}
+
+std::vector<TokenLogprob> logprobs_of(const Tensor& logits, std::span<const int32_t> ids,
+                                      int64_t top) {
+  const auto count = static_cast<int64_t>(ids.size());
+  const Tensor all = at::log_softmax(logits, -1);  // [row, vocabulary]
+  const Tensor chosen =
+      at::tensor(at::ArrayRef<int32_t>(ids.data(), ids.size()), at::kInt).to(at::kLong);
+  const Tensor its = all.gather(1, to_device(chosen, all.device()).unsqueeze(1)).cpu();
+  const auto [values, places] = all.topk(std::min(top, all.size(1)), -1);
+  const Tensor likeliest = values.cpu().contiguous(), tokens = places.cpu().contiguous();
+  std::vector<TokenLogprob> logprobs;
+  for (int64_t row = 0; row < count; ++row) {
+    TokenLogprob each{.id = ids[static_cast<size_t>(row)],
+                      .logprob = static_cast<double>(its.const_data_ptr<float>()[row])};
+    for (int64_t k = row * values.size(1); k < (row + 1) * values.size(1); ++k)
+      each.top.emplace_back(static_cast<int32_t>(tokens.const_data_ptr<int64_t>()[k]),
+                            static_cast<double>(likeliest.const_data_ptr<float>()[k]));
+    logprobs.push_back(std::move(each));
+  }
+  return logprobs;
+}
+
+}  // namespace inoculum
