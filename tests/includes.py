@@ -9,7 +9,8 @@ ORDER = {
     "core": ["base", "text", "model"],
     "datasets": ["sandbox", "coding", "worlds", "textbook", "conversations"],
     "training": [""],
-    "experiments": ["evaluation", "inoculation", "sweeps", "reports", "benchmarks", "command_line"],
+    "experiments": ["evaluation", "inoculation", "sweeps", "reports", "benchmarks", "serving",
+                    "command_line"],
 }
 SEES = {
     "core": [],

@@ -15,6 +15,7 @@
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/manipulation.h"
 #include "experiments/inoculation/task.h"
+#include "experiments/serving/server.h"
 #include "experiments/sweeps/sweep.h"
 
 namespace inoculum {
@@ -88,6 +89,15 @@ class ModelCommands : Commands {  // sample, score, persona, tokenize, model, be
   std::string as, world;
   FetchConfig fetch;
   BenchConfig bench;
+};
+
+class ServeCommands : Commands {
+ public:
+  explicit ServeCommands(CommandLine& line);
+
+ private:
+  ServeConfig serving;
+  std::vector<std::string> adapters;
 };
 
 class SweepCommands : Commands {

@@ -103,6 +103,7 @@ int run(int argc, char** argv) {
                             version() + (commit().empty() ? "" : " (" + commit() + ")"));
   const RunCommands runs(line);
   const ModelCommands models(line);
+  const ServeCommands servers(line);
   const SweepCommands sweeps(line);
   const DataCommands data(line);
   const ConfigCommands configs(line);

@@ -1,0 +1,18 @@
+// What the page at / asks about, as JSON: which models there are, and of a base of the persona
+// world who can answer, which cues may stand beside a question, and questions to begin with.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/base/files.h"
+#include "experiments/serving/openai.h"
+
+namespace inoculum {
+
+// names: of the models, the base first. folder: the base's, whose pretraining.yaml says of which
+// world it is.
+Json page_info(const fs::path& folder, const std::vector<std::string>& names, const std::string& as,
+               const ApiLimits& limits, int64_t context);
+
+}  // namespace inoculum
