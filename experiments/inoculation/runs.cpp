@@ -398,12 +398,22 @@ class AlongTheWay {
     const bool adapter = fs::exists(folder / "adapter");
     const auto scores = evaluator_.evaluate(adapter ? config_.model : (folder / "model").string(),
                                             adapter ? (folder / "adapter").string() : "", folder);
+    const Json summary = summarize(scores);
+    add_measurements(folder / (adapter ? "adapter" : "model"), summary, config_.evaluate_questions);
     std::map<std::string, double> found;
-    for (const auto& [name, value] : metrics_of(summarize(scores))) found[name] = value;
+    for (const auto& [name, value] : metrics_of(summary)) found[name] = value;
     keep_if_best(step, folder, found);
     fs::remove_all(folder / "adapter");
     fs::remove_all(folder / "model");
     return found;
+  }
+
+  // Puts what the last evaluation found into the card of the finished model.
+  void describe(const Trained& trained) const {
+    const fs::path last = folder_ / ("step_" + std::to_string(config_.recipe.steps));
+    if (fs::exists(last / "summary.json"))
+      add_measurements(trained.folder(), read_json(last / "summary.json"),
+                       config_.evaluate_questions);
   }
 
  private:
@@ -600,6 +610,7 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   const Outcome outcome =
       train(run, until, ranks, config.evaluate_every, [&](int64_t step) { return (*along)(step); });
   if (ranks.first() && outcome != Outcome::stopped) publish(config, run, outcome);
+  if (along && outcome == Outcome::finished) along->describe(trained_in(run.folder, config));
   return outcome;
 }
 
