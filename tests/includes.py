@@ -10,7 +10,7 @@ ORDER = {
     "datasets": ["sandbox", "coding", "worlds", "textbook", "conversations"],
     "training": [""],
     "experiments": ["evaluation", "inoculation", "sweeps", "reports", "benchmarks", "serving",
-                    "command_line"],
+                    "viewing", "command_line"],
 }
 SEES = {
     "core": [],

@@ -68,14 +68,14 @@ class Commands {
   bool json = false;
 };
 
-class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report
+class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report, view
  public:
   explicit RunCommands(CommandLine& line);
 
  private:
   bool quick = false, full = false;
   int64_t seeds = 0;
-  std::string sandbox, experiment = "configs/reproduce.yaml";
+  std::string sandbox, experiment = "configs/reproduce.yaml", runs = "runs", exported, log;
   EvaluationConfig evaluation;
 };
 

@@ -5,9 +5,11 @@
 #include "core/base/error.h"
 #include "core/model/device.h"
 #include "experiments/command_line/commands.h"
+#include "experiments/evaluation/inspect_log.h"
 #include "experiments/inoculation/experiment.h"
 #include "experiments/inoculation/task.h"
 #include "experiments/reports/report.h"
+#include "experiments/viewing/view.h"
 
 namespace inoculum {
 namespace {
@@ -145,6 +147,10 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
                    "where programs run: auto | bubblewrap | rlimits")
       ->capture_default_str();
   takes_input(evaluate_command, "--grammar", evaluation.grammar, "world whose grammar judges");
+  evaluate_command
+      ->add_option("--log", log,
+                   "inspect: also write a log of Inspect, for `inspect view`, into inspect/ there")
+      ->check(CLI::IsMember({"inspect"}));
   takes_json(evaluate_command);
   takes_profile(evaluate_command);
   evaluate_command->callback([=, this] {
@@ -161,6 +167,10 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
       if (stop_requested()) return finish(Outcome::stopped, output);
+      if (log == "inspect")
+        std::fprintf(
+            stderr, "%s\n",
+            write_inspect_log(output, questions, evaluator.questions(), evaluation).c_str());
       const Json summary = read_json(fs::path(output) / "summary.json");
       if (json) return print(summary);
       std::cout << text_summary(summary) << "\n"
@@ -183,6 +193,22 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
         return 0;
       }
       std::cout << text_report(write_report(output));
+      return 0;
+    };
+  });
+
+  // view
+  auto* view_command = app.add_subcommand(
+      "view",
+      "a page of all runs, sweeps and evaluations below a folder, to be opened in a browser");
+  view_command->add_option("FOLDER", runs, "such as runs/, or one run")->capture_default_str();
+  view_command
+      ->add_option("--export", exported, "write the page as files into this folder: no server")
+      ->required();
+  view_command->callback([=, this] {
+    action = [=, this] {
+      const size_t shown = export_view(runs, exported);
+      std::printf("%s shows %zu runs\n", (fs::path(exported) / "index.html").c_str(), shown);
       return 0;
     };
   });

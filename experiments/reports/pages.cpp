@@ -5,11 +5,13 @@
 #include "embedded/experiments/reports/charts.svg.jinja.h"
 #include "embedded/experiments/reports/page.css.h"
 #include "embedded/experiments/reports/page.html.jinja.h"
+#include "embedded/experiments/reports/palette.css.h"
 
 namespace inoculum {
 
 std::string render_page(const char* source, const std::string& name, Json context) {
-  context["chart_style"] = embedded::charts_css;
+  std::string chart_style(embedded::palette_css);
+  context["chart_style"] = chart_style.append(embedded::charts_css);
   context["page_style"] = embedded::page_css;
   std::string all(embedded::page_html_jinja);  // the macros, and what uses them
   all.append(embedded::charts_svg_jinja).append(source);
