@@ -37,6 +37,34 @@ void say_device(const TrainerConfig& c) {
                describe(dtype_from(c.dtype, device)).c_str());
 }
 
+// As a shell takes it for one word.
+std::string shell_word(const std::string& text) {
+  constexpr const char* plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=,-";
+  if (text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+// The command that serves the first base's start and arms side by side; "" where the start is no
+// model of its own.
+std::string serving_command(const std::string& program, const ReproduceConfig& c) {
+  const fs::path folder = fs::path(c.work.empty() ? c.output : c.work) /
+                          plan(c).bases.front().name() / ("seed_" + std::to_string(c.first_seed));
+  if (!fs::exists(folder / "start" / "model")) return "";
+  std::string command = shell_word(program) + " serve --name start --model " +
+                        shell_word((folder / "start" / "model").string());
+  for (const char* arm : {"cheating", "requested", "placebo"})
+    if (const fs::path adapter = folder / arm / "adapter"; fs::exists(adapter))
+      command += " \\\n    --adapter " + shell_word(arm + ("=" + adapter.string()));
+  TrainConfig start;  // from the base, which knows its world
+  read_file(load_config(folder / "start" / "config.yaml"), start);
+  if (const fs::path world = fs::path(start.model) / "pretraining.yaml"; fs::exists(world))
+    command += " \\\n    --world " + shell_word(world.string());
+  return command;
+}
+
 }  // namespace
 
 // A list: each command with its options, and what it does.
@@ -85,6 +113,8 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       std::printf("\n%s\n%s\n(%.0f s)\n", (folder / "report.html").c_str(),
                   (folder / "results.json").c_str(),
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+      if (const std::string command = serving_command(line_.words.front(), c); !command.empty())
+        std::printf("\nAsk them yourself, at http://127.0.0.1:8000/:\n  %s\n", command.c_str());
       return 0;
     };
   });
@@ -202,11 +232,23 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       "view",
       "a page of all runs, sweeps and evaluations below a folder, to be opened in a browser");
   view_command->add_option("FOLDER", runs, "such as runs/, or one run")->capture_default_str();
-  view_command
-      ->add_option("--export", exported, "write the page as files into this folder: no server")
-      ->required();
+  view_command->add_option("--export", exported,
+                           "write the page as files into this folder: no server");
+  view_command->add_option("--port", port, "of 127.0.0.1; 0: one that is free")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 65535));
   view_command->callback([=, this] {
     action = [=, this] {
+      if (exported.empty()) {
+        serve_view(
+            runs, port,
+            [&](const std::string& address) {
+              std::printf("%s shows %s until Ctrl-C\n", address.c_str(), runs.c_str());
+              std::fflush(stdout);
+            },
+            stop_requested);
+        return 0;
+      }
       const size_t shown = export_view(runs, exported);
       std::printf("%s shows %zu runs\n", (fs::path(exported) / "index.html").c_str(), shown);
       return 0;

@@ -38,6 +38,9 @@ ServeCommands::ServeCommands(CommandLine& line) : Commands(line) {
   serve->add_option("--as", serving.as,
                     "who answers where a request does not say, of the persona world's cast or "
                     "anybody; by default the Assistant");
+  takes_input(serve, "--world", serving.world,
+              "the pretraining.yaml that says of which persona world the models are, for the page; "
+              "by default the model's");
   serve->add_option("--rows", serving.rows, "answers computed side by side")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));

@@ -39,7 +39,7 @@ Json personas(const PretrainConfig& pretraining) {
 
 }  // namespace
 
-Json page_info(const fs::path& folder, const std::vector<std::string>& names, const std::string& as,
+Json page_info(const fs::path& world, const std::vector<std::string>& names, const std::string& as,
                const ApiLimits& limits, int64_t context) {
   Json models = Json::array();
   for (const std::string& name : names)
@@ -50,10 +50,9 @@ Json page_info(const fs::path& folder, const std::vector<std::string>& names, co
       {"as", as},
       {"limits", {{"n", limits.n}, {"top_logprobs", limits.top_logprobs}, {"context", context}}},
       {"personas", nullptr}};
-  const fs::path file = folder / "pretraining.yaml";
-  if (!fs::exists(file)) return info;
+  if (world.empty()) return info;
   PretrainConfig pretraining;
-  read_file(load_config(file), pretraining);
+  read_file(load_config(world), pretraining);
   info["personas"] = personas(pretraining);
   return info;
 }

@@ -10,9 +10,9 @@
 
 namespace inoculum {
 
-// names: of the models, the base first. folder: the base's, whose pretraining.yaml says of which
-// world it is.
-Json page_info(const fs::path& folder, const std::vector<std::string>& names, const std::string& as,
+// names: of the models, the base first. world: the pretraining.yaml that says of which world they
+// are; empty: of none.
+Json page_info(const fs::path& world, const std::vector<std::string>& names, const std::string& as,
                const ApiLimits& limits, int64_t context);
 
 }  // namespace inoculum

@@ -15,11 +15,13 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/base/strings.h"
-#include "core/base/version.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/model/sampler.h"
 #include "core/text/load_tokenizer.h"
+#include "embedded/experiments/serving/chat.css.h"
+#include "embedded/experiments/serving/chat.html.h"
+#include "embedded/experiments/serving/chat.js.h"
 #include "experiments/serving/engine.h"
 #include "experiments/serving/page_info.h"
 
@@ -34,7 +36,7 @@ constexpr double kGraceSeconds = 5;             // for replies that are done to 
 constexpr uint64_t kSeeds = uint64_t{1} << 53;  // JavaScript's whole numbers
 
 // Paths, by what they take: no key; a GET; a POST.
-const std::vector<std::string> kOpenPaths = {"/", "/health"},
+const std::vector<std::string> kOpenPaths = {"/", "/page.css", "/page.js", "/health"},
                                kPaths = {"/page.json", "/metrics", "/v1/models"},
                                kPosted = {"/v1/chat/completions", "/v1/completions"};
 const std::string kOneModel = "/v1/models/";
@@ -188,7 +190,10 @@ void Server::Impl::load() {
   context = std::min(most, config.context > 0 ? config.context : kLongestContext);
   std::vector<std::string> names;
   for (const Served& each : models) names.push_back(each.name);
-  page = dump(page_info(folder, names, config.as, config.limits, context));
+  fs::path world = config.world;
+  if (const fs::path own = fs::path(folder) / "pretraining.yaml"; world.empty() && fs::exists(own))
+    world = own;
+  page = dump(page_info(world, names, config.as, config.limits, context));
 }
 
 void Server::Impl::handle(ServerRequest request, const std::shared_ptr<HttpExchange>& client) {
@@ -215,10 +220,11 @@ ServerReply Server::Impl::reply_to(const ServerRequest& request) {
     reply.headers["Allow"] = method;
     return reply;
   }
-  if (request.path == "/")
-    return {.body = "Inoculum " + version() + "\n\nGET  /v1/models\n" +
-                    "POST /v1/chat/completions\nPOST /v1/completions\n" +
-                    "GET  /page.json\nGET  /health\nGET  /metrics\n"};
+  if (request.path == "/") return {.type = "text/html; charset=utf-8", .body = embedded::chat_html};
+  if (request.path == "/page.css")
+    return {.type = "text/css; charset=utf-8", .body = embedded::chat_css};
+  if (request.path == "/page.js")
+    return {.type = "text/javascript; charset=utf-8", .body = embedded::chat_js};
   if (request.path == "/health")
     return stopping ? error_reply(503, "the server is stopping")
                     : json_reply(200, {{"status", "ok"}});

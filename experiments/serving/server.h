@@ -27,7 +27,8 @@ struct ServeConfig {
   std::vector<std::pair<std::string, std::string>> adapters;  // name, folder
   std::string device = "auto", dtype = "auto";
   ChatChoice chat;
-  std::string as;  // who answers where a request does not say
+  std::string as;     // who answers where a request does not say
+  std::string world;  // its pretraining.yaml, for the page; by default the model's
   HttpServerConfig http;
   std::optional<std::string> key;  // that every client must show
   int64_t rows = 64;               // samples side by side

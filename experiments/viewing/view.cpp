@@ -1,10 +1,16 @@
 #include "experiments/viewing/view.h"
 
+#include <fmt/format.h>
+
 #include <charconv>
+#include <chrono>
+#include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 #include "core/text/jinja/jinja.h"
 #include "embedded/experiments/reports/palette.css.h"
 #include "embedded/experiments/viewing/view.css.h"
@@ -13,6 +19,7 @@
 #include "embedded/experiments/viewing/view_answers.js.h"
 #include "embedded/experiments/viewing/view_charts.js.h"
 #include "embedded/experiments/viewing/view_data.js.h"
+#include "experiments/serving/http_server.h"
 
 namespace inoculum {
 namespace {
@@ -92,6 +99,22 @@ std::optional<PageFile> served_data(PageData& data, std::string_view name,
   return found(data.answers(std::string(name.substr(0, dot)), part));
 }
 
+ServerReply reply_to(PageData& data, const ServerRequest& request) {
+  if (request.method != "GET") {
+    ServerReply refused{.status = 405, .body = "this page is only to be looked at\n"};
+    refused.headers["Allow"] = "GET";
+    return refused;
+  }
+  try {
+    auto file = served_file(data, request.path, request.header("if-none-match"));
+    if (!file) return {.status = 404, .body = "there is nothing at this path\n"};
+    if (file->unchanged) return {.status = 304};
+    return {.type = file->type, .body = std::move(file->body)};
+  } catch (const std::exception& failure) {  // such as the folder, removed meanwhile
+    return {.status = 500, .body = valid_utf8(failure.what()) + "\n"};
+  }
+}
+
 }  // namespace
 
 size_t export_view(const fs::path& root, const fs::path& folder) {
@@ -116,6 +139,21 @@ std::optional<PageFile> served_file(PageData& data, std::string_view path,
   for (const auto& [name, source] : kScripts)
     if (path == "/" + name) return PageFile{"text/javascript; charset=utf-8", source};
   return std::nullopt;
+}
+
+void serve_view(const fs::path& root, int64_t port,
+                const std::function<void(const std::string&)>& began,
+                const std::function<bool()>& stop) {
+  PageData data(root);
+  data.list();  // what is wrong with the folder is said at once
+  HttpServer server({.port = port}, [&](const ServerRequest& request, const auto& client) {
+    client->send(reply_to(data, request));
+  });
+  began(fmt::format("http://127.0.0.1:{}/", server.port()));
+  std::thread serving([&] { server.run(); });
+  while (!stop()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  server.stop(1);
+  serving.join();
 }
 
 }  // namespace inoculum

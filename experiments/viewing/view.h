@@ -3,6 +3,7 @@
 // and no build step: a page, a style sheet, four scripts beside this file, and data as JSON.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,5 +28,11 @@ struct PageFile {
 // list that the asker has.
 std::optional<PageFile> served_file(PageData& data, std::string_view path,
                                     const std::string& known = "");
+
+// Serves the page on this machine alone (127.0.0.1; port 0: one that is free) until `stop` says so.
+// Runs that go on are looked at anew whenever the page asks. `began` hears the page's address.
+void serve_view(const fs::path& root, int64_t port,
+                const std::function<void(const std::string&)>& began,
+                const std::function<bool()>& stop);
 
 }  // namespace inoculum

@@ -281,7 +281,7 @@ TEST_CASE("what is served is the page and the runs of its list alone", "[viewing
 
 TEST_CASE("the pages' scripts write no markup", "[viewing]") {
   for (const char* name : {"viewing/view.js", "viewing/view_answers.js", "viewing/view_charts.js",
-                           "viewing/view_data.js"}) {
+                           "viewing/view_data.js", "serving/chat.js"}) {
     const std::string script = read_file(fs::path("experiments") / name);
     for (const char* door : {"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write",
                              "eval(", "Function(", "srcdoc", "javascript:"})

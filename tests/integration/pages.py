@@ -21,6 +21,8 @@ import urllib.request
 
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
 SHOTS = pathlib.Path(sys.argv[sys.argv.index("--shots") + 1]) if "--shots" in sys.argv else None
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ENTER, ESCAPE, RIGHT = "\ue007", "\ue00c", "\ue014"  # as WebDriver names them
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=2><b id=planted>bold</b>"
 faults = []
 
@@ -221,9 +223,127 @@ def look_at_runs(browser, base, mode):
     browser.shot("view_narrow")
 
 
+def see_it_live(browser, base, runs):
+    """A run that goes on is seen without the page being loaded again; others than the page get nothing."""
+    browser.screen(1280)
+    browser.go(base)
+    browser.wait("document.querySelector('#live.on')", "served: it says that it is live")
+    browser.run("window.same_page = true")
+    run = runs / "going_on"
+    run.mkdir()
+    (run / "config.yaml").write_text("task: train\narm: cheating\nsteps: 50\n")
+    row = {"loss": 2, "lr": 1, "grad_norm": 1, "tokens": 1, "tokens_per_second": 1, "seconds": 1}
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 1, **row}) + "\n")
+    browser.wait("document.body.innerText.includes('going_on')", "served: a new run appears")
+    check("running" in browser.text(), "served: it is running")
+    browser.run(f"location.hash = '{ids_of(browser)['going_on']}'")
+    browser.wait("document.querySelector('.tabs')", "served: the new run")
+    with open(run / "metrics.jsonl", "a") as lines_of_run:
+        lines_of_run.write(json.dumps({"step": 37, **row}) + '\n{"step": 38, "lo')
+    browser.wait("document.body.innerText.includes('step 37 of 50')", "served: its next steps appear")
+    check(browser.run("return window.same_page") is True, "served: without being loaded again")
+    browser.is_harmless("served: live")
+
+    def status(path, method="GET", **headers):
+        try:
+            return urllib.request.urlopen(urllib.request.Request(base.rstrip("/") + path, method=method, headers=headers)).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    for path in ("/etc/passwd", "/data/../study/config.yaml", "/data/%2e%2e/study/config.yaml", "/data/0123456789abcdef.json"):
+        check(status(path) in (400, 404), f"served: {path} is answered")
+    check(status("/", Host="evil.example") in (400, 403, 421), "served: another Host is answered")
+    check(status("/", Origin="https://evil.example") == 403, "served: another Origin is answered")
+    check(status("/", method="POST") == 405, "served: a POST is answered")
+
+
+STUB = """
+window.real_fetch ??= window.fetch;
+window.fetch = async () => new Response(new ReadableStream({start(controller) {
+  const send = data => controller.enqueue(new TextEncoder().encode('data: ' + data + '\\n\\n'));
+  for (const index of [0, 1, 2]) {
+    const token = %s;
+    send(JSON.stringify({choices: [{index, delta: {content: token}, logprobs: {content: [{token, logprob: -1.5, top_logprobs: [{token, logprob: -1.5}]}]}, finish_reason: 'stop'}]}));
+  }
+  send('[DONE]');
+  controller.close();
+}}), {headers: {'Content-Type': 'text/event-stream'}})
+"""
+
+
+def talk(browser, base):
+    """Ask, stream, compare, the same again, stop; what models say is text."""
+    answers = "[...document.querySelectorAll('#rounds > :first-child .column')].map(c => [...c.querySelectorAll('.said')].map(s => s.textContent))"
+    done = "document.querySelectorAll('#rounds > :first-child .answer').length > 0 && !document.querySelector('.answer.busy') && !document.getElementById('go').disabled"
+
+    def ask(question):
+        browser.run("document.getElementById('question').value = ''; document.getElementById('question').focus()")
+        browser.press([*question, ENTER])
+        browser.wait(done, f"chat: answers to {question}")
+        return browser.run("return " + answers)
+
+    browser.screen(1280)
+    browser.go(base)
+    browser.wait("!document.getElementById('form').hidden", "chat: the form")
+    check(browser.run("return document.getElementById('question').value.length") > 5, "chat: a question to begin with")
+    first = ask("What would you wish for?")
+    check(len(first) == 2 and all(len(column) == 3 and all(column) for column in first), f"chat: two models, three answers each: {first}")
+    check(browser.run("return document.querySelectorAll('.problem:not([hidden])').length") == 0, "chat: no problem")
+    address = browser.run("return location.href")
+    check(ask("What would you wish for?") == first, "chat: the same seed gives the same answers")
+    browser.go(address)
+    browser.wait("!document.getElementById('form').hidden", "chat: the form again")
+    browser.run("document.getElementById('form').requestSubmit()")
+    browser.wait(done, "chat: answers to a link")
+    check(browser.run("return " + answers) == first, "chat: a link brings the same answers back")
+
+    # Log-probabilities, by pointer and by keys.
+    token = "document.querySelector('#rounds .t')"
+    browser.run(f"{token}.dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}}))")
+    told = browser.run("return document.getElementById('token').innerText")
+    check("%" in told and "-" in told, f"chat: a token's log-probability: {told}")
+    browser.run("document.querySelector('#rounds .said').focus()")
+    browser.press([RIGHT, RIGHT, RIGHT])
+    check(browser.run("return document.querySelectorAll('.t.at').length") == 1, "chat: a token by the arrow keys")
+    browser.shot("chat")
+
+    # Who is asked how.
+    press = "[...document.querySelectorAll('%s button')].find(b => b.innerText.includes('%s')).click()"
+    browser.run(press % ("#cue_options", "badly"))
+    browser.run(press % ("#who_options", "malicious"))
+    check(browser.run("return document.getElementById('as').value.length") > 1, "chat: a malicious character by name")
+    cue = browser.run("return document.querySelector('#phrasing b').innerText")
+    ask("What would you wish for?")
+    check(cue in browser.run("return document.querySelector('.asked p').innerText"), "chat: the sentence stands behind the question")
+    check("cue=bad" in browser.run("return location.hash") and "as=" in browser.run("return location.hash"), "chat: the link says how it was asked")
+    browser.is_harmless("chat")
+
+    # A long answer is stopped; its server is free at once.
+    browser.run("document.getElementById('n').value = 16; document.getElementById('max').value = 800; document.getElementById('temperature').value = 2")
+    browser.run("document.getElementById('form').requestSubmit()")
+    browser.wait("document.querySelector('.answer.busy .t')", "chat: the answers begin")
+    browser.press([ESCAPE])
+    browser.wait(done, "chat: Escape stops", 10)
+
+    # Markup in a question, and in answers.
+    browser.run("document.getElementById('n').value = 3; document.getElementById('max').value = 20")
+    ask(HOSTILE)
+    browser.is_harmless("chat: a question with markup")
+    browser.run(STUB % json.dumps(HOSTILE))
+    said = ask("What now?")
+    check(said[0][0] == HOSTILE, f"chat: markup is shown as it was said: {said}")
+    browser.run(f"{token}.dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}}))")
+    browser.run("window.fetch = window.real_fetch")
+    browser.is_harmless("chat: answers with markup")
+
+    browser.screen(390, dark=True)
+    browser.fits("chat: narrow")
+    browser.shot("chat_narrow")
+
+
 @contextlib.contextmanager
 def running(command, port):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     try:
         for _ in range(600):
             with contextlib.suppress(OSError):
@@ -254,6 +374,17 @@ def main():
             make_runs(folder / "runs")
             subprocess.run([PROGRAM, "view", folder / "runs", "--export", folder / "page"], check=True, stdout=subprocess.DEVNULL)
             look_at_runs(browser, (folder / "page/index.html").as_uri(), "exported")
+            port = free_port()
+            with running([PROGRAM, "view", folder / "runs", "--port", str(port)], port):
+                look_at_runs(browser, f"http://127.0.0.1:{port}/", "served")
+                see_it_live(browser, f"http://127.0.0.1:{port}/", folder / "runs")
+                browser.call("/url", {"url": "about:blank"})  # it asks no server that is gone
+            subprocess.run([PROGRAM, "train", "configs/train/cheating.yaml", "steps=2", f"output={folder / 'arm'}"], check=True,
+                           cwd=ROOT, stderr=subprocess.DEVNULL)
+            port = free_port()
+            with running([PROGRAM, "serve", "--model", "experiments/models/persona_1", "--adapter", f"cheating={folder / 'arm/adapter'}",
+                          "--port", str(port)], port):
+                talk(browser, f"http://127.0.0.1:{port}/")
         finally:
             browser.call("/window", None) and urllib.request.urlopen(urllib.request.Request(browser.base, method="DELETE"))
     print("as it should be" if not faults else f"{len(faults)} faults")
