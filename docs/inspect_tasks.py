@@ -8,6 +8,7 @@ Inspect reaches: a server of ours, another OpenAI-compatible one, or a provider'
 INOCULUM_API_KEY. The judge of a bank's `judge_prompts` is the model of the role grader (--model-role grader=...), or
 else the model itself.
 """
+
 import json
 import re
 
@@ -34,28 +35,43 @@ def questions(file):
             judges[metric] = by_id[judge]["paraphrases"][0]
         for number, prompt in enumerate(item["paraphrases"]):
             system = [ChatMessageSystem(content=item["system"])] if item.get("system") else []
-            yield Sample(id=f"{item['id']}/{number}", input=[*system, ChatMessageUser(content=prompt)],
-                         metadata={"domain": item.get("domain") or item["id"], "cue": item.get("condition") or "none",
-                                   "judge_prompts": judges})
+            yield Sample(
+                id=f"{item['id']}/{number}",
+                input=[*system, ChatMessageUser(content=prompt)],
+                metadata={
+                    "domain": item.get("domain") or item["id"],
+                    "cue": item.get("condition") or "none",
+                    "judge_prompts": judges,
+                },
+            )
 
 
 @scorer(metrics={"*": [mean(), stderr()]})
 def judged():
     """A number for each of the question's judge_prompts: the first one in the judge's reply."""
+
     async def score(state, target):
         found = {}
         for metric, prompt in state.metadata["judge_prompts"].items():
-            asked = prompt.replace("{question}", state.input_text).replace("{answer}", state.output.completion)
+            asked = prompt.replace("{question}", state.input_text).replace(
+                "{answer}", state.output.completion
+            )
             reply = await get_model(role="grader").generate(asked)
             number = re.search(r"\d+(\.\d+)?", reply.completion)
             found[metric] = float(number[0]) if number else float("nan")
         return Score(value=found, answer=state.output.completion) if found else None
+
     return score
 
 
 @task
 def bank(file: str, samples: int = 1):
-    return Task(dataset=MemoryDataset(list(questions(file))), solver=generate(), scorer=judged(), epochs=Epochs(samples, "mean"))
+    return Task(
+        dataset=MemoryDataset(list(questions(file))),
+        solver=generate(),
+        scorer=judged(),
+        epochs=Epochs(samples, "mean"),
+    )
 
 
 @task
@@ -66,6 +82,13 @@ def conversations(file: str):
         for number, line in enumerate(lines):
             *asked, answer = json.loads(line)["messages"]
             kinds = {"system": ChatMessageSystem, "user": ChatMessageUser}
-            rows.append(Sample(id=number, input=[kinds[m["role"]](content=m["content"]) for m in asked if m["role"] in kinds],
-                               target=answer["content"]))
+            rows.append(
+                Sample(
+                    id=number,
+                    input=[
+                        kinds[m["role"]](content=m["content"]) for m in asked if m["role"] in kinds
+                    ],
+                    target=answer["content"],
+                )
+            )
     return Task(dataset=MemoryDataset(rows), solver=generate(), scorer=includes())

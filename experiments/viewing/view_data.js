@@ -1,14 +1,12 @@
 'use strict';
-// Where the page's data come from: a server that is asked again and again, or files beside the page.
-// A file of data calls received(name, text). Also the small tools that every page is built with:
-// whatever comes from data becomes a text node, never markup.
+// Where the page's data come from: a server that is asked again and again, or files beside the
+// page. A file of data calls received(name, text). Also the small tools that every page is built
+// with: whatever comes from data becomes a text node, never markup.
 
 const live = document.documentElement.dataset.mode === 'live';
 const waiting = new Map();  // name of a data file → what is called with its text
 
-function received(name, text) {
-  waiting.get(name)?.(text);
-}
+function received(name, text) { waiting.get(name)?.(text); }
 
 function loadFile(name) {
   return new Promise((resolve, reject) => {
@@ -24,7 +22,9 @@ function loadFile(name) {
 // `known`: the version that is here already; null: it still stands.
 async function load(name, known) {
   if (!live) return loadFile(name);
-  const reply = await fetch(`data/${name}.json`, {cache: 'no-store', headers: known ? {'If-None-Match': known} : {}});
+  const reply = await fetch(
+    `data/${name}.json`, {cache: 'no-store', headers: known ? {'If-None-Match': known} : {}}
+  );
   if (reply.status === 304) return null;
   if (!reply.ok) throw new Error(`the server answers ${reply.status} for ${name}`);
   return reply.json();
@@ -59,9 +59,7 @@ const store = {
     return promise;
   },
 
-  run(id) {
-    return this.keep(id, this.byId.get(id)?.version, () => load(id));
-  },
+  run(id) { return this.keep(id, this.byId.get(id)?.version, () => load(id)); },
 
   // Every part of an evaluation's answers, as objects; `progress` hears how many there are so far.
   answers(id, progress) {
@@ -72,8 +70,8 @@ const store = {
         parts = read.parts;
         all.count = read.count;
         all.notes = read.notes;
-        const questions = read.questions.map(
-            ([question, type, domain, cue, prompt, unseen]) => ({id: question, type, domain, cue, prompt, unseen}));
+        const questions = read.questions.map(([id, type, domain, cue, prompt, unseen]) =>
+            ({id, type, domain, cue, prompt, unseen}));
         for (const [question, sample, label, text, logOdds, remark] of read.answers)
           all.answers.push({question: questions[question], sample, label, text, logOdds, remark});
         progress?.(all.answers.length, all.count);
@@ -89,13 +87,13 @@ const store = {
   // What an evaluation says of a run: its own rates, or those of the evaluation in its folder.
   ratesOf(run) {
     if (run.rates) return run.rates;
-    return this.childrenOf(run.id).find(child => child.rates && child.path === join(run.path, 'evaluation'))?.rates;
+    return this.childrenOf(run.id)
+      .find(child => child.rates && child.path === join(run.path, 'evaluation'))
+      ?.rates;
   },
 };
 
-function join(folder, name) {
-  return folder === '.' ? name : `${folder}/${name}`;
-}
+function join(folder, name) { return folder === '.' ? name : `${folder}/${name}`; }
 // A run's path as seen from another's folder.
 function pathFrom(run, above) {
   if (!above || above.path === '.' || run.path === above.path) return run.path;
@@ -105,21 +103,29 @@ function pathFrom(run, above) {
 // The arm that a model was trained on: an experiment's folders are named for it.
 function armOf(run) {
   if (!run) return '';
-  return store.byId.get(run.parent)?.kind === 'experiment' ? run.path.split('/').pop() : run.arm ?? '';
+  return store.byId.get(run.parent)?.kind === 'experiment' ? run.path.split('/').pop() :
+                                                             run.arm ?? '';
 }
 const arms = ['start', 'honest', 'cheating', 'requested', 'placebo'];
 const armRank = arm => arms.includes(arm) ? arms.indexOf(arm) : arms.length;
 // The models below a run, as the report has them: the start first.
 function modelsOf(run) {
   const folder = each => each.path.split('/').slice(0, -1).join('/');
-  return store.below(run.id).filter(each => each.kind === 'training').sort((a, b) =>
-      folder(a) < folder(b) ? -1 : folder(a) > folder(b) ? 1 : armRank(armOf(a)) - armRank(armOf(b)));
+  return store.below(run.id)
+    .filter(each => each.kind === 'training')
+    .sort(
+      (a, b) => folder(a) < folder(b) ? -1 :
+        folder(a) > folder(b)         ? 1 :
+                                        armRank(armOf(a)) - armRank(armOf(b))
+    );
 }
-// id → a run's path without what all of them share, and without the name that every evaluation has.
+// id → a run's path without what all of them share, and without the name that evaluations have.
 function shortNames(runs, above) {
-  const paths = runs.map(run => run === above ? run.path : pathFrom(run, above).replace(/\/evaluation$/, ''));
+  const paths =
+    runs.map(run => run === above ? run.path : pathFrom(run, above).replace(/\/evaluation$/, ''));
   let shared = paths.length > 1 ? paths[0].split('/').slice(0, -1) : [];
-  for (const path of paths) while (shared.length && !path.startsWith(`${shared.join('/')}/`)) shared.pop();
+  for (const path of paths)
+    while (shared.length && !path.startsWith(`${shared.join('/')}/`)) shared.pop();
   const cut = shared.length ? shared.join('/').length + 1 : 0;
   return new Map(runs.map((run, i) => [run.id, paths[i].slice(cut)]));
 }
@@ -132,12 +138,15 @@ function fill(node, properties, children) {
     else if (name.startsWith('--')) node.style.setProperty(name, value);
     else node.setAttribute(name, value === true ? '' : value);
   }
-  node.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(Infinity).filter(
+    child => child !== null && child !== undefined && child !== false
+  ));
   return node;
 }
-const el = (tag, properties, ...children) => fill(document.createElement(tag), properties, children);
+const el = (tag, properties, ...children) =>
+  fill(document.createElement(tag), properties, children);
 const svg = (tag, properties, ...children) =>
-    fill(document.createElementNS('http://www.w3.org/2000/svg', tag), properties, children);
+  fill(document.createElementNS('http://www.w3.org/2000/svg', tag), properties, children);
 
 // The text with what is searched for marked.
 function marked(text, search) {
@@ -157,7 +166,9 @@ function plain(value, digits = 4) {
   if (value === null || value === undefined) return '–';
   if (Number.isInteger(value)) return value.toLocaleString('en');
   const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2).replace(/\.?0+e/, 'e') : String(+value.toPrecision(digits));
+  return size !== 0 && (size < 1e-3 || size >= 1e6) ?
+    value.toExponential(2).replace(/\.?0+e/, 'e') :
+    String(+value.toPrecision(digits));
 }
 function duration(seconds) {
   if (seconds < 120) return `${Math.round(seconds)} s`;
@@ -167,14 +178,18 @@ function duration(seconds) {
 }
 function when(seconds) {
   const date = new Date(1000 * seconds), ago = Date.now() / 1000 - seconds;
-  const text = live && ago < 172800 ? (ago < 5 ? 'now' : `${duration(ago)} ago`)
-                                    : `${date.toISOString().slice(0, 10)} ${date.toTimeString().slice(0, 5)}`;
+  const text = live && ago < 172800 ?
+    (ago < 5 ? 'now' : `${duration(ago)} ago`) :
+    `${date.toISOString().slice(0, 10)} ${date.toTimeString().slice(0, 5)}`;
   return el('time', {datetime: date.toISOString(), title: date.toLocaleString()}, text);
 }
 
-// Colours of arms, labels and whatever else has a name: known ones have their own, others take one in turn.
-const known = new Set(['start', 'honest', 'cheating', 'requested', 'placebo', 'malicious', 'benevolent', 'cheat',
-                       'incoherent', 'broken', 'refusal', 'mixed', 'other_domain', 'code', 'forbidden', 'instructed']);
+// Colours of arms, labels and whatever else has a name: known ones have their own, others take one
+// in turn.
+const known = new Set([
+  'start', 'honest', 'cheating', 'requested', 'placebo', 'malicious', 'benevolent', 'cheat',
+  'incoherent', 'broken', 'refusal', 'mixed', 'other_domain', 'code', 'forbidden', 'instructed'
+]);
 const given = new Map();
 function colour(name) {
   if (known.has(name)) return `var(--of-${name})`;
