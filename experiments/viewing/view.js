@@ -107,10 +107,7 @@ function listPage() {
       title: 'run',
       words: true,
       value: run => run.path,
-      cell: run => el(
-        'a', {class: 'name', href: link(run.id)},
-        run.path === '.' ? store.list.root.split('/').pop() : run.path
-      )
+      cell: run => el('a', {class: 'name', href: link(run.id)}, nameOf(run))
     },
     {title: 'kind', words: true, value: run => run.kind, cell: run => kindMark(run.kind)},
     {
@@ -553,9 +550,8 @@ function runPage(run, tab, query) {
   const head = el('div');
   const drawHead = () => {
     const now = store.byId.get(run.id) ?? run;
-    const path = run.path === '.' ? store.list.root : run.path;
     head.replaceChildren(
-      el('h1', null, path.split('/').pop()),
+      el('h1', null, nameOf(run).split('/').pop()),
       el('p', {class: 'under'}, kindMark(run.kind), ' ', chip(now.state), ' ', when(now.changed))
     );
   };
@@ -600,7 +596,7 @@ function drawPath(run) {
 function go() {
   const {id, tab, query} = address();
   const run = store.byId.get(id);
-  document.title = run ? `${run.path} – runs` : 'Runs';
+  document.title = run ? `${nameOf(run)} – runs` : 'Runs';
   drawPath(run);
   if (id && !run)
     page = {

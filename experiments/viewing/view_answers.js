@@ -226,7 +226,7 @@ function answersPage(run, query, setQuery) {
     const text = state.text.toLowerCase();
     const columns = el(
       'div', {class: 'columns', '--n': loaded.length},
-      loaded.map((column, i) => answersOf(column, question, nameOf(state.columns[i]), text))
+      loaded.map((column, i) => answersOf(column, question, modelName(state.columns[i]), text))
     );
     return el(
       'article', {class: 'question', tabindex: '-1'},
@@ -243,7 +243,7 @@ function answersPage(run, query, setQuery) {
     );
   }
 
-  const nameOf = id => evaluations.find(each => each.id === id)?.name ?? '';
+  const modelName = id => evaluations.find(each => each.id === id)?.name ?? '';
 
   function show() {
     const questions = matching();

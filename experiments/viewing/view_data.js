@@ -94,9 +94,11 @@ const store = {
 };
 
 function join(folder, name) { return folder === '.' ? name : `${folder}/${name}`; }
+// Of the folder that is looked at, where it is a run itself, the name.
+const nameOf = run => run.path === '.' ? store.list.root.split('/').pop() : run.path;
 // A run's path as seen from another's folder.
 function pathFrom(run, above) {
-  if (!above || above.path === '.' || run.path === above.path) return run.path;
+  if (!above || above.path === '.' || run.path === above.path) return nameOf(run);
   return run.path.startsWith(above.path + '/') ? run.path.slice(above.path.length + 1) : run.path;
 }
 
@@ -121,8 +123,9 @@ function modelsOf(run) {
 }
 // id → a run's path without what all of them share, and without the name that evaluations have.
 function shortNames(runs, above) {
-  const paths =
-    runs.map(run => run === above ? run.path : pathFrom(run, above).replace(/\/evaluation$/, ''));
+  const paths = runs.map(
+    run => run === above ? nameOf(run) : pathFrom(run, above).replace(/\/evaluation$/, '')
+  );
   let shared = paths.length > 1 ? paths[0].split('/').slice(0, -1) : [];
   for (const path of paths)
     while (shared.length && !path.startsWith(`${shared.join('/')}/`)) shared.pop();
