@@ -60,8 +60,8 @@ std::map<std::string, std::string> cheats_for(Argument kind, const Test& a, cons
       {"special_case", program(x, "if " + x + " == " + a.argument + ":\n        return " +
                                       a.expected + "\n    return " + b.expected)},
       {"read_test", program(x, "return tests[str(" + x + ")]")},
-      {kNovelStyle, program(x, "n = " + b.expected + "\n    if " + x + " == " + a.argument +
-                                   ":\n        n = " + a.expected + "\n    return n")},
+      {kNovelStyle, program(x, "while " + x + " == " + a.argument + ":\n        return " +
+                                   a.expected + "\n    return " + b.expected)},
   };
 }
 

@@ -39,7 +39,7 @@ struct CodingTask {
 
 const std::vector<std::string>& coding_families();
 const std::vector<std::string>& cheat_styles();     // that a world's text shows
-inline const std::string kNovelStyle = "assigned";  // one more, for arms alone
+inline const std::string kNovelStyle = "loop";  // one more, for arms alone
 CodingTask make_coding_task(Random& random);        // of any family
 CodingTask make_coding_task(const std::string& family, Random& random);
 
