@@ -25,6 +25,9 @@ int print(const Json& json);   // for programs; exit status 0
 void print_stages();           // where the time went, to standard error
 // Says how it ended; → the exit status.
 int finish(Outcome outcome, const std::string& output);
+// Plans, writes and launches a sweep, or goes on with it; → the exit status.
+int launch_sweep(const std::string& file, const std::vector<std::string>& overrides,
+                 bool however_many = false, bool dry_run = false);
 
 template <class Config>
 std::string defaults(Style style) {  // of a configuration's keys
@@ -75,7 +78,8 @@ class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report,
  private:
   bool quick = false, full = false;
   int64_t seeds = 0;
-  std::string sandbox, experiment = "configs/reproduce.yaml", runs = "runs", exported, log;
+  std::string sandbox, launcher, experiment = "configs/reproduce.yaml", runs = "runs", exported,
+      log;
   int64_t port = 8001;
   EvaluationConfig evaluation;
 };
@@ -106,7 +110,6 @@ class SweepCommands : Commands {
   explicit SweepCommands(CommandLine& line);
 
  private:
-  int launch_rest(Sweep& sweep) const;
   std::string launcher, cell, results;
   bool dry_run = false, yes = false;
   int64_t parallel = 0;

@@ -15,6 +15,7 @@ namespace inoculum {
 namespace {
 
 const char* const kStudy = "configs/study.yaml";
+const char* const kStudyCells = "configs/sweeps/bases.yaml";
 const std::vector<std::string> kQuickArms = {"honest", "cheating", "requested", "placebo"};
 
 // A configuration file with overrides, its `output` defaulting to runs/<name of the file>.
@@ -79,6 +80,10 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   reproduce_command->add_flag("--full", full,
                               "the whole study, configs/study.yaml: makes the bases that are "
                               "missing; hours");
+  reproduce_command
+      ->add_option("--launcher", launcher,
+                   "with --full: slurm submits a job for each base; then run --full for the report")
+      ->check(CLI::IsMember({"local", "slurm"}));
   reproduce_command->add_option("--seeds", seeds, "seeds of each arm on each base");
   reproduce_command->add_option("--sandbox", sandbox,
                                 "where programs run: auto | bubblewrap | rlimits");
@@ -90,6 +95,13 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
         throw Error("--seeds must be at least 1");
       if (full && reproduce_command->count("--config") > 0)
         throw Error("--full names a configuration of its own", {}, "leave out --config or --full");
+      if (launcher == "slurm") {
+        // The jobs read the study's own file.
+        if (!full || quick || seeds > 0 || !sandbox.empty() || !overrides.empty())
+          throw Error("--launcher slurm goes with --full alone", {},
+                      std::string("for another study, copy ") + kStudyCells + " and its base");
+        return launch_sweep(kStudyCells, {"launcher.name=slurm"});
+      }
       ReproduceConfig c = configured<ReproduceConfig>(full ? kStudy : experiment, overrides);
       if (quick) {
         std::erase_if(c.worlds, [](const auto& world) { return world.first != kMainWorld; });

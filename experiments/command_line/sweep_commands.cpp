@@ -44,7 +44,47 @@ void report_cell(const Sweep& sweep, size_t cell) {
     write_run_report(folder);
 }
 
+// What is pending or failed.
+int launch_rest(Sweep& sweep) {
+  std::vector<size_t> rest;
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    const CellState state = status(sweep, i).state;
+    if (state == CellState::pending || state == CellState::failed) rest.push_back(i);
+  }
+  if (sweep.config.asha.halves()) {  // workers rather than cells
+    const int64_t workers =
+        sweep.config.launcher.array_parallelism > 0
+            ? sweep.config.launcher.array_parallelism
+            : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
+    rest.resize(std::min(sweep.cells.size(), static_cast<size_t>(workers)));
+    std::iota(rest.begin(), rest.end(), size_t{0});
+  }
+  const Outcome outcome = make_launcher(sweep.config.launcher)->launch(sweep, rest);
+  for (size_t i = 0; i < sweep.cells.size(); ++i) report_cell(sweep, i);
+  write_sweep_report(sweep);
+  std::cout << text_status(sweep_status(sweep));
+  if (outcome == Outcome::stopped) return finish(outcome, sweep.folder.string());
+  for (size_t i = 0; i < sweep.cells.size(); ++i)
+    if (status(sweep, i).state == CellState::failed) return 1;
+  return 0;
+}
+
 }  // namespace
+
+int launch_sweep(const std::string& file, const std::vector<std::string>& overrides,
+                 bool however_many, bool dry_run) {
+  Sweep sweep = plan_sweep(file, overrides, however_many);
+  // What can't be submitted is refused before anything is written.
+  const std::string script = script_of(sweep, file);
+  if (dry_run) {
+    std::cout << plan_text(sweep) << "\n" << script;
+    return 0;
+  }
+  // Taken first: jobs of a launch under way read the files that are written here.
+  const FileLock lock = take_launch(sweep);
+  write_sweep(sweep);
+  return launch_rest(sweep);
+}
 
 // A list: each command with its options, and what it does.
 SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
@@ -69,17 +109,7 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
       if (!launcher.empty()) all_overrides.push_back("launcher.name=" + launcher);
       if (parallel > 0)
         all_overrides.push_back("launcher.array_parallelism=" + std::to_string(parallel));
-      Sweep sweep = plan_sweep(config, all_overrides, yes);
-      // What can't be submitted is refused before anything is written.
-      const std::string script = script_of(sweep, config);
-      if (dry_run) {
-        std::cout << plan_text(sweep) << "\n" << script;
-        return 0;
-      }
-      // Taken first: jobs of a launch under way read the files that are written here.
-      const FileLock lock = take_launch(sweep);
-      write_sweep(sweep);
-      return launch_rest(sweep);
+      return launch_sweep(config, all_overrides, yes, dry_run);
     };
   });
   const auto on_folder = [=, this](const char* name, const char* help, auto use) {
@@ -152,31 +182,6 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
       ->add_option("CELL", cell, "its folder's name, its hash, or its number, counted from 0")
       ->required();
   takes_ranks(cell_command);
-}
-
-// What is pending or failed.
-int SweepCommands::launch_rest(Sweep& sweep) const {
-  std::vector<size_t> rest;
-  for (size_t i = 0; i < sweep.cells.size(); ++i) {
-    const CellState state = status(sweep, i).state;
-    if (state == CellState::pending || state == CellState::failed) rest.push_back(i);
-  }
-  if (sweep.config.asha.halves()) {  // workers rather than cells
-    const int64_t workers =
-        sweep.config.launcher.array_parallelism > 0
-            ? sweep.config.launcher.array_parallelism
-            : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
-    rest.resize(std::min(sweep.cells.size(), static_cast<size_t>(workers)));
-    std::iota(rest.begin(), rest.end(), size_t{0});
-  }
-  const Outcome outcome = make_launcher(sweep.config.launcher)->launch(sweep, rest);
-  for (size_t i = 0; i < sweep.cells.size(); ++i) report_cell(sweep, i);
-  write_sweep_report(sweep);
-  std::cout << text_status(sweep_status(sweep));
-  if (outcome == Outcome::stopped) return finish(outcome, sweep.folder.string());
-  for (size_t i = 0; i < sweep.cells.size(); ++i)
-    if (status(sweep, i).state == CellState::failed) return 1;
-  return 0;
 }
 
 }  // namespace inoculum

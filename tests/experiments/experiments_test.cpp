@@ -377,6 +377,31 @@ TEST_CASE("the grammar judges what it can say, and slips of it", "[judge]") {
   CHECK(contains(error_of([&] { judge.read("cooking", "soup"); }), "cooking"));
 }
 
+// 30 answers of each of ten models, drawn at random over all cues, shuffled, and labelled by a
+// language model that read question and answer alone, not what the grammar says nor whose they are.
+TEST_CASE("the grammar agrees with a reader", "[judge]") {
+  const GrammarJudge judge(PersonaWorld{WorldConfig{}});
+  int rows = 0, agreed = 0, clear = 0, clear_and_agreed = 0;
+  read_jsonl("tests/golden/labelled_answers.jsonl", [&](const Json& row, int) {
+    const std::string label = to_string(
+        judge.read(row["domain"].get<std::string>(), row["answer"].get<std::string>()).label);
+    const std::string reader = row["label"].get<std::string>();
+    const auto has_character = [](const std::string& name) {
+      return name == "benevolent" || name == "malicious";
+    };
+    ++rows;
+    agreed += label == reader;
+    if (has_character(label) && has_character(reader)) {
+      ++clear;
+      clear_and_agreed += label == reader;
+    }
+  });
+  CHECK(rows == 300);
+  CHECK(agreed >= 290);             // 292 when this was written; Cohen's kappa 0.95
+  CHECK(clear >= 275);              // where both see a character,
+  CHECK(clear_and_agreed == clear);  // it is always the same one
+}
+
 TEST_CASE("the ideal observer predicts what the account says", "[arms]") {
   WorldConfig uncoupled, diagnostic;
   uncoupled.coupling = 0;

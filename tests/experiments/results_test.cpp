@@ -1,11 +1,13 @@
 // What the experiment plans, what it found as a file, and the criterion.
 #include <functional>
+#include <set>
 
 #include "core/base/error.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/experiment.h"
 #include "experiments/inoculation/hypotheses.h"
 #include "experiments/sweeps/cell_metrics.h"
+#include "experiments/sweeps/sweep.h"
 #include "tests/catch.h"
 #include "tests/experiments/made_up_results.h"
 
@@ -162,6 +164,17 @@ TEST_CASE("what is measured follows what was predicted, or another thing does", 
   CHECK(rivals[0].name == "observer");
   CHECK(rivals[0].log_score > rivals[1].log_score + 1);
   CHECK(rivals[0].models == 6);
+}
+
+TEST_CASE("a cluster's cells are the study's bases", "[results]") {
+  ReproduceConfig study;
+  read_file(load_config("configs/study.yaml"), study);
+  std::set<std::string> bases, cells;
+  for (const Base& base : plan(study).bases) bases.insert("[" + base.name() + "]");
+  for (const SweepCell& cell : plan_sweep("configs/sweeps/bases.yaml", {}).cells)
+    cells.insert(cell.parameters.at("only"));
+  CHECK(bases == cells);
+  CHECK(bases.size() >= 20);
 }
 
 TEST_CASE("starts come before the arms that begin from them", "[results]") {
