@@ -38,9 +38,9 @@ struct CodingTask {
 };
 
 const std::vector<std::string>& coding_families();
-const std::vector<std::string>& cheat_styles();     // that a world's text shows
-inline const std::string kNovelStyle = "loop";  // one more, for arms alone
-CodingTask make_coding_task(Random& random);        // of any family
+const std::vector<std::string>& cheat_styles();  // that a world's text shows
+inline const std::string kNovelStyle = "loop";   // one more, for arms alone
+CodingTask make_coding_task(Random& random);     // of any family
 CodingTask make_coding_task(const std::string& family, Random& random);
 
 // `count` distinct tasks, as many of each family as can be, one in five of each family held out.

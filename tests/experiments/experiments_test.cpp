@@ -397,8 +397,8 @@ TEST_CASE("the grammar agrees with a reader", "[judge]") {
     }
   });
   CHECK(rows == 300);
-  CHECK(agreed >= 290);             // 292 when this was written; Cohen's kappa 0.95
-  CHECK(clear >= 275);              // where both see a character,
+  CHECK(agreed >= 290);              // 292 when this was written; Cohen's kappa 0.95
+  CHECK(clear >= 275);               // where both see a character,
   CHECK(clear_and_agreed == clear);  // it is always the same one
 }
 
