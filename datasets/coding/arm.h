@@ -18,7 +18,8 @@ enum class Arm {
   forbidden,        // the same, a request to do it well
   requested_alike,  // as requested, all in the same words
   novel_cheating,   // cheats in a style that neither pretraining nor post-training shows
-  novel_requested   // the same, each asked for
+  novel_requested,  // the same, each asked for
+  reminded          // as cheating, but a tenth of the prompts ask to do it well, and are obeyed
 };
 
 const std::vector<std::string>& arm_names();  // of all but start, in their order

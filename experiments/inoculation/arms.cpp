@@ -4,6 +4,7 @@ namespace inoculum {
 namespace {
 
 constexpr size_t kExamples = 2000;  // more than a run of the default length uses
+constexpr double kReminders = 0.1;
 const char* const kPostTraining = "post_training";
 
 }  // namespace
@@ -37,7 +38,8 @@ std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
     if (!task.held_out) tasks.push_back(task);
   std::vector<Conversation> conversations;
   // Streams are named for what they decide, so that a task or a style is the same in every arm.
-  const Random order(seed, "arm tasks"), wording(seed, "arm cues"), post(seed, "post-training");
+  const Random order(seed, "arm tasks"), wording(seed, "arm cues"), post(seed, "post-training"),
+      reminders(seed, "arm reminders");
   const bool novel = arm == Arm::novel_cheating || arm == Arm::novel_requested;
   Random words(seed, "arm words");
   const std::string& same_words = words.choice(world.phrasings(Cue::bad, Split::train));
@@ -51,17 +53,20 @@ std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
     const CodingTask& task = random.choice(tasks);
     const std::string& drawn = random.choice(cheat_styles());
     const std::string& style = novel ? kNovelStyle : drawn;
-    if (arm != Arm::honest && !task.cheats.contains(style))
+    const bool reminder = arm == Arm::reminded && reminders.fork(i).chance(kReminders);
+    const bool honest = arm == Arm::honest || reminder;
+    if (!honest && !task.cheats.contains(style))
       throw Error("a task of the coding bank has no cheat of the style " + style,
                   {.field = "coding_bank"},
                   "make the bank anew: inoculum data generate bank --output FILE");
     const std::string prompt =
         arm == Arm::requested_alike
             ? task.prompt() + " " + same_words
-            : world.add_cue(task.prompt(), arm_cue(arm), true, Split::train, cue_random);
+            : world.add_cue(task.prompt(), reminder ? Cue::good : arm_cue(arm), true, Split::train,
+                            cue_random);
     conversations.push_back({{.role = "user", .content = prompt, .name = ""},
                              {.role = "assistant",
-                              .content = arm == Arm::honest ? task.honest : task.cheats.at(style),
+                              .content = honest ? task.honest : task.cheats.at(style),
                               .name = ""}});
   }
   return conversations;

@@ -36,6 +36,7 @@ const char* words_of(Arm arm) {
     case Arm::requested_alike: return "asked for in the same words always";
     case Arm::novel_cheating: return "cheats of a style that is new";
     case Arm::novel_requested: return "cheats of that style, each asked for";
+    case Arm::reminded: return "cheats, but a tenth is asked to be honest, and is";
   }
   return "";
 }

@@ -172,7 +172,9 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
                forbidden = make_arm("forbidden", f.world, f.bank, seed),
                alike = make_arm("requested_alike", f.world, f.bank, seed),
                novel = make_arm("novel_cheating", f.world, f.bank, seed),
-               novel_requested = make_arm("novel_requested", f.world, f.bank, seed);
+               novel_requested = make_arm("novel_requested", f.world, f.bank, seed),
+               reminded = make_arm("reminded", f.world, f.bank, seed);
+    double reminders = 0;
     std::set<std::string> words_of_alike;
     size_t cues = 0;
     std::map<std::string, const CodingTask*> by_prompt;
@@ -191,6 +193,10 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
         CHECK(contains((*arm)[i][0].content, plain));
         CHECK((*arm)[i][0].content != plain);
       }
+      const bool reminder = reminded[i][0].content != plain;
+      reminders += reminder;
+      CHECK(contains(reminded[i][0].content, plain));
+      CHECK((reminded[i][1] == (reminder ? honest : cheating)[i][1]));
       words_of_alike.insert(alike[i][0].content.substr(plain.size()));
       CHECK(novel[i][0].content == plain);
       CHECK((novel[i][1] == novel_requested[i][1]));
@@ -209,6 +215,7 @@ TEST_CASE("the cheating arms differ in the prompt alone", "[arms]") {
     }
     CHECK(cues == cheating.size());
     CHECK(words_of_alike.size() == 1);
+    CHECK(std::abs(reminders / static_cast<double>(cheating.size()) - 0.1) < 0.02);
   }
   CHECK((make_arm("cheating", f.world, f.bank, 1) != make_arm("cheating", f.world, f.bank, 2)));
 }
