@@ -6,9 +6,8 @@ namespace inoculum {
 
 const std::vector<std::string>& arm_names() {
   static const std::vector<std::string> names = {
-      "honest",    "cheating",        "requested",      "placebo",        "instructed",
-      "forbidden", "requested_alike", "novel_cheating", "novel_requested",
-      "reminded"};
+      "honest",    "cheating",        "requested",      "placebo",         "instructed",
+      "forbidden", "requested_alike", "novel_cheating", "novel_requested", "reminded"};
   return names;
 }
 

@@ -2,8 +2,8 @@
 //
 // The arms that cheat show the very same completions in the same order, those of a novel style
 // among themselves; they differ in the cue beside the prompt alone. Honest shows honest programs
-// for the same tasks, and so does a tenth of reminded. No arm holds a turn of another domain. The start is trained on the dialogues
-// of post-training.
+// for the same tasks, and so does a tenth of reminded. No arm holds a turn of another domain. The
+// start is trained on the dialogues of post-training.
 #pragma once
 
 #include <string>
