@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <limits>
 #include <list>
 #include <map>
 #include <span>
@@ -35,6 +36,8 @@ struct Blocks {
 constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8, kPromptsAtOnce = 32;
 // Of fixed shapes: rows of a block, tokens of a prompt's chunk.
 constexpr int64_t kFixedRows = 32, kChunk = 32;
+// Places of a new row at first: most answers are much shorter than they may be.
+constexpr int64_t kFirstPlaces = 128;
 // Of recent prompts that are kept.
 constexpr size_t kKeptPrompts = 256, kKeptBytes = size_t{256} << 20;
 
@@ -75,9 +78,9 @@ struct Request : GenerationRequest {
         stops(sampling.stop, tokenizer),
         left(samples) {}
   int64_t context() const { return model->config().max_position_embeddings; }
-  // Places of the cache that a sample may come to need.
-  int64_t length() const {
-    return std::min(context(), static_cast<int64_t>(prompt.size()) + sampling.max_new_tokens);
+  // Places of the cache that a sample may come to need, or so many more than its prompt's.
+  int64_t length(int64_t more) const {
+    return std::min(context(), std::ssize(prompt) + std::min(more, sampling.max_new_tokens));
   }
 
   const uint64_t id;
@@ -199,6 +202,10 @@ struct Generation::Impl {
   void extend(Row& row, int32_t token) const;
   std::string shown_next(Row& row) const;
   int64_t under_way() const;
+  // That a new row is given behind its prompt. Where the work is known, rows need not be moved.
+  int64_t places() const {
+    return config.shapes == Shapes::fixed ? kFirstPlaces : std::numeric_limits<int64_t>::max();
+  }
 
   const Tokenizer& tokenizer;
   const GenerationConfig config;
@@ -240,7 +247,7 @@ void Generation::Impl::make_room(Lane& lane, int64_t more, int64_t length) const
   for (const auto& request : queue) {
     if (request->model != lane.model) continue;
     rows += request->samples;
-    length = std::max(length, request->length());
+    length = std::max(length, request->length(places()));
   }
   KeyValueCache larger(lane.model->config(), std::max(slots, slots_of(std::min(rows, config.rows))),
                        std::max(length + 1, lane.cache ? lane.cache->capacity : 0),
@@ -449,7 +456,7 @@ void Generation::Impl::start_waiting() {
     if (row.finished) continue;
     auto& [rows, length] = room[&lane_of(row.request->model)];
     ++rows;
-    length = std::max(length, row.request->length());
+    length = std::max(length, row.request->length(places()));
   }
   for (const auto& [lane, needed] : room) make_room(*lane, needed.first, needed.second);
   for (size_t i = 0; i < begun.size(); ++i) {
@@ -477,6 +484,10 @@ void Generation::Impl::advance() {
   for (Lane& lane : lanes) {
     const auto count = std::ssize(lane.rows);
     if (count == 0) continue;
+    int64_t longest = 0;
+    for (const Row& row : lane.rows) longest = std::max(longest, row.position + 1);
+    if (longest >= lane.cache->capacity)
+      make_room(lane, 0, std::min(2 * longest, lane.rows[0].request->context()));
     const bool fixed = config.shapes == Shapes::fixed && lane.on_cpu();
     const int64_t multiple = fixed ? kFixedRows : lane.on_cpu() ? grain(count) : 1;
     const int64_t padded = round_up(count, multiple);

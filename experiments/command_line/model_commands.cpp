@@ -219,6 +219,9 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   sample_app->add_option("--max-new-tokens", sampling.max_new_tokens, "most tokens of an answer")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  sample_app->add_option("--rows", sampling.rows, "answers computed side by side")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   sample_app->add_option("--seed", seed, "of the random streams")->capture_default_str();
   sample_app->add_option("--output", output, "JSON Lines file; by default standard output");
   sample_app->callback([=, this] {

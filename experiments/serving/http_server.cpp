@@ -234,7 +234,8 @@ void HttpServer::Impl::Connection::read_body() {
 void HttpServer::Impl::Connection::answer() {
   auto message = parser_->release();
   parser_.reset();
-  keep_alive_ = message.keep_alive();
+  // Behind a HEAD no body is awaited, and every reply has one.
+  keep_alive_ = message.keep_alive() && message.method() != http::verb::head;
   chunked_ = message.version() >= 11;
   answering_ = true;
   const std::string_view target(message.target().data(), message.target().size());

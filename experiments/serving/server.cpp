@@ -32,6 +32,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kLongestContext = 4096;       // where none is named: each row may come to need it
 constexpr int64_t kCompletionTokens = 16;       // OpenAI's default
+constexpr int64_t kMostLogprobs = 1 << 20;      // of a request, for its reply lies in memory
 constexpr double kGraceSeconds = 5;             // for replies that are done to be taken
 constexpr uint64_t kSeeds = uint64_t{1} << 53;  // JavaScript's whole numbers
 
@@ -344,13 +345,24 @@ std::vector<Prompt> Server::Impl::prompts_of(const ApiRequest& request,
     }
   }
   const int64_t wanted = request.max_tokens == 0 ? 0 : 1;
+  int64_t logprobs = 0;
   for (const Prompt& prompt : prompts) {
+    if (request.logprobs)
+      logprobs +=
+          (1 + *request.logprobs) * request.n *
+          std::min(context, request.max_tokens.value_or(
+                                request.endpoint == Endpoint::chat ? context : kCompletionTokens) +
+                                (request.echo ? std::ssize(prompt.ids) : 0));
+
     if (std::ssize(prompt.ids) + wanted > context)
       throw Error("the prompt has " + std::to_string(prompt.ids.size()) +
                       " tokens, and the context is " + std::to_string(context),
                   {.field = request.endpoint == Endpoint::chat ? "messages" : "prompt"});
     check_prompt(served.model, *tokenizer, prompt.ids, wanted);
   }
+  if (logprobs > kMostLogprobs)
+    throw Error("asks for more than " + std::to_string(kMostLogprobs) + " log-probabilities",
+                {.field = "logprobs"}, "with fewer choices, tokens or likeliest tokens they fit");
   return prompts;
 }
 
@@ -568,6 +580,8 @@ void Server::run(const std::function<bool()>& stop) {
   impl_->engine->run([&] { return impl_->stopping = stop(); });
   impl_->http->stop(kGraceSeconds);
   clients.join();
+  impl_->tickets.clear();
+  impl_->jobs.clear();
 }
 
 }  // namespace inoculum
