@@ -168,7 +168,7 @@ def shortened(words):
     if "runs/bases/" in text:
         return None, "of a base that an experiment makes"
     if words[0] in ("serve", "view") and "--export" not in words:
-        return None, "serves until it is stopped: see integration.pages"
+        return None, "goes on until it is stopped: see integration.serve and integration.pages"
     if words[0] == "model" and words[1] == "fetch":
         return None, "takes a network: see integration.api"
     if words[0] == "sweep" and words[1] in ("status", "resume", "cancel", "report", "compare"):
