@@ -79,7 +79,7 @@ class RunCommands : Commands {  // reproduce, pretrain, train, evaluate, report,
   bool quick = false, full = false;
   int64_t seeds = 0;
   std::string sandbox, launcher, experiment = "configs/reproduce.yaml", runs = "runs", exported,
-      log;
+                                 log;
   int64_t port = 8001;
   EvaluationConfig evaluation;
 };
