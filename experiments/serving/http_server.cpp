@@ -20,6 +20,9 @@
 
 #include "core/base/error.h"
 
+// Asio reports an error in its last argument, and returns it once more.
+// NOLINTBEGIN(bugprone-unused-return-value)
+
 namespace inoculum {
 namespace {
 
@@ -125,9 +128,9 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
 
   void read(double seconds);
   // Of the reply to the request of this number; of one that is over nothing is taken.
-  void send(uint64_t request, ServerReply reply);
-  void begin(uint64_t request, ServerReply head);
-  void write(uint64_t request, std::string part);
+  void send(uint64_t request, const ServerReply& reply);
+  void begin(uint64_t request, const ServerReply& head);
+  void write(uint64_t request, const std::string& part);
   void end(uint64_t request);
   void on_leave(uint64_t request, std::function<void()> left);
   void stop();  // behind the reply under way
@@ -171,19 +174,13 @@ class HttpServer::Impl::Exchange : public HttpExchange {
     asio::post(context, [last = std::move(connection_)] {});
   }
   void send(ServerReply reply) override {
-    post([reply = std::move(reply)](Connection& c, uint64_t r) mutable {
-      c.send(r, std::move(reply));
-    });
+    post([reply = std::move(reply)](Connection& c, uint64_t r) { c.send(r, reply); });
   }
   void begin(ServerReply head) override {
-    post([head = std::move(head)](Connection& c, uint64_t r) mutable {
-      c.begin(r, std::move(head));
-    });
+    post([head = std::move(head)](Connection& c, uint64_t r) { c.begin(r, head); });
   }
   void write(std::string part) override {
-    post([part = std::move(part)](Connection& c, uint64_t r) mutable {
-      c.write(r, std::move(part));
-    });
+    post([part = std::move(part)](Connection& c, uint64_t r) { c.write(r, part); });
   }
   void end() override {
     post([](Connection& c, uint64_t r) { c.end(r); });
@@ -307,7 +304,7 @@ std::string HttpServer::Impl::Connection::head_of(const ServerReply& reply,
   return text.str();
 }
 
-void HttpServer::Impl::Connection::send(uint64_t request, ServerReply reply) {
+void HttpServer::Impl::Connection::send(uint64_t request, const ServerReply& reply) {
   if (!answers(request)) return;
   if (server_->stopping) keep_alive_ = false;
   put(head_of(reply, reply.body.size()));
@@ -316,15 +313,15 @@ void HttpServer::Impl::Connection::send(uint64_t request, ServerReply reply) {
   flush();
 }
 
-void HttpServer::Impl::Connection::begin(uint64_t request, ServerReply head) {
+void HttpServer::Impl::Connection::begin(uint64_t request, const ServerReply& head) {
   if (!answers(request)) return;
   keep_alive_ = keep_alive_ && chunked_ && !server_->stopping;
   put(head_of(head, std::nullopt));
-  if (!head.body.empty()) write(request, std::move(head.body));
+  if (!head.body.empty()) write(request, head.body);
   else flush();
 }
 
-void HttpServer::Impl::Connection::write(uint64_t request, std::string part) {
+void HttpServer::Impl::Connection::write(uint64_t request, const std::string& part) {
   if (!answers(request) || part.empty()) return;
   if (chunked_) put(fmt::format("{:x}\r\n", part.size()));
   put(part);
@@ -533,3 +530,5 @@ void HttpServer::stop(double grace_s) {
 }
 
 }  // namespace inoculum
+
+// NOLINTEND(bugprone-unused-return-value)

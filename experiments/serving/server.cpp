@@ -114,7 +114,7 @@ struct Server::Impl {
   explicit Impl(ServeConfig given);
   void load();
 
-  void handle(ServerRequest request, const std::shared_ptr<HttpExchange>& client);
+  void handle(const ServerRequest& request, const std::shared_ptr<HttpExchange>& client);
   ServerReply reply_to(const ServerRequest& request);
   bool has_key(const ServerRequest& request) const;
   ServerReply list_models(const std::string& name) const;
@@ -124,7 +124,7 @@ struct Server::Impl {
   void ask(Endpoint endpoint, const ServerRequest& request,
            const std::shared_ptr<HttpExchange>& client);
   std::vector<Prompt> prompts_of(const ApiRequest& request, const Served& served) const;
-  void submit(std::shared_ptr<Job> job, const Served& served);
+  void submit(const std::shared_ptr<Job>& job, const Served& served);
 
   void deliver(std::vector<EngineEvent> events);
   void take(Job& job, size_t prompt, GenerationEvent event);
@@ -166,8 +166,8 @@ Server::Impl::Impl(ServeConfig given) : config(std::move(given)) {
       });
   http.emplace(
       config.http,
-      [this](ServerRequest request, const std::shared_ptr<HttpExchange>& client) {
-        handle(std::move(request), client);
+      [this](const ServerRequest& request, const std::shared_ptr<HttpExchange>& client) {
+        handle(request, client);
       },
       [](int status, const std::string& message) { return error_reply(status, message); });
 }
@@ -197,7 +197,8 @@ void Server::Impl::load() {
   page = dump(page_info(world, names, config.as, config.limits, context));
 }
 
-void Server::Impl::handle(ServerRequest request, const std::shared_ptr<HttpExchange>& client) {
+void Server::Impl::handle(const ServerRequest& request,
+                          const std::shared_ptr<HttpExchange>& client) {
   const bool chats = request.path == "/v1/chat/completions";
   if (request.method == "POST" && has_key(request) && (chats || request.path == "/v1/completions"))
     return ask(chats ? Endpoint::chat : Endpoint::completions, request, client);
@@ -368,7 +369,7 @@ std::vector<Prompt> Server::Impl::prompts_of(const ApiRequest& request,
 
 // Choice i of prompt p draws what `inoculum sample` draws for sample i of the p-th row of its
 // input.
-void Server::Impl::submit(std::shared_ptr<Job> job, const Served& served) {
+void Server::Impl::submit(const std::shared_ptr<Job>& job, const Served& served) {
   const ApiRequest& asked = job->request;
   const bool chats = asked.endpoint == Endpoint::chat;
   std::random_device device;
