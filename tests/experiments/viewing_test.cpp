@@ -226,7 +226,8 @@ TEST_CASE("damaged files are said, never a crash", "[viewing]") {
         text[random.below(text.size())] = static_cast<char>(random.below(256));
     write_file(file, text);
     PageData data(t.path);
-    for (const Json& line : data.list().at("runs")) {
+    const Json list = data.list();
+    for (const Json& line : list.at("runs")) {
       const auto id = line.at("id").get<std::string>();
       CHECK(data.run(id).has_value());
       data.answers(id, 0);
