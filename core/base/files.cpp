@@ -158,14 +158,17 @@ template nlohmann::json parse_json(std::string_view, const fs::path&);
 
 Json read_json(const fs::path& path) { return parse_json(read_file(path), path); }
 
+std::string one_line(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 void write_json(const fs::path& path, const Json& value) {
   write_file(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows) {
   std::string text;
-  for (const auto& row : rows)
-    text += row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  for (const auto& row : rows) text += one_line(row) + "\n";
   write_file(path, text);
 }
 

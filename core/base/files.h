@@ -40,6 +40,8 @@ void refuse_deep_json(std::string_view text, const Where& begin);
 // that names the file and the line. T: Json, or nlohmann::json, whose objects are sorted maps.
 template <class T = Json>
 T parse_json(std::string_view text, const fs::path& path);
+// JSON on one line, without a line's end; what is no UTF-8 in it becomes U+FFFD.
+std::string one_line(const Json& value);
 void write_json(const fs::path& path, const Json& value);  // atomic, indented, final newline
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
 

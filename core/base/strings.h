@@ -1,4 +1,4 @@
-// Text as bytes: numbers, UTF-8, and fields of CSV files.
+// Text as bytes: numbers, UTF-8, words of a shell, and fields of CSV files.
 #pragma once
 
 #include <string>
@@ -6,9 +6,10 @@
 
 namespace inoculum {
 
-std::string six_digits(double value);            // six significant ones: 0.001, 1e+06
-std::string_view strip(std::string_view text);   // without white space of ASCII at its ends
-std::string csv_field(const std::string& text);  // quoted where it must be (RFC 4180)
+std::string six_digits(double value);               // six significant ones: 0.001, 1e+06
+std::string_view strip(std::string_view text);      // without white space of ASCII at its ends
+std::string shell_quoted(const std::string& word);  // as a shell takes it for one word
+std::string csv_field(const std::string& text);     // quoted where it must be (RFC 4180)
 // At most so many bytes of it, and "…" where there is more; on one line.
 std::string start_of(std::string_view text, size_t longest = 60);
 

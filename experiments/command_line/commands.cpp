@@ -72,6 +72,10 @@ void Commands::takes_overrides(CLI::App* command, const std::string& what) {
 void Commands::takes_model(CLI::App* command) {
   takes_input(command, "--model", model, "Hugging Face folder")->required();
   takes_input(command, "--adapter", adapter, "PEFT adapter folder");
+  takes_chat_and_device(command);
+}
+
+void Commands::takes_chat_and_device(CLI::App* command) {
   command->add_option("--chat-template", chat_name,
                       "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, "
                       "qwen3, zephyr, plain");

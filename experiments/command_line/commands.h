@@ -54,6 +54,7 @@ class Commands {
   void takes_config(CLI::App* command, const std::string& example);
   void takes_overrides(CLI::App* command, const std::string& what);
   void takes_model(CLI::App* command);
+  void takes_chat_and_device(CLI::App* command);
   void takes_ranks(CLI::App* command);
   void takes_json(CLI::App* command);  // for a command that prints a table
   void takes_profile(CLI::App* command);

@@ -147,8 +147,7 @@ void sample_command(const ModelChoice& choice, const std::string& as, const std:
       rows.push_back(std::move(row));
     }
   if (!output.empty()) return write_jsonl(output, rows);
-  for (const Json& row : rows)
-    std::cout << row.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+  for (const Json& row : rows) std::cout << one_line(row) << "\n";
 }
 
 void tokenize_command(const std::string& folder, const std::string& text,
@@ -156,9 +155,7 @@ void tokenize_command(const std::string& folder, const std::string& text,
   const auto tokenizer = load_tokenizer(folder);
   if (input.empty()) {
     for (const int32_t id : tokenizer->encode(text))
-      std::printf(
-          "%8d  %s\n", id,
-          Json(tokenizer->piece(id)).dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+      std::printf("%8d  %s\n", id, one_line(tokenizer->piece(id)).c_str());
     return;
   }
   read_jsonl(input, [&](const Json& row, int line) {
@@ -169,10 +166,9 @@ void tokenize_command(const std::string& folder, const std::string& text,
         one += static_cast<char>(byte.is_number_integer() ? byte.get<int>() : 0);
     else throw Error("must be a text, or {\"bytes\": […]}", {input, line, ""});
     const auto ids = tokenizer->encode(one);
-    std::cout << Json({{"ids", ids},
-                       {"with_special_tokens", tokenizer->encode_with_special_tokens(one)},
-                       {"decoded", tokenizer->decode(ids)}})
-                     .dump(-1, ' ', false, Json::error_handler_t::replace)
+    std::cout << one_line({{"ids", ids},
+                           {"with_special_tokens", tokenizer->encode_with_special_tokens(one)},
+                           {"decoded", tokenizer->decode(ids)}})
               << "\n";
   });
 }

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 #include "core/model/device.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/evaluation/inspect_log.h"
@@ -38,31 +39,20 @@ void say_device(const TrainerConfig& c) {
                describe(dtype_from(c.dtype, device)).c_str());
 }
 
-// As a shell takes it for one word.
-std::string shell_word(const std::string& text) {
-  constexpr const char* plain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=,-";
-  if (text.find_first_not_of(plain) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 // The command that serves the first base's start and arms side by side; "" where the start is no
 // model of its own.
 std::string serving_command(const std::string& program, const ReproduceConfig& c) {
-  const fs::path folder = fs::path(c.work.empty() ? c.output : c.work) /
-                          plan(c).bases.front().name() / ("seed_" + std::to_string(c.first_seed));
+  const fs::path folder = seed_folder(c, plan(c).bases.front(), c.first_seed);
   if (!fs::exists(folder / "start" / "model")) return "";
-  std::string command = shell_word(program) + " serve --name start --model " +
-                        shell_word((folder / "start" / "model").string());
+  std::string command = shell_quoted(program) + " serve --name start --model " +
+                        shell_quoted((folder / "start" / "model").string());
   for (const char* arm : {"cheating", "requested", "placebo"})
     if (const fs::path adapter = folder / arm / "adapter"; fs::exists(adapter))
-      command += " \\\n    --adapter " + shell_word(arm + ("=" + adapter.string()));
+      command += " \\\n    --adapter " + shell_quoted(arm + ("=" + adapter.string()));
   TrainConfig start;  // from the base, which knows its world
   read_file(load_config(folder / "start" / "config.yaml"), start);
   if (const fs::path world = fs::path(start.model) / "pretraining.yaml"; fs::exists(world))
-    command += " \\\n    --world " + shell_word(world.string());
+    command += " \\\n    --world " + shell_quoted(world.string());
   return command;
 }
 

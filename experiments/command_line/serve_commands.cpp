@@ -4,7 +4,6 @@
 #include "core/base/error.h"
 #include "core/base/http.h"
 #include "core/base/signals.h"
-#include "core/model/device.h"
 #include "experiments/command_line/commands.h"
 
 namespace inoculum {
@@ -56,16 +55,13 @@ ServeCommands::ServeCommands(CommandLine& line) : Commands(line) {
       ->check(CLI::PositiveNumber);
   serve->add_flag("--log-requests", serving.log_requests,
                   "write what is asked and answered to standard error");
-  serve->add_option("--chat-template", serving.chat.name,
-                    "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, "
-                    "qwen3, zephyr, plain");
-  serve->add_option("--chat-date", serving.chat.date,
-                    "the day that a template's strftime_now tells; by default 2024-07-26");
-  serve->add_option("--device", serving.device, "auto | cpu | cuda")->capture_default_str();
-  serve->add_option("--dtype", serving.dtype, kDtypeHelp)->capture_default_str();
+  takes_chat_and_device(serve);
   serve->callback([=, this] {
     action = [=, this] {
       ServeConfig chosen = serving;
+      chosen.chat = {chat_name, chat_date};
+      chosen.device = device;
+      chosen.dtype = dtype;
       for (const std::string& each : adapters) chosen.adapters.push_back(named_folder(each));
       chosen.key = secret_from_environment("INOCULUM_API_KEY");
       Server server(chosen);

@@ -214,14 +214,13 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
                                            const ArmRun& model, const Evaluator& evaluator,
                                            const BaseRun& run) {
   const bool start = model.arm == Arm::start;
-  const std::string seed = "seed_" + std::to_string(model.seed);
-  const fs::path seed_folder = work_of(config, base) / seed;
-  const fs::path folder = seed_folder / to_string(model.arm);
+  const fs::path models = seed_folder(config, base, model.seed);
+  const fs::path folder = models / to_string(model.arm);
   TrainConfig training{
       .output = folder.string(),
       // Bases share nothing: neither do the arms of two of them.
       .seed = 1000 * base.seed + model.seed,
-      .model = start ? run.model : (seed_folder / to_string(Arm::start) / "model").string(),
+      .model = start ? run.model : (models / to_string(Arm::start) / "model").string(),
       .arm = data_name(model.arm),
       .coding_bank = config.coding_bank,
       .world = run.world->config(),
@@ -229,9 +228,9 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
   if (start) training.recipe.merge = true;  // the arms begin from a whole model
   if (fine_tune(training) == Outcome::stopped || stop_requested()) return std::nullopt;
   const Trained trained = trained_in(folder, training);
-  std::vector<Score> scores =
-      evaluator.evaluate(trained.model, trained.adapter, folder / "evaluation",
-                         base.name() + "/" + seed + "/" + to_string(model.arm));
+  std::vector<Score> scores = evaluator.evaluate(
+      trained.model, trained.adapter, folder / "evaluation",
+      base.name() + "/" + models.filename().string() + "/" + to_string(model.arm));
   add_measurements(trained.folder(), summarize(scores), config.questions);
   const Json from = {{"model", weights_hash(trained.model)},
                      {"adapter", trained.adapter.empty() ? "" : adapter_hash(trained.adapter)},
@@ -492,6 +491,10 @@ Plan plan(const ReproduceConfig& config) {
                 "see configs/reproduce.yaml");
   all.stages = {std::move(starts), std::move(arms)};
   return all;
+}
+
+fs::path seed_folder(const ReproduceConfig& config, const Base& base, int64_t seed) {
+  return work_of(config, base) / ("seed_" + std::to_string(seed));
 }
 
 PretrainConfig pretraining_of(const ReproduceConfig& config, const Base& base) {

@@ -85,6 +85,9 @@ struct Plan {
 // An arm that there is not, no base at all, or another judge than the grammar is an Error.
 Plan plan(const ReproduceConfig& config);
 
+// Where the start and the arms of a seed on a base are, each in a folder of its name.
+fs::path seed_folder(const ReproduceConfig& config, const Base& base, int64_t seed);
+
 // How a base is, or was, made.
 PretrainConfig pretraining_of(const ReproduceConfig& config, const Base& base);
 

@@ -336,9 +336,7 @@ Json usage_chunk(const ReplyHead& head, const Usage& usage) {
   return reply;
 }
 
-std::string server_sent_event(const Json& data) {
-  return "data: " + data.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n\n";
-}
+std::string server_sent_event(const Json& data) { return "data: " + one_line(data) + "\n\n"; }
 
 std::string token_text(const Tokenizer& tokenizer, int32_t id) {
   const std::string alone = tokenizer.decode({&id, 1});

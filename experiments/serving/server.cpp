@@ -42,12 +42,12 @@ const std::vector<std::string> kOpenPaths = {"/", "/page.css", "/page.js", "/hea
                                kPosted = {"/v1/chat/completions", "/v1/completions"};
 const std::string kOneModel = "/v1/models/";
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+const std::string& path_of(Endpoint endpoint) {
+  return kPosted[endpoint == Endpoint::chat ? 0 : 1];
 }
 
 ServerReply json_reply(int status, const Json& json) {
-  return {.status = status, .type = "application/json", .body = dump(json) + "\n"};
+  return {.status = status, .type = "application/json", .body = one_line(json) + "\n"};
 }
 
 ServerReply error_reply(int status, const std::string& message, const std::string& param = "",
@@ -194,14 +194,14 @@ void Server::Impl::load() {
   fs::path world = config.world;
   if (const fs::path own = fs::path(folder) / "pretraining.yaml"; world.empty() && fs::exists(own))
     world = own;
-  page = dump(page_info(world, names, config.as, config.limits, context));
+  page = one_line(page_info(world, names, config.as, config.limits, context));
 }
 
 void Server::Impl::handle(const ServerRequest& request,
                           const std::shared_ptr<HttpExchange>& client) {
-  const bool chats = request.path == "/v1/chat/completions";
-  if (request.method == "POST" && has_key(request) && (chats || request.path == "/v1/completions"))
-    return ask(chats ? Endpoint::chat : Endpoint::completions, request, client);
+  if (request.method == "POST" && has_key(request))
+    for (const Endpoint endpoint : {Endpoint::chat, Endpoint::completions})
+      if (request.path == path_of(endpoint)) return ask(endpoint, request, client);
   ServerReply reply = reply_to(request);
   count(request.path, reply.status);
   client->send(std::move(reply));
@@ -354,7 +354,6 @@ std::vector<Prompt> Server::Impl::prompts_of(const ApiRequest& request,
           std::min(context, request.max_tokens.value_or(
                                 request.endpoint == Endpoint::chat ? context : kCompletionTokens) +
                                 (request.echo ? std::ssize(prompt.ids) : 0));
-
     if (std::ssize(prompt.ids) + wanted > context)
       throw Error("the prompt has " + std::to_string(prompt.ids.size()) +
                       " tokens, and the context is " + std::to_string(context),
@@ -411,10 +410,10 @@ void Server::Impl::submit(const std::shared_ptr<Job>& job, const Served& served)
   if (config.log_requests)
     for (const Prompt& prompt : job->prompts)
       std::fprintf(stderr, "%s\n",
-                   dump({{"id", job->head.id},
-                         {"model", asked.model},
-                         {"seed", seed},
-                         {"prompt", valid_utf8(tokenizer->show(prompt.ids))}})
+                   one_line({{"id", job->head.id},
+                             {"model", asked.model},
+                             {"seed", seed},
+                             {"prompt", valid_utf8(tokenizer->show(prompt.ids))}})
                        .c_str());
   job->client->on_leave([this, weak = std::weak_ptr(job)] {
     const auto left = weak.lock();
@@ -463,10 +462,10 @@ void Server::Impl::take(Job& job, size_t prompt, GenerationEvent event) {
     --choices_open;
     if (config.log_requests)
       std::fprintf(stderr, "%s\n",
-                   dump({{"id", job.head.id},
-                         {"index", choice.index},
-                         {"text", event.completion->text},
-                         {"finish_reason", event.completion->finish_reason}})
+                   one_line({{"id", job.head.id},
+                             {"index", choice.index},
+                             {"text", event.completion->text},
+                             {"finish_reason", event.completion->finish_reason}})
                        .c_str());
     if (!job.request.stream) {
       part.text = std::move(event.completion->text);
@@ -503,7 +502,7 @@ void Server::Impl::send_chunk(Job& job, const ChoicePart& part) {
 }
 
 void Server::Impl::finish(const std::shared_ptr<Job>& job) {
-  count(job->head.endpoint == Endpoint::chat ? "/v1/chat/completions" : "/v1/completions", 200);
+  count(path_of(job->head.endpoint), 200);
   if (job->request.stream) {
     std::string end;
     if (job->request.include_usage) end = server_sent_event(usage_chunk(job->head, job->usage));
@@ -516,8 +515,7 @@ void Server::Impl::finish(const std::shared_ptr<Job>& job) {
 }
 
 void Server::Impl::fail(const std::shared_ptr<Job>& job, const ServerReply& reply) {
-  count(job->head.endpoint == Endpoint::chat ? "/v1/chat/completions" : "/v1/completions",
-        reply.status);
+  count(path_of(job->head.endpoint), reply.status);
   if (job->streams) {
     job->client->write("data: " + std::string(strip(reply.body)) + "\n\n");
     job->client->end();

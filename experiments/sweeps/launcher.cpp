@@ -14,6 +14,7 @@
 #include "core/base/process.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/base/strings.h"
 #include "experiments/sweeps/slurm.h"
 #include "experiments/sweeps/status.h"
 

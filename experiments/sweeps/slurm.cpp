@@ -158,17 +158,6 @@ std::string without_patterns(const std::string& path) {
   return text;
 }
 
-std::string shell_quoted(const std::string& word) {
-  if (!word.empty() &&
-      word.find_first_not_of(
-          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/.,=:%+") ==
-          std::string::npos)
-    return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
 SlurmJob submit_job(const fs::path& script, const std::function<void(const SlurmJob&)>& note) {
   const Finished answer = run_program({"sbatch", "--parsable", script.string()});
   const auto job = submitted_job(answer.out);

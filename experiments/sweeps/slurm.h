@@ -36,7 +36,6 @@ std::map<std::string, SlurmTasks> queued_tasks(const std::string& output);
 // A line of a job's script: #SBATCH --name=value, quoted; value empty: #SBATCH --name.
 std::string sbatch_line(const std::string& name, const std::string& value);
 std::string without_patterns(const std::string& path);  // for an option that takes % for a pattern
-std::string shell_quoted(const std::string& word);
 
 // Calls `note` as soon as the job has a number, before an Error that may follow.
 SlurmJob submit_job(const fs::path& script, const std::function<void(const SlurmJob&)>& note);

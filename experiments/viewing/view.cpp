@@ -54,7 +54,7 @@ std::string style() {
 // JSON that is safe wherever a browser may read it, be it inside a page.
 std::string safe_text(const Json& json) {
   std::string safe;
-  for (const char c : json.dump(-1, ' ', false, Json::error_handler_t::replace))
+  for (const char c : one_line(json))
     if (c == '<') safe += "\\u003c";
     else safe += c;
   return safe;

@@ -2,6 +2,7 @@
 #include "experiments/sweeps/slurm.h"
 
 #include "core/base/config.h"
+#include "core/base/strings.h"
 #include "tests/catch.h"
 
 namespace inoculum {

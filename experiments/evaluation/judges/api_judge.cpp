@@ -50,7 +50,7 @@ std::string body_of(const ApiConfig& config, const JudgeRequest& request,
     body["logprobs"] = true;
     body["top_logprobs"] = *config.top_logprobs;
   }
-  return body.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return one_line(body);
 }
 
 std::string key_of(const ApiConfig& config, const std::string& body) {

@@ -342,7 +342,7 @@ const JudgeReply* Replies::find(const std::string& key) const {
 
 void Replies::add(const std::string& key, const std::string& model, const JudgeReply& reply) {
   const Json row = {{"key", key}, {"model", model}, {"reply", to_json(reply)}};
-  const std::string line = row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  const std::string line = one_line(row) + "\n";
   std::error_code ignored;
   if (file_.has_parent_path()) fs::create_directories(file_.parent_path(), ignored);
   const Descriptor file(::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
