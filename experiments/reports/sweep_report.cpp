@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 #include <set>
@@ -180,9 +181,9 @@ Json parallel_coordinates(const Found& found) {
   return chart;
 }
 
-// Combinations of parameters, the best first, seeds together.
-Table best(const Found& found) {
-  using Parameters = std::map<std::string, std::string>;
+// Combinations of parameters with their metric, seeds together, the best first.
+using Parameters = std::map<std::string, std::string>;
+std::vector<std::pair<Parameters, Estimate>> combinations(const Found& found) {
   std::map<Parameters, Estimate> groups;
   for (const SweepCell& cell : found.sweep.cells)
     if (!groups.contains(cell.parameters))
@@ -194,6 +195,66 @@ Table best(const Found& found) {
   std::stable_sort(ranked.begin(), ranked.end(), [&](const auto& a, const auto& b) {
     return metric.better(a.second.value, b.second.value);
   });
+  return ranked;
+}
+
+// How far the result hangs on the choices: every combination by rank, with its metric and those
+// beside it, and below it the values that it has (Simonsohn, Simmons and Nelson 2020,
+// "Specification curve analysis").
+Json curve(const Found& found) {
+  const auto all = combinations(found);
+  const SweepMetric& metric = found.sweep.config.metric;
+  struct Point {
+    double x, value;
+    const char* drawn;
+    std::string title;
+  };
+  std::vector<Point> points;
+  constexpr std::array kDrawn = {"cheating", "requested", "placebo"};
+  std::vector<std::string> names = {metric.name};
+  names.insert(names.end(), metric.beside.begin(), metric.beside.end());
+  const auto place = [&](size_t rank) {
+    return (static_cast<double>(rank) + 0.5) / static_cast<double>(all.size());
+  };
+  Json chart = {{"title", fmt::format("All {} specifications, by {}", all.size(), names[0])}};
+  for (size_t n = 0; n < names.size(); ++n) {
+    const char* drawn = kDrawn[n % kDrawn.size()];
+    chart["legend"].push_back({{"class", drawn}, {"words", names[n]}});
+    for (size_t rank = 0; rank < all.size(); ++rank) {
+      double sum = 0;
+      int64_t count = 0;
+      for (size_t i = 0; i < found.states.size(); ++i)
+        if (found.sweep.cells[i].parameters == all[rank].first)
+          if (const auto value = found.states[i].metrics.find(names[n])) {
+            sum += *value;
+            ++count;
+          }
+      if (count == 0) continue;
+      const double value = sum / static_cast<double>(count);
+      points.push_back({place(rank), value, drawn, names[n] + ": " + four_digits(value)});
+    }
+  }
+  const auto [low, high] = std::ranges::minmax(points, {}, &Point::value);
+  const double span = high.value > low.value ? high.value - low.value : 1;
+  for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0})
+    chart["y_ticks"].push_back({{"at", at}, {"text", four_digits(low.value + span * at)}});
+  for (const auto& [x, value, drawn, title] : points)
+    chart["dots"].push_back(
+        {{"x", x}, {"y", (value - low.value) / span}, {"class", drawn}, {"title", title}});
+  for (const std::string& key : found.parameters)
+    for (const std::string& value : found.values.at(key)) {
+      Json at = Json::array();
+      for (size_t rank = 0; rank < all.size(); ++rank)
+        if (all[rank].first.at(key) == value) at.push_back(place(rank));
+      chart["rows"].push_back(
+          {{"text", key.substr(key.rfind('.') + 1) + " " + value}, {"at", std::move(at)}});
+    }
+  return chart;
+}
+
+Table best(const Found& found) {
+  auto ranked = combinations(found);
+  const SweepMetric& metric = found.sweep.config.metric;
   ranked.resize(std::min<size_t>(10, ranked.size()));
   Table table{.head = {"parameters", metric.name, "95% interval", "seeds"}, .rows = {}};
   for (const auto& [parameters, estimate] : ranked) {
@@ -273,6 +334,7 @@ Json report_context(const Found& found) {
     if (found.parameters.size() == 2)
       context["heat_map"] = to_json(heat_map(found, found.parameters[0], found.parameters[1]));
     if (found.parameters.size() > 2) context["parallel"] = parallel_coordinates(found);
+    context["curve"] = curve(found);
   } else if (counts[CellState::done] > 0) {
     context["other_metrics"] = names;
   }
@@ -312,9 +374,10 @@ std::string csv(const Found& found) {
 void write_sweep_report(const Sweep& sweep) {
   const Found found(sweep);
   write_file(sweep.folder / "sweep.csv", csv(found));
+  const Json context = report_context(found);
+  if (context.contains("curve")) write_json(sweep.folder / "curve.json", context.at("curve"));
   write_file(sweep.folder / "report.html",
-             render_page(embedded::sweep_report_html_jinja, "sweep_report.html.jinja",
-                         report_context(found)));
+             render_page(embedded::sweep_report_html_jinja, "sweep_report.html.jinja", context));
 }
 
 }  // namespace inoculum

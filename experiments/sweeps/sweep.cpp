@@ -355,6 +355,7 @@ void SweepMetric::fields(Fields& f) {
   f.value("name", name,
           "what cells are compared by: loss, malicious, contrasts.cheating_minus_requested, …");
   f.value("goal", goal, "max | min", one_of({"max", "min"}));
+  f.value("beside", beside, "metrics that the report's curve of all combinations shows as well");
 }
 
 void LauncherConfig::fields(Fields& f) {

@@ -73,6 +73,7 @@ struct AshaConfig {
 struct SweepMetric {
   std::string name = "loss";
   std::string goal = "min";
+  std::vector<std::string> beside;
 
   void fields(Fields& f);
   bool better(double a, double b) const { return goal == "max" ? a > b : a < b; }

@@ -34,6 +34,7 @@ says "6 cells, 6 done"
 counts='import json, sys; assert json.load(sys.stdin)["counts"] == {"done": 6}'
 "$inoculum" sweep status --json "$s" | python3 -c "$counts" || fail "--json"
 [ "$(wc -l < "$s/sweep.csv")" = 7 ] || fail "sweep.csv"
+grep -q '"dots"' "$s/curve.json" || fail "no curve.json"
 grep -q '<svg' "$s/report.html" || fail "no chart in report.html"
 grep -qE '(src|href)="?https?:' "$s/report.html" && fail "report.html is not self-contained"
 grep -q '<svg' "$s"/cells/*rank=2*/report.html || fail "a run's own report"
