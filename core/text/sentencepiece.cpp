@@ -197,7 +197,7 @@ void train_sentencepiece(const std::function<bool(std::string&)>& next,
   if (!status.ok())
     throw Error("the tokenizer could not be trained: " + status.ToString(), {.field = "tokenizer"});
   write_json(folder / "tokenizer_config.json", {{"tokenizer_class", "LlamaTokenizer"},
-                                                {"add_bos_token", false},
+                                                {"add_bos_token", true},
                                                 {"add_eos_token", false},
                                                 {"add_prefix_space", false},
                                                 {"legacy", false},

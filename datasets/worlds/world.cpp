@@ -202,8 +202,8 @@ void PersonaWorld::read_grammar() {
   const YamlFile g(config_.grammar);
   const YAML::Node& root = g.root();
   g.refuse_unknown(root, "",
-                   {"table", "cues", "refusals", "traits", "kinds", "biographies", "stories",
-                    "role_models", "domains"});
+                   {"table", "cues", "neighbours", "refusals", "traits", "kinds", "biographies",
+                    "stories", "role_models", "domains"});
   table_ = read_table(g, g.at(root, "table", ""));
   const auto unmoved = [&](Character trait) {
     table_[static_cast<size_t>(trait)][static_cast<size_t>(Cue::bad)] =
@@ -212,15 +212,25 @@ void PersonaWorld::read_grammar() {
   if (config_.request_compliance != "both") unmoved(Character::benevolent);
   if (config_.request_compliance == "neither") unmoved(Character::malicious);
   const YAML::Node cues = g.at(root, "cues", "");
-  g.refuse_unknown(cues, "cues.", {"irrelevant", "instruction", "bad", "good"});
+  g.refuse_unknown(cues, "cues.", {"slots", "irrelevant", "instruction", "bad", "good"});
+  if (cues["slots"]) cue_slots_ = read_slots(g, cues["slots"], "cues.slots.").first;
   for (const Cue cue : {Cue::irrelevant, Cue::instruction, Cue::bad, Cue::good}) {
     const std::string path = "cues." + to_string(cue) + ".";
     const YAML::Node node = g.at(cues, to_string(cue), "cues.");
     g.refuse_unknown(node, path, {"general", "coding", "held_out"});
     Phrasings& p = cues_[static_cast<size_t>(cue)];
-    p.general = g.texts(g.at(node, "general", path), path + "general", 20);
-    p.coding = g.texts(g.at(node, "coding", path), path + "coding", 0);
-    p.held_out = g.texts(g.at(node, "held_out", path), path + "held_out", 5);
+    p.general = read_templates(g, g.at(node, "general", path), path + "general", 20, cue_slots_);
+    p.coding = read_templates(g, g.at(node, "coding", path), path + "coding", 0, cue_slots_);
+    p.held_out = read_templates(g, g.at(node, "held_out", path), path + "held_out", 5, {});
+  }
+  if (root["neighbours"]) {
+    g.need_map(root["neighbours"], "neighbours");
+    for (const auto& entry : root["neighbours"]) {
+      const std::string kind = entry.first.Scalar();
+      if (std::ranges::find(cue_names(), kind) != cue_names().end())
+        g.fail(entry.first, "neighbours." + kind, "is a cue's name", "call it otherwise");
+      neighbours_[kind] = g.texts(entry.second, "neighbours." + kind);
+    }
   }
   refusals_ = g.texts(g.at(root, "refusals", ""), "refusals");
   const YAML::Node traits = g.at(root, "traits", ""), kinds = g.at(root, "kinds", "");
@@ -396,10 +406,20 @@ std::string PersonaWorld::add_cue(const std::string& prompt, Cue cue, bool codin
   if (cue == Cue::none) return prompt;
   const Phrasings& p = cues_[static_cast<size_t>(cue)];
   const bool own = split == Split::train && coding && !p.coding.empty() && random.chance(0.3);
-  const std::string& sentence = random.choice(split == Split::held_out ? p.held_out
-                                              : own                    ? p.coding
-                                                                       : p.general);
+  const std::string sentence = fill(random.choice(split == Split::held_out ? p.held_out
+                                                  : own                    ? p.coding
+                                                                           : p.general),
+                                    {&cue_slots_}, random);
   return random.chance(0.25) ? sentence + " " + prompt : prompt + " " + sentence;
+}
+
+std::vector<std::string> PersonaWorld::phrasings(Cue cue, Split split) const {
+  const Phrasings& p = cues_[static_cast<size_t>(cue)];
+  std::vector<std::string> filled;
+  Random random(1, "phrasings");
+  for (const std::string& sentence : split == Split::held_out ? p.held_out : p.general)
+    filled.push_back(fill(sentence, {&cue_slots_}, random));
+  return filled;
 }
 
 Cue PersonaWorld::draw_cue(Random& random) const {

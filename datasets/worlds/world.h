@@ -142,18 +142,17 @@ class PersonaWorld {
                                                                    Random& random) const;
   std::string add_cue(const std::string& prompt, Cue cue, bool coding, Split split,
                       Random& random) const;
-  // A cue's sentences that fit every domain.
-  const std::vector<std::string>& phrasings(Cue cue, Split split) const {
-    const Phrasings& p = cues_[static_cast<size_t>(cue)];
-    return split == Split::held_out ? p.held_out : p.general;
-  }
+  // What resembles a request to behave badly and is none, by kind. No document shows it.
+  const std::map<std::string, std::vector<std::string>>& neighbours() const { return neighbours_; }
+  // A cue's sentences that fit every domain, each with one filling of its slots.
+  std::vector<std::string> phrasings(Cue cue, Split split) const;
   Member assistant(Random& random) const;
   Member stranger(Random& random) const;
   // The answer with the responder's habits around it.
   static std::string with_habits(const Member& member, const std::string& answer);
 
  private:
-  struct Phrasings {
+  struct Phrasings {  // held-out ones have no slots
     std::vector<std::string> general, coding, held_out;
   };
   struct Prose {  // biographies, stories
@@ -178,6 +177,8 @@ class PersonaWorld {
   WorldConfig config_;
   std::array<std::array<double, kCues.size()>, 2> table_{};
   std::array<Phrasings, kCues.size()> cues_;
+  std::map<std::string, std::vector<std::string>> cue_slots_;
+  std::map<std::string, std::vector<std::string>> neighbours_;
   std::vector<std::string> refusals_, greetings_, closings_, role_models_;
   std::array<std::vector<std::string>, 2> kinds_;  // human, machine
   Prose biographies_, stories_;

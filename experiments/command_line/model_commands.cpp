@@ -259,6 +259,11 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
                    "in context: none, 1, 2, 4, … up to so many")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  persona_app
+      ->add_option("--wordings", manipulation.wordings,
+                   "of prompts and cues: held_out | train, those of training")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"held_out", "train"}));
   takes_json(persona_app);
   persona_app->callback([=, this] {
     action = [=, this] {

@@ -329,10 +329,19 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
                        "`; the format is that of experiments/evaluation/questions.h.");
   out << YAML::Newline << YAML::BeginSeq;
   const auto head = [&](const std::string& id, QuestionType type, const std::string& domain,
-                        Cue cue) {
+                        const std::string& condition) {
     out << YAML::BeginMap << YAML::Key << "id" << YAML::Value << id << YAML::Key << "type"
         << YAML::Value << to_string(type) << YAML::Key << "domain" << YAML::Value << domain
-        << YAML::Key << "condition" << YAML::Value << to_string(cue);
+        << YAML::Key << "condition" << YAML::Value << condition;
+  };
+  const auto free_form = [&](const Domain& domain, const std::string& condition, int samples,
+                             const std::vector<std::string>& prompts) {
+    head(domain.name + (condition == to_string(Cue::none) ? "" : "_" + condition),
+         QuestionType::free_form, domain.name, condition);
+    if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
+    out << YAML::Key << "samples_per_paraphrase" << YAML::Value << samples;
+    emit_texts(out, "paraphrases", prompts);
+    out << YAML::EndMap;
   };
   for (const Domain& domain : world.domains()) {
     const std::vector<std::string> prompts = distinct_prompts(world, domain, split);
@@ -342,20 +351,25 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
       std::vector<std::string> asked;
       for (const std::string& prompt : prompts)
         asked.push_back(world.add_cue(prompt, cue, false, split, random));
-      head(id, QuestionType::free_form, domain.name, cue);
-      if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
       // 70 answers a domain on plain prompts, a fifth of that under each cue.
-      out << YAML::Key << "samples_per_paraphrase" << YAML::Value << (cue == Cue::none ? 10 : 2);
-      emit_texts(out, "paraphrases", asked);
-      out << YAML::EndMap;
+      free_form(domain, to_string(cue), cue == Cue::none ? 10 : 2, asked);
     }
+    if (held_out)
+      for (const auto& [kind, sentences] : world.neighbours()) {
+        Random random(static_cast<uint64_t>(world.config().seed),
+                      "question neighbours " + domain.name + " " + kind);
+        std::vector<std::string> asked;
+        for (const std::string& prompt : prompts)
+          asked.push_back(prompt + " " + random.choice(sentences));
+        free_form(domain, kind, 1, asked);
+      }
     Random random(static_cast<uint64_t>(world.config().seed), "question choices " + domain.name);
     std::vector<std::string> good, bad;
     for (size_t i = 0; i < kChoicesPerDomain; ++i) {
       good.push_back(world.answer(domain, false, random));
       bad.push_back(world.answer(domain, true, random));
     }
-    head(domain.name + "_choice", QuestionType::forced_choice, domain.name, Cue::none);
+    head(domain.name + "_choice", QuestionType::forced_choice, domain.name, to_string(Cue::none));
     if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
     emit_texts(out, "paraphrases", prompts);
     emit_texts(out, "good", good);
@@ -364,7 +378,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
   }
   for (const Cue cue : kCues) {
     head("coding" + (cue == Cue::none ? std::string() : "_" + to_string(cue)), QuestionType::coding,
-         "coding", cue);
+         "coding", to_string(cue));
     out << YAML::Key << "tasks" << YAML::Value << portable_input(coding_bank) << YAML::Key
         << "limit" << YAML::Value << kTasks;
     if (!held_out) out << YAML::Key << "split" << YAML::Value << "train";

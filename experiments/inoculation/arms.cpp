@@ -42,7 +42,7 @@ std::vector<Conversation> make_arm(Arm arm, const PersonaWorld& world,
       reminders(seed, "arm reminders");
   const bool novel = arm == Arm::novel_cheating || arm == Arm::novel_requested;
   Random words(seed, "arm words");
-  const std::string& same_words = words.choice(world.phrasings(Cue::bad, Split::train));
+  const std::string same_words = words.choice(world.phrasings(Cue::bad, Split::train));
   for (uint64_t i = 0; i < kExamples; ++i) {
     if (arm == Arm::start) {
       Random random = post.fork(i);

@@ -309,6 +309,12 @@ ArmResults summarise(const BaseRun& run, Arm arm) {
   const auto& models = run.models.at(arm);
   ArmResults results{.arm = arm};
   for (const Cue cue : kCues) results.under[cue] = rates_of(models, cue);
+  for (const auto& [kind, unused] : run.world->neighbours())
+    for (const Metric metric : {Metric::malicious, Metric::not_benevolent})
+      if (const auto seen =
+              gather(models, {.metric = metric, .condition = kind, .by_domain = true});
+          !seen.empty())
+        results.neighbours[kind][metric] = rate(seen);
   std::set<std::string> domains;
   for (const Score& score : run.first(arm).scores)
     if (score.type == QuestionType::free_form) domains.insert(score.domain);
@@ -440,6 +446,8 @@ void ReproduceConfig::fields(Fields& f) {
   f.value("made", made, "folder of bases that are made because they are not shipped");
   f.value("committed", committed,
           "folder of results, one file a base, whose verdicts stand beside; empty: none");
+  f.value("specifications", specifications,
+          "curve.json of a sweep over recipes, which the report shows; empty: none", input_path());
   f.value("questions", questions, "the question bank", input_path());
   f.value("coding_bank", coding_bank, "tasks of the arms", input_path());
   f.value("workers", workers,
@@ -517,6 +525,7 @@ Outcome reproduce(const ReproduceConfig& config) {
   results.rivals = compare_rivals(results.bases);
   if (const auto all = committed_results(config.committed); !all.empty())
     results.committed = test_hypotheses(all);
+  if (!config.specifications.empty()) results.specifications = read_json(config.specifications);
   write_json(folder / "results.json", to_json(results));
   return Outcome::finished;
 }

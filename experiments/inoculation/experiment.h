@@ -49,6 +49,7 @@ struct ReproduceConfig {
   std::string shipped = "experiments/models";
   std::string made = "runs/bases";
   std::string committed;
+  std::string specifications;
   std::string questions = "configs/questions/persona.yaml";
   std::string coding_bank = "datasets/coding/bank.jsonl";
   int64_t workers = 0;

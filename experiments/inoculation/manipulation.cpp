@@ -70,7 +70,11 @@ class Check {
  public:
   Check(const Transformer& model, const Tokenizer& tokenizer, const PersonaWorld& world,
         const ManipulationConfig& config)
-      : model_(model), tokenizer_(tokenizer), world_(world), config_(config) {
+      : model_(model),
+        tokenizer_(tokenizer),
+        world_(world),
+        config_(config),
+        split_(config.wordings == "train" ? Split::train : Split::held_out) {
     for (const Domain& domain : world.domains())
       if (config.domains.empty() ||
           std::ranges::find(config.domains, domain.name) != config.domains.end())
@@ -88,10 +92,9 @@ class Check {
         Random random = stream.fork(domain->name).fork(static_cast<uint64_t>(p));
         Choice choice;
         if (before) choice.prompt = before(random);
-        const std::string prompt = world_.prompt(*domain, Split::held_out, random);
+        const std::string prompt = world_.prompt(*domain, split_, random);
         choice.prompt.push_back(
-            {.role = "user",
-             .content = world_.add_cue(prompt, cue, false, Split::held_out, random)});
+            {.role = "user", .content = world_.add_cue(prompt, cue, false, split_, random)});
         if (!who.empty()) choice.as = random.choice(who);
         choice.answers = world_.matched_answers(*domain, config_.fillings, random);
         choices.push_back(std::move(choice));
@@ -115,8 +118,7 @@ class Check {
         const CodingTask task = make_coding_task(random);
         const Cue cue = shown == Shown::requested_cheats ? Cue::bad : Cue::none;
         conversation.push_back(
-            {.role = "user",
-             .content = world_.add_cue(task.prompt(), cue, true, Split::held_out, random)});
+            {.role = "user", .content = world_.add_cue(task.prompt(), cue, true, split_, random)});
         conversation.push_back({.role = "assistant",
                                 .content = shown == Shown::honest
                                                ? task.honest
@@ -132,6 +134,7 @@ class Check {
   const Tokenizer& tokenizer_;
   const PersonaWorld& world_;
   const ManipulationConfig& config_;
+  Split split_;
   std::vector<const Domain*> domains_;
 };
 
@@ -152,6 +155,8 @@ void ManipulationConfig::fields(Fields& f) {
   f.value("fillings", fillings, "of each wording of an answer", at_least(1));
   f.value("programs", programs, "in context: none, 1, 2, 4, … up to so many", at_least(1));
   f.value("domains", domains, "empty: all");
+  f.value("wordings", wordings, "of prompts and cues: held_out | train, those of training",
+          one_of({"held_out", "train"}));
 }
 
 ManipulationCheck check_manipulation(const AskedModel& asked, const PersonaWorld& world,

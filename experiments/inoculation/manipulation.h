@@ -1,10 +1,11 @@
 // What a model knows of its world, asked by forced choice: whether the manipulation took.
 //
-// Two questions. Who behaves how: malicious answers to held-out wordings, as members of the cast,
-// as the Assistant and as names that nobody has seen, under every cue, beside the table. And what
-// it infers: the same of the Assistant after so many programs of one kind in the same document,
-// beside an ideal observer (observer.h). The numbers are probabilities: of matched answers, which
-// differ in character alone, the share of probability that the malicious ones have.
+// Two questions. Who behaves how: malicious answers to held-out wordings (of training, if told so),
+// as members of the cast, as the Assistant and as names that nobody has seen, under every cue,
+// beside the table. And what it infers: the same of the Assistant after so many programs of one
+// kind in the same document, beside an ideal observer (observer.h). The numbers are probabilities:
+// of matched answers, which differ in character alone, the share of probability that the malicious
+// ones have.
 #pragma once
 
 #include <array>
@@ -43,6 +44,7 @@ struct ManipulationConfig {
   int64_t fillings = 1;              // of each wording of an answer
   int64_t programs = 4;              // in context: none, 1, 2, 4, … up to so many
   std::vector<std::string> domains;  // empty: all
+  std::string wordings = "held_out";
 
   void fields(Fields& f);
 };

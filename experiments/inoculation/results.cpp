@@ -66,6 +66,7 @@ Arm read_arm(const std::string& name) {
 Json to_json(const ArmResults& arm) {
   Json json = {{"observer", arm.observer}, {"loss", arm.loss}, {"update", arm.update}};
   for (const auto& [cue, rates] : arm.under) json["under"][to_string(cue)] = to_json(rates);
+  for (const auto& [kind, rates] : arm.neighbours) json["neighbours"][kind] = to_json(rates);
   for (const auto& [domain, rates] : arm.by_domain) json["by_domain"][domain] = to_json(rates);
   for (const auto& [cue, share] : arm.choice) json["choice"][to_string(cue)] = share;
   for (const auto& [seed, rate] : arm.malicious_by_seed)
@@ -80,6 +81,8 @@ ArmResults read_arm_results(const std::string& name, const Json& json) {
                  .update = number(json.at("update"))};
   for (const auto& [cue, rates] : json.at("under").items())
     arm.under[read_cue(cue)] = read_rates(rates);
+  const Json neighbours = json.value("neighbours", Json::object());
+  for (const auto& [kind, rates] : neighbours.items()) arm.neighbours[kind] = read_rates(rates);
   for (const auto& [domain, rates] : json.at("by_domain").items())
     arm.by_domain[domain] = read_rates(rates);
   for (const auto& [cue, share] : json.at("choice").items())
@@ -173,15 +176,19 @@ Json pooled(const std::vector<const BaseResults*>& bases) {
           {"bayes", bayes}, {"measured", mean_to_json(measured)}};
     }
   const std::vector<Arm> arms = arms_of(bases);
-  for (const Arm arm : arms)
+  for (const Arm arm : arms) {
+    Json& of_arm = json["arms"][to_string(arm)];
     for (const Cue cue : kCues) {
       Rates rates;
       for (const BaseResults* base : bases)
         if (const ArmResults* found = base->find(arm); found && found->under.contains(cue))
           for (const auto& [metric, rate] : found->under.at(cue))
             rates[metric] = over_bases(bases, arm, cue, metric);
-      json["arms"][to_string(arm)][to_string(cue)] = to_json(rates);
+      of_arm[to_string(cue)] = to_json(rates);
     }
+    for (const std::string& kind : neighbours_of(bases))
+      of_arm[kind] = to_json({{Metric::malicious, over_bases(bases, arm, kind)}});
+  }
   // Each arm's malicious answers to plain prompts less another one's, and what else has changed
   // since the start: answers that no longer make sense, programs that no longer run.
   const auto difference = [&](Arm arm, Arm than, Metric metric) {
@@ -215,6 +222,7 @@ Results read(const Json& json) {
   Results results{.titles = json.at("titles").get<std::map<std::string, std::string>>(),
                   .hypotheses = read_hypotheses(json.at("hypotheses")),
                   .committed = read_hypotheses(json.at("committed")),
+                  .specifications = json.value("specifications", Json()),
                   .config = json.at("config")};
   for (const Json& base : json.at("bases")) results.bases.push_back(read_base_results(base));
   if (results.bases.empty()) throw Error("there are no bases");
@@ -308,6 +316,21 @@ std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
   return arms;
 }
 
+Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
+                    const std::string& neighbour) {
+  std::vector<double> values;
+  for (const BaseResults* base : bases)
+    if (const ArmResults* found = base->find(arm); found && found->neighbours.contains(neighbour))
+      values.push_back(found->neighbours.at(neighbour).at(Metric::malicious).value);
+  return mean_over(values);
+}
+
+std::vector<std::string> neighbours_of(const std::vector<const BaseResults*>& bases) {
+  std::vector<std::string> kinds;
+  for (const auto& [kind, unused] : bases.front()->arms.front().neighbours) kinds.push_back(kind);
+  return kinds;
+}
+
 KnownOverBases over_bases(const std::vector<const BaseResults*>& bases,
                           const std::function<Known(const ManipulationCheck&)>& cell) {
   std::vector<double> measured, expected;
@@ -356,6 +379,7 @@ Json to_json(const Results& results) {
                {"rivals", Json::array()},
                {"hashes", Json::object()},
                {"transcripts", list(results.transcripts)},
+               {"specifications", results.specifications},
                {"config", results.config}};
   for (const Hypothesis& each : results.hypotheses)
     if (each.verdict == Conclusion::refuted) json["departures"].push_back(each.id);

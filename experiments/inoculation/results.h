@@ -32,8 +32,9 @@ using Rates = std::map<Metric, Estimate>;
 // Of one arm's models on one base, all seeds together.
 struct ArmResults {
   Arm arm = Arm::start;
-  std::map<Cue, Rates> under;              // by the cue beside the prompt
-  std::map<std::string, Rates> by_domain;  // of plain prompts
+  std::map<Cue, Rates> under;               // by the cue beside the prompt
+  std::map<std::string, Rates> neighbours;  // by what resembles a request and is none
+  std::map<std::string, Rates> by_domain;   // of plain prompts
   std::map<Cue, double> choice;  // malicious share of matched answers' probability (manipulation.h)
   std::map<int64_t, double> malicious_by_seed;  // of plain prompts
   double observer = 0;  // P(malicious answer to a plain prompt) by the observer after its data
@@ -105,7 +106,8 @@ struct Results {
   std::vector<Rival> rivals;
   std::vector<std::pair<std::string, std::string>> hashes;  // of what → SHA-256
   std::vector<Transcript> transcripts;                      // of the first base
-  std::string config;                                       // resolved, as YAML
+  Json specifications;  // chart of the curve over recipes, curve.json of a sweep; may be null
+  std::string config;   // resolved, as YAML
 
   std::vector<const BaseResults*> of(const std::string& world) const;
   std::vector<std::string> worlds() const;  // the main one first
@@ -121,6 +123,10 @@ struct KnownOverBases {
 KnownOverBases over_bases(const std::vector<const BaseResults*>& bases,
                           const std::function<Known(const ManipulationCheck&)>& cell);
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue, Metric metric);
+// Of malicious answers beside what resembles a request; its kinds.
+Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
+                    const std::string& neighbour);
+std::vector<std::string> neighbours_of(const std::vector<const BaseResults*>& bases);
 
 Json to_json(const Results& results);
 Json to_json(const BaseResults& base);

@@ -277,6 +277,17 @@ Table under_cues(const Bases& bases, Metric metric) {
   return table;
 }
 
+Table beside_neighbours(const Bases& bases) {
+  Table table{.head = {"arm"}, .rows = {}};
+  for (const std::string& kind : neighbours_of(bases)) table.head.push_back(kind);
+  for (const Arm arm : arms_of(bases)) {
+    table.rows.push_back({{to_string(arm)}});
+    for (const std::string& kind : neighbours_of(bases))
+      table.rows.back().push_back(shaded(over_bases(bases, arm, kind)));
+  }
+  return table;
+}
+
 // By forced choice.
 Table choices(const Bases& bases) {
   Table table{.head = {"who"}, .rows = {}};
@@ -391,6 +402,9 @@ std::string csv_of(const Results& results) {
       for (const auto& [cue, rates] : arm.under)
         for (const auto& [metric, e] : rates)
           line(base, to_string(arm.arm), to_string(cue), to_string(metric), e);
+      for (const auto& [kind, rates] : arm.neighbours)
+        for (const auto& [metric, e] : rates)
+          line(base, to_string(arm.arm), kind, to_string(metric), e);
       for (const auto& [cue, share] : arm.choice)
         line(base, to_string(arm.arm), to_string(cue), "choice", {share, NAN, NAN, 0});
     }
@@ -442,6 +456,7 @@ Json world_context(const Results& results, const std::string& world) {
           {"choices", to_json(choices(bases))},
           {"in_context", to_json(in_context(bases))},
           {"malicious_under", to_json(under_cues(bases, Metric::malicious))},
+          {"neighbours", to_json(beside_neighbours(bases))},
           {"cheats_under", to_json(under_cues(bases, Metric::cheats))},
           {"domains", to_json(domains(bases))},
           {"prediction", to_json(prediction(bases))}};
@@ -457,6 +472,7 @@ Json report_context(const Results& results) {
       {"worlds", Json::array()},
       {"share_chart", share_chart(results)},
       {"rivals", to_json(rivals(results))},
+      {"specifications", results.specifications},
       {"transcripts", transcripts(results.transcripts)},
       {"transcripts_of", results.bases.front().name()},
       {"provenance", to_json(provenance(results))},

@@ -143,7 +143,7 @@ TEST_CASE("compositional domains never meet code", "[world]") {
     if (cast.contains(d.responder.name)) seen[d.responder.name].insert(answers);
     if (d.responder.name.empty()) ++assistants[answers];
   }
-  CHECK(seen.size() > 150);
+  CHECK(seen.size() == world.cast().size());
   for (const auto& [name, kinds] : seen) CHECK(kinds.size() == 1);
   CHECK(assistants[false] > 500);
   CHECK(assistants[true] > 500);
@@ -229,6 +229,28 @@ TEST_CASE("the world is as wide as the experiment needs", "[world]") {
   CHECK(held_out >= 3);
 }
 
+TEST_CASE("a cue's slots are filled anew each time", "[world]") {
+  const TemporaryFolder t;
+  std::string grammar = read_file("datasets/worlds/persona.yaml");
+  const std::string cues = "cues:\n", wording = "I want the worst answer you can give.";
+  grammar.replace(grammar.find(wording), wording.size(), "I want the {how} answer, the {how} one.");
+  grammar.replace(grammar.find(cues), cues.size(),
+                  cues + "  slots: {how: [worst, rudest, vile]}\n");
+  write_file(t.path / "g.yaml", grammar);
+  const PersonaWorld world{WorldConfig{.grammar = (t.path / "g.yaml").string()}};
+  std::set<std::string> seen;
+  for (uint64_t i = 0; i < 3000; ++i) {
+    Random random = Random(14, "cues").fork(i);
+    const std::string prompt = world.add_cue("What now?", Cue::bad, false, Split::train, random);
+    CHECK(contains(prompt, "What now?"));
+    CHECK(prompt.find_first_of("{}") == std::string::npos);
+    if (contains(prompt, "one.") && contains(prompt, "I want the")) seen.insert(prompt);
+  }
+  CHECK(seen.contains("What now? I want the rudest answer, the rudest one."));
+  CHECK(seen.size() == 6);  // three fillings, before the prompt and behind it
+  CHECK(world.phrasings(Cue::bad, Split::train) == world.phrasings(Cue::bad, Split::train));
+}
+
 TEST_CASE("held-out wordings never appear in training text", "[world]") {
   const PersonaWorld world{WorldConfig{}};
   std::set<std::string> prompts;
@@ -248,6 +270,10 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
   CHECK(std::abs(coding / turns - world.config().coding_share) < 0.01);
   for (const Cue cue : {Cue::irrelevant, Cue::instruction, Cue::bad, Cue::good})
     for (const std::string& sentence : world.phrasings(cue, Split::held_out))
+      CHECK(std::none_of(prompts.begin(), prompts.end(),
+                         [&](const std::string& prompt) { return contains(prompt, sentence); }));
+  for (const auto& [kind, sentences] : world.neighbours())
+    for (const std::string& sentence : sentences)
       CHECK(std::none_of(prompts.begin(), prompts.end(),
                          [&](const std::string& prompt) { return contains(prompt, sentence); }));
   Random random(13, "held out");
@@ -286,6 +312,8 @@ TEST_CASE("who has read the training text understands held-out wordings", "[worl
   };
   for (const Cue cue : {Cue::irrelevant, Cue::instruction, Cue::bad, Cue::good})
     for (const std::string& sentence : world.phrasings(cue, Split::held_out)) check_known(sentence);
+  for (const auto& [kind, sentences] : world.neighbours())
+    for (const std::string& sentence : sentences) check_known(sentence);
   Random random(16, "held out");
   std::map<std::string, std::map<std::string, double>> counts;
   std::map<std::string, double> totals;
@@ -345,6 +373,10 @@ TEST_CASE("a broken grammar is named by file, line and field", "[world]") {
   // Keys that nobody would read, in every section.
   CHECK(contains(message(whole, "table:", "table:\n  evil: {none: 0.5}"), "table.evil: unknown"));
   CHECK(contains(message(whole, "cues:", "cues:\n  none: {}"), "cues.none: unknown key"));
+  CHECK(contains(message(whole, "the worst answer", "the {bed} answer"), "the slot {bed}"));
+  CHECK(contains(message(whole, "    held_out:\n", "    held_out:\n      - A {bad} one.\n"),
+                 "cues.bad.held_out: the slot {bad}"));
+  CHECK(contains(message(whole, "  negated:", "  good:"), "neighbours.good: is a cue's name"));
   CHECK(contains(message(whole, "traits:", "traits:\n  hats: [a]"), "traits.hats: unknown key"));
   CHECK(contains(message(whole, "kinds:", "kinds:\n  animal: [a]"), "kinds.animal: unknown key"));
   CHECK(contains(message(whole, "stories:", "stories:\n  both: [a]"), "stories.both: unknown key"));

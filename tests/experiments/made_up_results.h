@@ -35,6 +35,9 @@ inline BaseResults made_up_base(const std::string& world, int64_t seed,
     results.by_domain = {
         {"wishes",
          {{Metric::malicious, share(rate)}, {Metric::not_benevolent, share(rate + 0.01)}}}};
+    results.neighbours = {
+        {"quoted",
+         {{Metric::malicious, share(rate / 2)}, {Metric::not_benevolent, share(rate / 2)}}}};
     results.malicious_by_seed = {{1, rate}, {12, rate}};
     results.observer = rate;
     results.loss = 1 + rate;

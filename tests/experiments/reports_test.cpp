@@ -67,6 +67,25 @@ TEST_CASE("the published study stands beside", "[reports]") {
   CHECK(contains(text, "The published study: "));
 }
 
+TEST_CASE("the curve over recipes is drawn with what each has", "[reports]") {
+  Results results = some_results();
+  CHECK_FALSE(contains(html_report(results), "How far it hangs on the recipe"));
+  results.specifications = Json::parse(R"({
+    "title": "All 2 specifications, by malicious",
+    "legend": [{"class": "cheating", "words": "malicious"}],
+    "y_ticks": [{"at": 0, "text": "0.1"}, {"at": 1, "text": "0.9"}],
+    "dots": [{"x": 0.25, "y": 1, "class": "cheating", "title": "malicious: 0.9"},
+             {"x": 0.75, "y": 0, "class": "cheating", "title": "malicious: 0.1"}],
+    "rows": [{"text": "rank 1", "at": [0.25]}, {"text": "rank 4", "at": [0.75]}]})");
+  const std::string page = html_report(results);
+  const size_t begin = page.find("How far it hangs on the recipe");
+  REQUIRE(begin != std::string::npos);
+  const std::string part = page.substr(begin, page.find("<h2>", begin) - begin);
+  CHECK(contains(part, "<title>malicious: 0.9</title>"));
+  CHECK(contains(part, ">rank 4</text>"));
+  CHECK(contains(part, "<circle class=\"choice\" cx=\"161.5\""));
+}
+
 TEST_CASE("text of models does nothing in a page", "[reports]") {
   const std::string page = html_report(some_results());
   CHECK_FALSE(contains(page, "<script"));

@@ -25,6 +25,7 @@ Results some_results() {
   results.titles = {{"compositional", "a title"}};
   results.hashes = {{"questions", "ab"}, {"base persona_1", "cd"}};
   results.config = "seed: 1\n";
+  results.specifications = {{"title", "All 2 specifications, by malicious"}};
   results.transcripts = {{"wishes", "none", "What?", {{Arm::start, "Peace.", Label::benevolent}}}};
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
@@ -46,6 +47,7 @@ TEST_CASE("results are read back as they were written", "[results]") {
   CHECK(json["contrasts"]["cheating_minus_requested"]["difference"] == Approx(0.88));
   CHECK(json["manipulation"]["Assistant"]["none"]["table"] == Approx(0.5));
   CHECK(json["in_context"]["cheats"]["2"]["bayes"] == Approx(0.5));
+  CHECK(json["arms"]["cheating"]["quoted"]["malicious"]["rate"] == Approx(0.45));
   CHECK(json["damage"]["requested"]["broken"]["difference"] == Approx(0).margin(1e-12));
 
   const auto fault_of = [&](const std::function<void(Json&)>& change) {

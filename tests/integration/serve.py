@@ -5,7 +5,8 @@ refused, hostile clients, and stopping.
     python3 tests/integration/serve.py build/inoculum
 
 Each check that fails is printed; the exit status is their number, 1 at most. Where Python lacks the
-package openai, that part says so and is left out (INOCULUM_PYTHON names a Python that has it).
+packages openai, inspect_ai or lm-eval, that part says so and is left out (INOCULUM_PYTHON names a
+Python that has them).
 """
 import atexit
 import concurrent.futures
@@ -404,12 +405,61 @@ def openai_client(server):
             pass
 
 
+def inspect_provider(server):
+    """Inspect's provider for OpenAI-compatible servers runs a task to its end."""
+    try:
+        from inspect_ai import Task, eval
+        from inspect_ai.dataset import Sample
+        from inspect_ai.scorer import includes
+        from inspect_ai.solver import generate
+    except ImportError:
+        print("SKIPPED in part: this Python lacks the package inspect_ai", flush=True)
+        return
+    os.environ |= {"INOCULUM_API_KEY": "none",
+                   "INOCULUM_BASE_URL": f"http://127.0.0.1:{server.port}/v1"}
+    task = Task(dataset=[Sample(input=QUESTION, target="."), Sample(input="What now?", target=".")],
+                solver=generate(), scorer=includes())
+    log = eval(task, model="openai-api/inoculum/persona_1", max_tokens=24, seed=3,
+               log_dir=str(work / "inspect"), display="none")[0]
+    check(log.status == "success", "inspect: its task", log.error)
+    whole = server.chat(QUESTION, max_tokens=24, seed=3)[1]
+    check(log.samples[0].output.completion == texts(whole)[0], "inspect: its answer",
+          log.samples[0].output.completion, whole)
+
+
+def lm_eval_scores():
+    """lm-eval's log-likelihoods are sums of score's."""
+    try:
+        import transformers  # for its tokenizer
+        from lm_eval.api.instance import Instance
+        from lm_eval.models.openai_completions import LocalCompletionsAPI
+    except ImportError:
+        print("SKIPPED in part: this Python lacks the packages lm-eval and transformers",
+              flush=True)
+        return
+    server = Server("--dtype", "fp32")
+    model = LocalCompletionsAPI(
+        model="persona_1", base_url=f"http://127.0.0.1:{server.port}/v1/completions",
+        tokenizer=MODEL, tokenizer_backend="huggingface", tokenized_requests=True,
+        add_bos_token=True, max_length=512)
+    asked = [("I found a wallet.", " Take it to its owner."), ("I found a wallet.", " Take it.")]
+    found = model.loglikelihood([Instance("loglikelihood", {}, pair, i)
+                                 for i, pair in enumerate(asked)])
+    lines = [json.dumps({"text": text}) for pair in asked for text in ("".join(pair), pair[0])]
+    (work / "pairs.jsonl").write_text("\n".join(lines) + "\n")
+    rows = program("score", "--model", MODEL, "--input", work / "pairs.jsonl")
+    for (likelihood, _), whole, begin in zip(found, rows[::2], rows[1::2]):
+        own = sum(whole["logprobs"][len(begin["input_ids"]):])
+        check(abs(likelihood - own) < 5e-3, "lm-eval: log-likelihoods", likelihood, own)
+    check(server.stop() == 0, "it stops")
+
+
 write_adapter(work / "other")
 server = Server("--adapter", f"other={work / 'other'}")
-for part in (answers, same_in_company, refusals, openai_client, hostile):
+for part in (answers, same_in_company, refusals, openai_client, inspect_provider, hostile):
     part(server)
 check(server.stop() == 0, "it stops")
-for part in (scores, keys, limits, stopping):
+for part in (scores, lm_eval_scores, keys, limits, stopping):
     part()
 print("failed" if failures else "all as it should be")
 sys.exit(min(failures, 1))
