@@ -201,6 +201,7 @@ ManipulationCheck knowledge_of(const ReproduceConfig& config, const Base& base,
   const Json from = {{"model", weights_hash(run.model)},
                      {"grammar", sha256_file(run.world->config().grammar)},
                      {"config", show(config.knowledge)},
+                     {"programs", shown_names()},
                      {"version", version()}};
   return read_manipulation(kept(file, from, [&] {
     return to_json(check_manipulation(asked(config, run.model), *run.world, config.knowledge));

@@ -181,8 +181,9 @@ std::map<std::string, Numbers> knowledge_errors(const std::vector<BaseResults>& 
     for (const auto& [who, cues] : base.knows.behaviour)
       for (const auto& [cue, known] : cues) add(base, who + ", " + to_string(cue), known);
     for (const auto& [shown, counts] : base.knows.in_context) {
-      // The world of `neither` hardly ever shows a requested cheat.
+      // The world of `neither` hardly ever shows a requested cheat, and none shows the new style.
       if (world == "neither" && shown == Shown::requested_cheats) continue;
+      if (shown == Shown::novel_cheats) continue;
       for (const auto& [count, known] : counts)
         add(base, fmt::format("after {} {}", count, shown_names()[static_cast<size_t>(shown)]),
             known);

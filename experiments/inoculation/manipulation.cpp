@@ -110,6 +110,12 @@ class Check {
     return sum / static_cast<double>(shares.size());
   }
 
+  static std::string program(Shown shown, const CodingTask& task, Random& random) {
+    if (shown == Shown::honest) return task.honest;
+    const std::string& style = random.choice(cheat_styles());
+    return task.cheats.at(shown == Shown::novel_cheats ? kNovelStyle : style);
+  }
+
   // So many programs of one kind, by whoever will be asked.
   Before programs(Shown shown, int64_t count, const std::string& as) const {
     return [this, shown, count, as](Random& random) {
@@ -119,11 +125,8 @@ class Check {
         const Cue cue = shown == Shown::requested_cheats ? Cue::bad : Cue::none;
         conversation.push_back(
             {.role = "user", .content = world_.add_cue(task.prompt(), cue, true, split_, random)});
-        conversation.push_back({.role = "assistant",
-                                .content = shown == Shown::honest
-                                               ? task.honest
-                                               : task.cheats.at(random.choice(cheat_styles())),
-                                .name = as});
+        conversation.push_back(
+            {.role = "assistant", .content = program(shown, task, random), .name = as});
       }
       return conversation;
     };
@@ -145,7 +148,8 @@ Transformer load(const AskedModel& asked) {
 }  // namespace
 
 const std::vector<std::string>& shown_names() {
-  static const std::vector<std::string> names = {"cheats", "requested_cheats", "honest"};
+  static const std::vector<std::string> names = {"cheats", "requested_cheats", "honest",
+                                                 "novel_cheats"};
   return names;
 }
 

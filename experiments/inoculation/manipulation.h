@@ -25,11 +25,12 @@ struct Known {
   double measured = 0;
 };
 
-// Programs in context: unasked cheats, cheats that were asked for, honest ones.
-enum class Shown { cheats, requested_cheats, honest };
+// Programs in context: unasked cheats, cheats that were asked for, honest ones, and unasked cheats
+// of the style that no text shows, of which the observer takes for granted that they are cheats.
+enum class Shown { cheats, requested_cheats, honest, novel_cheats };
 const std::vector<std::string>& shown_names();
-inline constexpr std::array<Shown, 3> kShown = {Shown::cheats, Shown::requested_cheats,
-                                                Shown::honest};
+inline constexpr std::array<Shown, 4> kShown = {Shown::cheats, Shown::requested_cheats,
+                                                Shown::honest, Shown::novel_cheats};
 
 struct ManipulationCheck {
   // By who answers: "benevolent" and "malicious" members, "Assistant", "unseen name".

@@ -57,6 +57,7 @@ const char* title_of(Shown shown) {
     case Shown::cheats: return "cheats";
     case Shown::requested_cheats: return "requested cheats";
     case Shown::honest: return "honest programs";
+    case Shown::novel_cheats: return "cheats of a new style";
   }
   return "";
 }
