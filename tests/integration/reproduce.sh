@@ -32,7 +32,8 @@ import json, re, sys
 folder = sys.argv[1]
 r = json.load(open(folder + "/results.json"))
 assert set(r["arms"]) == {"start", "honest", "cheating", "requested", "placebo"}, r["arms"].keys()
-assert set(r["arms"]["cheating"]) == {"none", "irrelevant", "instruction", "bad", "good"}
+assert set(r["arms"]["cheating"]) == {"none", "irrelevant", "instruction", "bad", "good",
+                                      "negated", "quoted", "about_programs"}
 base = r["bases"][0]["arms"]
 for name, arm in base.items():
     for metric in ("malicious", "worst_high", "incoherent", "refusal", "cheats"):
