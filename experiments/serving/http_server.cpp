@@ -54,18 +54,26 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// "localhost:8000" → "localhost"; "[::1]:8000" → "::1"
+// "localhost:8000" → "localhost"; "[::1]:8000" → "::1"; "" where no port follows, but something
+// else.
 std::string without_port(const std::string& host) {
-  if (host.starts_with("[")) return host.substr(1, host.find(']') - 1);
-  return host.substr(0, host.find(':'));
+  const bool brackets = host.starts_with("[");
+  const size_t end = brackets ? host.find(']') + 1 : std::min(host.find(':'), host.size());
+  const std::string port = host.substr(end);
+  if (!port.empty() && (port[0] != ':' || port.find_first_not_of("0123456789", 1) != port.npos))
+    return "";
+  return brackets ? host.substr(1, end - 2) : host.substr(0, end);
 }
 
-// Each socket is a descriptor, of which a process may have few unless it asks for more.
-void raise_descriptor_limit() {
+// Each socket is a descriptor, of which a process may have few unless it asks for more. Returns how
+// many it may have.
+int64_t raise_descriptor_limit() {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, 1 << 30));
 }
 
 }  // namespace
@@ -97,7 +105,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<Impl> {
   asio::steady_timer timer{context};
   int64_t port = 0;
   std::atomic<int64_t> count = 0;
-  bool stopping = false, full = false;
+  bool stopping = false;
   class Connection;
   class Exchange;
   std::set<Connection*> connections;
@@ -118,15 +126,12 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   ~Connection() {
     server_->connections.erase(this);
     --server_->count;
-    if (server_->full && !server_->stopping) {
-      server_->full = false;
-      server_->accept();
-    }
   }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
   void read(double seconds);
+  void refuse(int status, const std::string& message);
   // Of the reply to the request of this number; of one that is over nothing is taken.
   void send(uint64_t request, const ServerReply& reply);
   void begin(uint64_t request, const ServerReply& head);
@@ -143,7 +148,6 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   void answer();
   std::optional<std::pair<int, std::string>> fault(const ServerRequest& request) const;
   void fail(const error_code& error);
-  void refuse(int status, const std::string& message);
   std::string head_of(const ServerReply& reply, std::optional<size_t> length) const;
   void put(std::string_view bytes);
   void flush();
@@ -457,10 +461,6 @@ void HttpServer::Impl::listen() {
 }
 
 void HttpServer::Impl::accept() {
-  if (count >= config.connections) {
-    full = true;
-    return;
-  }
   acceptor.async_accept([self = shared_from_this()](const error_code& error, tcp::socket socket) {
     if (self->stopping) return;
     if (error) {  // no descriptor is free, most likely
@@ -470,7 +470,9 @@ void HttpServer::Impl::accept() {
       });
       return;
     }
-    std::make_shared<Connection>(self, std::move(socket))->read(self->config.receive_s);
+    const auto connection = std::make_shared<Connection>(self, std::move(socket));
+    if (self->count <= self->config.connections) connection->read(self->config.receive_s);
+    else connection->refuse(503, "too many clients are connected");
     self->accept();
   });
 }
@@ -496,7 +498,8 @@ void HttpServer::Impl::stop(double grace_s) {
 }
 
 HttpServer::HttpServer(HttpServerConfig config, Handler handler, Refusal refusal) {
-  raise_descriptor_limit();
+  // The others are for files, and for clients that are being refused.
+  config.connections = std::min(config.connections, raise_descriptor_limit() / 4 * 3);
   impl_ = std::make_shared<Impl>(std::move(config), std::move(handler), std::move(refusal));
   impl_->listen();
 }

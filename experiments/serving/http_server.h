@@ -34,7 +34,7 @@ struct HttpServerConfig {
   std::string host = "127.0.0.1";
   int64_t port = 8000;  // 0: one that is free
   int64_t body_bytes = 2 << 20;
-  int64_t connections = 20000;  // more wait to be accepted
+  int64_t connections = 20000;  // more are refused; or ¾ of what descriptors the system allows
   double idle_s = 60;           // between two requests of a connection
   double receive_s = 30;        // for a request to arrive
   double send_s = 30;           // for a part of a reply to be taken

@@ -2,11 +2,11 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <thread>
 
+#include "core/base/descriptor.h"
 #include "core/base/http.h"
 #include "core/base/random.h"
 #include "core/text/load_tokenizer.h"
@@ -35,16 +35,22 @@ std::string refused(const std::string& text, Endpoint endpoint = Endpoint::chat)
   return "";
 }
 
-// What the server says to bytes as they are.
-std::string talk(int64_t port, const std::string& bytes, bool half_close = false) {
-  const int s = ::socket(AF_INET, SOCK_STREAM, 0);
+Descriptor connect_to(int64_t port) {
+  Descriptor s(::socket(AF_INET, SOCK_STREAM, 0));
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_port = htons(static_cast<uint16_t>(port));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   const timeval patience{.tv_sec = 5, .tv_usec = 0};
-  ::setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  REQUIRE(::connect(s, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+  ::setsockopt(s.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  REQUIRE(::connect(s.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+  return s;
+}
+
+// What the server says to bytes as they are.
+std::string talk(int64_t port, const std::string& bytes, bool half_close = false) {
+  const Descriptor client = connect_to(port);
+  const int s = client.get();
   size_t sent = 0;
   while (sent < bytes.size()) {
     const ssize_t n = ::send(s, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
@@ -56,7 +62,6 @@ std::string talk(int64_t port, const std::string& bytes, bool half_close = false
   char buffer[4096];
   for (ssize_t n; (n = ::recv(s, buffer, sizeof buffer, 0)) > 0;)
     reply.append(buffer, static_cast<size_t>(n));
-  ::close(s);
   return reply;
 }
 
@@ -272,6 +277,11 @@ TEST_CASE("HTTP is answered, streamed and refused", "[serving]") {
   CHECK(status("GET / HTTP/1.1\r\n\r\n") == "400");
   CHECK(status("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n") == "403");
   CHECK(status("GET / HTTP/1.1\r\nHost: 127.0.0.1.evil.example:80\r\n\r\n") == "403");
+  for (const std::string host : {"localhost:80@evil.example", "localhost:80\r\nHost: evil.example",
+                                 "[::1]evil.example", "[", "[::1", ":80"}) {
+    CAPTURE(host);
+    CHECK(status("GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n") == "403");
+  }
   CHECK(status("GET / HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close\r\n\r\n") == "200");
   CHECK(status("POST /" + kHead + "Origin: http://evil.example\r\n\r\n") == "403");
   CHECK(status("POST /" + kHead + "Origin: null\r\n\r\n") == "403");
@@ -295,22 +305,36 @@ TEST_CASE("HTTP is answered, streamed and refused", "[serving]") {
   }
   // A client that leaves is noticed; what is written for it then goes nowhere.
   CHECK(left == 0);
-  const int s = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(port));
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  REQUIRE(::connect(s, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+  Descriptor waits = connect_to(port);
   const std::string wait = "GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  REQUIRE(::send(s, wait.data(), wait.size(), 0) == std::ssize(wait));
+  REQUIRE(waits.write(wait));
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  ::close(s);
+  waits.close();
   for (int i = 0; i < 100 && left == 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   CHECK(left == 1);
   kept->send({.body = "late"});
   kept.reset();
   CHECK(status("GET /" + kHead + "\r\n") == "200");
+}
+
+TEST_CASE("more clients than there is room for are refused", "[serving]") {
+  RunningServer running(
+      [](const ServerRequest&, const std::shared_ptr<HttpExchange>& client) {
+        client->send({.body = "hello"});
+      },
+      {.connections = 2});
+  const auto status = [&] {
+    return talk(running.server.port(), "GET /" + kHead + "\r\n").substr(9, 3);
+  };
+  {
+    const Descriptor one = connect_to(running.server.port()),
+                     two = connect_to(running.server.port());
+    CHECK(status() == "503");
+  }
+  std::string after = "503";
+  for (int i = 0; i < 200 && after == "503"; ++i) after = status();  // until it knows they left
+  CHECK(after == "200");
 }
 
 TEST_CASE("a port that is taken is an Error", "[serving]") {
