@@ -34,8 +34,9 @@ struct Blocks {
 };
 
 constexpr int64_t kRowsABlock = 128, kPromptsABlock = 8, kPromptsAtOnce = 32;
-// Of fixed shapes: rows of a block, tokens of a prompt's chunk.
-constexpr int64_t kFixedRows = 32, kChunk = 32;
+// Of fixed shapes: rows of a block, tokens of a prompt's chunk, and chunks that are read in a step,
+// or one for each thread: what is under way waits for them.
+constexpr int64_t kFixedRows = 32, kChunk = 32, kChunksAStep = 8;
 // Places of a new row at first: most answers are much shorter than they may be.
 constexpr int64_t kFirstPlaces = 128;
 // Of recent prompts that are kept.
@@ -143,6 +144,15 @@ int64_t shared_tokens(std::span<const int32_t> a, std::span<const int32_t> b) {
   return std::ranges::mismatch(a, b).in1 - a.begin();
 }
 
+// A prompt that is being read, from what a kept one has of it on.
+struct Reading {
+  std::shared_ptr<Request> request;
+  int64_t shared = 0, read = 0;                  // tokens
+  std::shared_ptr<KeptPrompt> begun = {};        // as far as it has come
+  std::vector<Tensor> hidden = {};               // of its chunks
+  std::shared_ptr<const KeptPrompt> whole = {};  // at its end
+};
+
 // Those that were read last, of all models.
 class KeptPrompts {
  public:
@@ -184,12 +194,10 @@ struct Generation::Impl {
       : tokenizer(tokenizer_), config(config_) {}
 
   void admit();  // fills the free rows with samples that wait
-  void read_prompts();
+  bool read_prompts();
   void read_together(std::span<const std::shared_ptr<Request>> requests);
-  void read_apart(std::span<const std::shared_ptr<Request>> requests);
-  std::shared_ptr<const KeptPrompt> read_alone(const Request& request,
-                                               const std::shared_ptr<const KeptPrompt>& like,
-                                               int64_t shared) const;
+  std::vector<std::shared_ptr<Request>> read_apart();
+  bool begin(Reading& reading);
   void score_prompt(const Request& request, const Tensor& hidden);
   void start_waiting();
   Lane& lane_of(const Transformer* model);
@@ -211,7 +219,9 @@ struct Generation::Impl {
   const GenerationConfig config;
   uint64_t next_id = 0;
   std::deque<std::shared_ptr<Request>> queue;
-  std::deque<Waiting> waiting;  // samples of the prompts that were read last, the next one first
+  std::vector<Reading> readings;  // of fixed shapes
+  int64_t chunks_left = 0;        // to be read in this step
+  std::deque<Waiting> waiting;    // samples of the prompts that were read last, the next one first
   std::vector<ReadPrompt> prompts;  // those prompts
   Tensor prompt_logits;             // of what may follow each of those: float [prompt, vocabulary]
   Tensor prompt_weights;            // the same by its request's settings
@@ -244,11 +254,13 @@ void Generation::Impl::make_room(Lane& lane, int64_t more, int64_t length) const
   const int64_t slots = lane.cache ? lane.cache->keys[0].size(0) : 0;
   if (slots >= slots_of(rows) && lane.cache->capacity > length) return;
   for (const Waiting& each : waiting) rows += each.request->model == lane.model;
-  for (const auto& request : queue) {
-    if (request->model != lane.model) continue;
-    rows += request->samples;
-    length = std::max(length, request->length(places()));
-  }
+  const auto count = [&](const Request& request) {
+    if (request.model != lane.model) return;
+    rows += request.samples;
+    length = std::max(length, request.length(places()));
+  };
+  for (const Reading& each : readings) count(*each.request);
+  for (const auto& request : queue) count(*request);
   KeyValueCache larger(lane.model->config(), std::max(slots, slots_of(std::min(rows, config.rows))),
                        std::max(length + 1, lane.cache ? lane.cache->capacity : 0),
                        lane.model->options());
@@ -263,30 +275,37 @@ void Generation::Impl::make_room(Lane& lane, int64_t more, int64_t length) const
 }
 
 void Generation::Impl::admit() {
-  while (under_way() < config.rows && (!waiting.empty() || !queue.empty())) {
-    if (waiting.empty()) read_prompts();
+  chunks_left = std::max(kChunksAStep, threads());
+  while (under_way() < config.rows && (!waiting.empty() || !readings.empty() || !queue.empty())) {
+    if (waiting.empty() && !read_prompts()) return;
     start_waiting();
   }
 }
 
-void Generation::Impl::read_prompts() {
-  int64_t most = std::min(config.rows, kPromptsAtOnce);
-  if (config.shapes == Shapes::fixed) most = std::min(most, config.rows - under_way());
+// False: none was read to its end, and the next step goes on.
+bool Generation::Impl::read_prompts() {
   std::vector<std::shared_ptr<Request>> next;
-  while (std::ssize(next) < most && !queue.empty()) {
-    if (config.shapes == Shapes::fitted && !next.empty() && next[0]->model != queue[0]->model)
-      break;
-    next.push_back(std::move(queue.front()));
-    queue.pop_front();
+  if (config.shapes == Shapes::fixed) {
+    const int64_t most = std::min(config.rows - under_way(), kPromptsAtOnce);
+    for (; std::ssize(readings) < most && !queue.empty(); queue.pop_front())
+      readings.push_back({.request = std::move(queue.front())});
+    next = read_apart();
+    if (next.empty()) return false;
+  } else {
+    const int64_t most = std::min(config.rows, kPromptsAtOnce);
+    for (; std::ssize(next) < most && !queue.empty(); queue.pop_front()) {
+      if (!next.empty() && next[0]->model != queue[0]->model) break;
+      next.push_back(std::move(queue.front()));
+    }
+    read_together(next);
   }
-  if (config.shapes == Shapes::fixed) read_apart(next);
-  else read_together(next);
   std::vector<const SamplingConfig*> settings;
   for (const auto& request : next) settings.push_back(&request->sampling);
   prompt_weights = weights_of(prompt_logits, settings);
   for (size_t i = 0; i < next.size(); ++i)
     for (int64_t sample = 0; sample < next[i]->samples; ++sample)
       waiting.push_back({next[i], sample, static_cast<int64_t>(i)});
+  return true;
 }
 
 // Prompts of one model side by side, padded at their ends.
@@ -322,81 +341,78 @@ void Generation::Impl::read_together(std::span<const std::shared_ptr<Request>> r
   for (int64_t row = 0; row < count; ++row) prompts.push_back({cache, row});
 }
 
-// Each prompt by itself, from what a kept one has of it on. One that has more in common with
-// another of them than with those that are kept is read behind that one.
-void Generation::Impl::read_apart(std::span<const std::shared_ptr<Request>> requests) {
-  struct Reading {
-    const Request* request;
-    std::shared_ptr<const KeptPrompt> prompt, like;
-    int64_t shared = 0;  // tokens, with `like`
-  };
-  std::vector<Reading> readings;
-  for (const auto& request : requests) readings.push_back({request.get(), nullptr, nullptr});
-  for (bool all = false; !all;) {
-    all = true;
-    std::vector<Reading*> now;
-    for (Reading& each : readings) {
-      if (each.prompt) continue;
-      const Request& request = *each.request;
-      std::tie(each.like, each.shared) = kept.find(request.model, request.prompt);
-      if (each.shared == std::ssize(request.prompt)) {
-        each.prompt = each.like;
-        continue;
-      }
-      const bool waits = std::ranges::any_of(now, [&](const Reading* other) {
-        const int64_t shared = shared_tokens(other->request->prompt, request.prompt);
-        return other->request->model == request.model &&
-               (other->request->prompt == request.prompt || shared / kChunk * kChunk > each.shared);
-      });
-      if (waits) all = false;
-      else now.push_back(&each);
-    }
-    parallel(std::ssize(now), [&](int64_t i) {
-      Reading& each = *now[static_cast<size_t>(i)];
-      each.prompt = read_alone(*each.request, each.like, each.shared);
-    });
-    for (const Reading* each : now) {
-      kept.keep(each->prompt);
-      tokens_read += std::ssize(each->request->prompt) - each->shared;
-    }
-  }
+// Each prompt by itself, chunk by chunk and a few in each step, so that a long one does not hold up
+// what is under way. Returns those that were read to their end.
+std::vector<std::shared_ptr<Request>> Generation::Impl::read_apart() {
+  std::vector<std::shared_ptr<Request>> done;
   std::vector<Tensor> logits;
   prompts.clear();
-  for (const Reading& each : readings) {
-    const Tensor& hidden = each.prompt->hidden;  // of this prompt, and maybe of more
-    const int64_t last = std::ssize(each.request->prompt) - 1;
-    prompts.push_back({each.prompt->cache, 0});
-    logits.push_back(each.request->model->logits(hidden.narrow(0, last, 1)));
-    if (each.request->prompt_logprobs) score_prompt(*each.request, hidden);
+  while (chunks_left > 0 && !readings.empty()) {
+    std::vector<Reading*> now;
+    for (Reading& each : readings) {
+      if (std::ssize(now) == chunks_left) break;
+      if ((each.begun || begin(each)) && !each.whole) now.push_back(&each);
+    }
+    chunks_left -= std::ssize(now);
+    parallel(std::ssize(now), [&](int64_t i) {
+      Reading& each = *now[static_cast<size_t>(i)];
+      const std::vector<int32_t>& ids = each.begun->ids;
+      const int64_t count = std::min(kChunk, std::ssize(ids) - each.read);
+      PaddedTexts chunk(1, kChunk);
+      chunk.put(0,
+                std::span(ids).subspan(static_cast<size_t>(each.read), static_cast<size_t>(count)),
+                each.read);
+      each.hidden.push_back(
+          each.begun->model->hidden(chunk.ids, chunk.positions, *each.begun->cache)
+              .squeeze(0)
+              .narrow(0, 0, count));
+      each.read += count;
+      if (each.read < std::ssize(ids)) return;
+      each.begun->hidden = at::cat(each.hidden);
+      each.whole = each.begun;
+    });
+    for (const Reading& each : readings) {
+      if (!each.whole) continue;
+      if (each.begun) kept.keep(each.whole);
+      tokens_read += std::ssize(each.request->prompt) - each.shared;
+      const Tensor& hidden = each.whole->hidden;
+      const int64_t last = std::ssize(each.request->prompt) - 1;
+      prompts.push_back({each.whole->cache, 0});
+      logits.push_back(each.request->model->logits(hidden.narrow(0, last, 1)));
+      if (each.request->prompt_logprobs) score_prompt(*each.request, hidden);
+      done.push_back(each.request);
+    }
+    std::erase_if(readings, [](const Reading& each) { return each.whole != nullptr; });
   }
-  prompt_logits = at::cat(logits).to(at::kFloat);
+  if (!done.empty()) prompt_logits = at::cat(logits).to(at::kFloat);
+  return done;
 }
 
-std::shared_ptr<const KeptPrompt> Generation::Impl::read_alone(
-    const Request& request, const std::shared_ptr<const KeptPrompt>& like, int64_t shared) const {
-  const Transformer& model = *request.model;
-  const auto length = std::ssize(request.prompt);
-  auto read = std::make_shared<KeptPrompt>();
-  read->model = &model;
-  read->ids = request.prompt;
-  read->cache = std::make_shared<KeyValueCache>(model.config(), 1, length + 1, model.options());
-  std::vector<Tensor> hidden;
+// False: it has more in common with one that is being read than with those that are kept, and is
+// read behind that one.
+bool Generation::Impl::begin(Reading& reading) {
+  const Request& request = *reading.request;
+  const auto [like, shared] = kept.find(request.model, request.prompt);
+  reading.shared = reading.read = shared;
+  if (shared == std::ssize(request.prompt)) {
+    reading.whole = like;
+    return true;
+  }
+  for (const Reading& other : readings) {
+    if (!other.begun || other.request->model != request.model) continue;
+    const int64_t common = shared_tokens(other.request->prompt, request.prompt);
+    if (other.request->prompt == request.prompt || common / kChunk * kChunk > shared) return false;
+  }
+  reading.begun = std::make_shared<KeptPrompt>();
+  reading.begun->model = request.model;
+  reading.begun->ids = request.prompt;
+  reading.begun->cache = std::make_shared<KeyValueCache>(
+      request.model->config(), 1, std::ssize(request.prompt) + 1, request.model->options());
   if (shared > 0) {
-    read->cache->copy(*like->cache, {0}, {0}, shared);
-    hidden.push_back(like->hidden.narrow(0, 0, shared));
+    reading.begun->cache->copy(*like->cache, {0}, {0}, shared);
+    reading.hidden.push_back(like->hidden.narrow(0, 0, shared));
   }
-  for (int64_t begin = shared; begin < length; begin += kChunk) {
-    const int64_t count = std::min(kChunk, length - begin);
-    PaddedTexts chunk(1, kChunk);
-    chunk.put(
-        0,
-        std::span(request.prompt).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
-        begin);
-    hidden.push_back(
-        model.hidden(chunk.ids, chunk.positions, *read->cache).squeeze(0).narrow(0, 0, count));
-  }
-  read->hidden = at::cat(hidden);
-  return read;
+  return true;
 }
 
 void Generation::Impl::score_prompt(const Request& request, const Tensor& hidden) {
@@ -653,6 +669,7 @@ uint64_t Generation::add(GenerationRequest request) {
 void Generation::cancel(uint64_t request) {
   const auto its = [&](const auto& each) { return each.request->id == request; };
   std::erase_if(impl_->queue, [&](const auto& each) { return each->id == request; });
+  std::erase_if(impl_->readings, its);
   std::erase_if(impl_->waiting, its);
   for (Lane& lane : impl_->lanes)
     for (Row& row : lane.rows)
@@ -669,11 +686,13 @@ std::vector<GenerationEvent> Generation::step() {
 }
 
 bool Generation::busy() const {
-  return !impl_->queue.empty() || !impl_->waiting.empty() || impl_->under_way() > 0;
+  return !impl_->queue.empty() || !impl_->readings.empty() || !impl_->waiting.empty() ||
+         impl_->under_way() > 0;
 }
 
 int64_t Generation::waiting() const {
   int64_t samples = std::ssize(impl_->waiting);
+  for (const Reading& each : impl_->readings) samples += each.request->samples;
   for (const auto& request : impl_->queue) samples += request->samples;
   return samples;
 }

@@ -31,7 +31,8 @@ enum class Shapes {
   // free cost nothing. The quickest, where the whole work is known; its bytes follow from that.
   fitted,
   // The same for whatever is asked: steps in blocks of so many rows, each prompt alone and in
-  // chunks. On the CPU the bits of an answer do not depend on what else is served. Recent prompts
+  // chunks, a few in each step. On the CPU the bits of an answer do not depend on what else is
+  // served. Recent prompts
   // are kept, and what they share with a new one is not read again.
   fixed,
 };

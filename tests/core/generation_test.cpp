@@ -6,6 +6,7 @@
 
 #include "core/model/checkpoint.h"
 #include "core/model/lora.h"
+#include "core/model/parallel.h"
 #include "core/model/sampler.h"
 #include "core/model/scoring.h"
 #include "core/text/load_tokenizer.h"
@@ -128,6 +129,42 @@ TEST_CASE("a prefix that prompts share is read once", "[generation]") {
   }
   run(generation);
   CHECK(generation.prompt_tokens_read() == 64 + 20 * 10);
+}
+
+TEST_CASE("a long prompt does not hold up what is under way", "[generation]") {
+  const ThreadShare one(1);  // with many, more is read in a step
+  const Fixture models(at::kFloat);
+  Random random(3, "tokens");
+  const auto long_request = [&] {
+    std::vector<int32_t> ids = models.prompt("Hm");
+    while (ids.size() < 600) ids.push_back(static_cast<int32_t>(random.between(300, 1000)));
+    return request(models.base, ids, 1);
+  };
+  GenerationRequest quick = request(models.base, models.prompt("Hm"), 1);
+  quick.sampling = {.max_new_tokens = 90, .stop = {}};
+  quick.stream = true;
+  Generation generation(*models.tokenizer, {.rows = 8, .shapes = Shapes::fixed});
+  const uint64_t first = generation.add(quick);
+  generation.step();
+  const uint64_t second = generation.add(long_request()), third = generation.add(long_request());
+  const auto tokens_of_first = [&] {
+    size_t tokens = 0;
+    for (const GenerationEvent& each : generation.step())
+      if (each.request == first) tokens += each.logprobs.size();
+    return tokens;
+  };
+  CHECK(tokens_of_first() == 1);  // and the others are still being read
+  CHECK(generation.rows() == 1);
+  CHECK(generation.waiting() == 2);
+  // What comes meanwhile is not read behind them.
+  const uint64_t fourth = generation.add(request(models.base, models.prompt("What now?"), 2));
+  CHECK(tokens_of_first() == 1);
+  CHECK(generation.rows() == 2);
+  generation.cancel(third);
+  CHECK(generation.waiting() == 1);
+  const auto done = run(generation);
+  CHECK(done.size() == 3);
+  for (const uint64_t each : {first, second, fourth}) CHECK(done.contains(each));
 }
 
 TEST_CASE("answers are those of sample, of which stream each draws from", "[generation]") {
