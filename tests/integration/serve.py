@@ -352,9 +352,10 @@ def stopping():
                      for i in range(6)]
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
         late = None
         try:
+            while server.send("GET", "/health")[0] == 200:
+                time.sleep(0.02)
             late = server.chat()[0]
         except OSError:
             pass
