@@ -174,8 +174,8 @@ class HttpServer::Impl::Exchange : public HttpExchange {
   Exchange(std::shared_ptr<Connection> connection, uint64_t request)
       : connection_(std::move(connection)), request_(request) {}
   ~Exchange() override {  // a connection is used, and ends, on the server's thread alone
-    asio::io_context& context = connection_->context();
-    asio::post(context, [last = std::move(connection_)] {});
+    asio::io_context& its_context = connection_->context();
+    asio::post(its_context, [last = std::move(connection_)] {});
   }
   void send(ServerReply reply) override {
     post([reply = std::move(reply)](Connection& c, uint64_t r) { c.send(r, reply); });
