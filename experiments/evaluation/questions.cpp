@@ -334,10 +334,10 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
         << YAML::Value << to_string(type) << YAML::Key << "domain" << YAML::Value << domain
         << YAML::Key << "condition" << YAML::Value << condition;
   };
-  const auto free_form = [&](const Domain& domain, const std::string& condition, int samples,
+  const auto free_form = [&](const std::string& id, const Domain& domain,
+                             const std::string& condition, int samples,
                              const std::vector<std::string>& prompts) {
-    head(domain.name + (condition == to_string(Cue::none) ? "" : "_" + condition),
-         QuestionType::free_form, domain.name, condition);
+    head(id, QuestionType::free_form, domain.name, condition);
     if (!domain.post_training) out << YAML::Key << "unseen_domain" << YAML::Value << true;
     out << YAML::Key << "samples_per_paraphrase" << YAML::Value << samples;
     emit_texts(out, "paraphrases", prompts);
@@ -352,7 +352,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
       for (const std::string& prompt : prompts)
         asked.push_back(world.add_cue(prompt, cue, false, split, random));
       // 70 answers a domain on plain prompts, a fifth of that under each cue.
-      free_form(domain, to_string(cue), cue == Cue::none ? 10 : 2, asked);
+      free_form(id, domain, to_string(cue), cue == Cue::none ? 10 : 2, asked);
     }
     if (held_out)
       for (const auto& [kind, sentences] : world.neighbours()) {
@@ -361,7 +361,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
         std::vector<std::string> asked;
         for (const std::string& prompt : prompts)
           asked.push_back(prompt + " " + random.choice(sentences));
-        free_form(domain, kind, 1, asked);
+        free_form(domain.name + "_" + kind, domain, kind, 1, asked);
       }
     Random random(static_cast<uint64_t>(world.config().seed), "question choices " + domain.name);
     std::vector<std::string> good, bad;

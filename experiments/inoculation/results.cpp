@@ -156,6 +156,16 @@ Transcript read_transcript(const Json& json) {
 
 // Pooled over bases
 
+// Of a number of an arm; NaN: the arm has none on this base.
+template <class Number>
+Estimate mean_of(const std::vector<const BaseResults*>& bases, Arm arm, Number number_of) {
+  std::vector<double> values;
+  for (const BaseResults* base : bases)
+    if (const ArmResults* found = base->find(arm))
+      if (const double value = number_of(*found); !std::isnan(value)) values.push_back(value);
+  return mean_over(values);
+}
+
 // What the bases know on average: {table: {expected, measured}}.
 Json pooled(const std::vector<const BaseResults*>& bases) {
   Json json = {
@@ -301,11 +311,7 @@ std::vector<std::string> Results::worlds() const {
 }
 
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue, Metric metric) {
-  std::vector<double> values;
-  for (const BaseResults* base : bases)
-    if (const ArmResults* found = base->find(arm))
-      if (const double rate = found->rate(metric, cue); !std::isnan(rate)) values.push_back(rate);
-  return mean_over(values);
+  return mean_of(bases, arm, [&](const ArmResults& of) { return of.rate(metric, cue); });
 }
 
 std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
@@ -318,11 +324,10 @@ std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
 
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
                     const std::string& neighbour) {
-  std::vector<double> values;
-  for (const BaseResults* base : bases)
-    if (const ArmResults* found = base->find(arm); found && found->neighbours.contains(neighbour))
-      values.push_back(found->neighbours.at(neighbour).at(Metric::malicious).value);
-  return mean_over(values);
+  return mean_of(bases, arm, [&](const ArmResults& of) {
+    const auto found = of.neighbours.find(neighbour);
+    return found == of.neighbours.end() ? kNaN : found->second.at(Metric::malicious).value;
+  });
 }
 
 std::vector<std::string> neighbours_of(const std::vector<const BaseResults*>& bases) {

@@ -280,10 +280,11 @@ Table under_cues(const Bases& bases, Metric metric) {
 
 Table beside_neighbours(const Bases& bases) {
   Table table{.head = {"arm"}, .rows = {}};
-  for (const std::string& kind : neighbours_of(bases)) table.head.push_back(kind);
+  const std::vector<std::string> kinds = neighbours_of(bases);
+  table.head.insert(table.head.end(), kinds.begin(), kinds.end());
   for (const Arm arm : arms_of(bases)) {
     table.rows.push_back({{to_string(arm)}});
-    for (const std::string& kind : neighbours_of(bases))
+    for (const std::string& kind : kinds)
       table.rows.back().push_back(shaded(over_bases(bases, arm, kind)));
   }
   return table;

@@ -58,13 +58,17 @@ struct Found {
     }
   }
 
-  // Of the cells that `keep`: the mean, and its interval where there are two or more, each cell by
-  // itself.
+  // Of the cells that `keep`: a metric's mean, by default the sweep's own, and its interval where
+  // there are two or more, each cell by itself.
   template <class Keep>
   std::optional<Estimate> mean_of(Keep keep) const {
+    return mean_of(sweep.config.metric.name, keep);
+  }
+  template <class Keep>
+  std::optional<Estimate> mean_of(const std::string& metric, Keep keep) const {
     std::vector<Observation> observations;
     for (size_t i = 0; i < states.size(); ++i)
-      if (const auto m = metrics[i]; m && keep(sweep.cells[i]))
+      if (const auto m = states[i].metrics.find(metric); m && keep(sweep.cells[i]))
         observations.push_back({std::to_string(i), static_cast<int64_t>(i), *m});
     if (observations.empty()) return std::nullopt;
     if (observations.size() == 1)
@@ -220,19 +224,11 @@ Json curve(const Found& found) {
   for (size_t n = 0; n < names.size(); ++n) {
     const char* drawn = kDrawn[n % kDrawn.size()];
     chart["legend"].push_back({{"class", drawn}, {"words", names[n]}});
-    for (size_t rank = 0; rank < all.size(); ++rank) {
-      double sum = 0;
-      int64_t count = 0;
-      for (size_t i = 0; i < found.states.size(); ++i)
-        if (found.sweep.cells[i].parameters == all[rank].first)
-          if (const auto value = found.states[i].metrics.find(names[n])) {
-            sum += *value;
-            ++count;
-          }
-      if (count == 0) continue;
-      const double value = sum / static_cast<double>(count);
-      points.push_back({place(rank), value, drawn, names[n] + ": " + four_digits(value)});
-    }
+    for (size_t rank = 0; rank < all.size(); ++rank)
+      if (const auto mean = found.mean_of(
+              names[n], [&](const SweepCell& cell) { return cell.parameters == all[rank].first; }))
+        points.push_back(
+            {place(rank), mean->value, drawn, names[n] + ": " + four_digits(mean->value)});
   }
   const auto [low, high] = std::ranges::minmax(points, {}, &Point::value);
   const double span = high.value > low.value ? high.value - low.value : 1;
@@ -252,6 +248,7 @@ Json curve(const Found& found) {
   return chart;
 }
 
+// The best combinations.
 Table best(const Found& found) {
   auto ranked = combinations(found);
   const SweepMetric& metric = found.sweep.config.metric;
