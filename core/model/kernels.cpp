@@ -39,12 +39,15 @@ INLINE void store(Bf16& to, float x) {  // round to nearest, ties to even
   to = static_cast<Bf16>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-// e^x for −87 ≤ x ≤ 88 (beyond, as at the end) by 2^n · p(r), |r| ≤ ln 2 / 2, relative error below
+// e^x for −64 ≤ x ≤ 64 (beyond, as at the end) by 2^n · p(r), |r| ≤ ln 2 / 2, relative error below
 // 2e-7: the Cephes polynomial. Nothing in it keeps the compiler from taking sixteen at a time.
+// It ends at 64, where e^−x is nothing beside 1 in float, and not at 87: what is next computed with
+// so small a number would be denormal, which takes an Intel processor a hundred cycles, and GCC
+// computes it for every element, in case the end is reached.
 INLINE float fast_exp(float x) {
   constexpr float to_whole = 12582912.0f;  // 1.5 · 2^23: adding it leaves no bits behind the point
-  float clamped = x < -87.0f ? -87.0f : x;
-  clamped = clamped > 88.0f ? 88.0f : clamped;
+  float clamped = x < -64.0f ? -64.0f : x;
+  clamped = clamped > 64.0f ? 64.0f : clamped;
   const float n = (clamped * 1.44269504f + to_whole) - to_whole;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -56,6 +59,8 @@ INLINE float fast_exp(float x) {
   p = p * r * r + r + 1.0f;
   return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
 }
+
+constexpr int64_t kVector = 16;  // floats, at most
 
 // ---- loops over rows, generic in the type, then one compiled instance a type
 
@@ -109,8 +114,6 @@ INLINE void rotate(const T* x, const float* cosine, const float* sine, const int
   }
 }
 
-// By the sigmoid, not by g / (1 + e^-g): of that GCC computes g / (1 + e^87) for every g, and such
-// tiny numbers take an Intel processor a hundred cycles each.
 template <class T>
 INLINE void swiglu_forward(const T* gate, const T* up, T* y, int64_t n) {
 #pragma omp simd
@@ -139,21 +142,23 @@ INLINE void causal_softmax_forward(const T* s, T* p, float* row, int64_t first, 
                                    int64_t time, float scale) {
   for (int64_t r = 0; r < rows; ++r, s += time, p += time) {
     const int64_t n = (first + r) % time + 1;
+    // Whole vectors throughout: what stands behind the last score adds nothing.
+    const int64_t whole = round_up(n, kVector), loaded = std::min(whole, time);
     float top = -INFINITY, sum = 0;
+#pragma omp simd
+    for (int64_t i = 0; i < loaded; ++i) row[i] = scale * load(s[i]);
+    std::fill(row + n, row + whole, -INFINITY);
 #pragma omp simd reduction(max : top)
-    for (int64_t i = 0; i < n; ++i) {
-      row[i] = scale * load(s[i]);
-      top = top > row[i] ? top : row[i];
-    }
+    for (int64_t i = 0; i < whole; ++i) top = top > row[i] ? top : row[i];
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; ++i) {
+    for (int64_t i = 0; i < whole; ++i) {
       row[i] = fast_exp(row[i] - top);
       sum += row[i];
     }
     const float inverse = 1.0f / sum;
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) store(p[i], row[i] * inverse);
-    for (int64_t i = n; i < time; ++i) p[i] = T{};
+    std::fill(p + n, p + time, T{});
   }
 }
 
@@ -162,13 +167,14 @@ template <class T>
 INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t first, int64_t rows,
                                     int64_t time, float scale) {
   for (int64_t r = 0; r < rows; ++r, p += time, dp += time, ds += time) {
-    const int64_t n = (first + r) % time + 1;
+    // p is 0 behind the last score, so that a whole number of vectors gives the same.
+    const int64_t n = std::min(round_up((first + r) % time + 1, kVector), time);
     float dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (int64_t i = 0; i < n; ++i) dot += load(p[i]) * load(dp[i]);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) store(ds[i], scale * load(p[i]) * (load(dp[i]) - dot));
-    for (int64_t i = n; i < time; ++i) ds[i] = T{};
+    std::fill(ds + n, ds + time, T{});
   }
 }
 
@@ -409,7 +415,7 @@ struct CausalSoftmax : Function<CausalSoftmax> {
     Tensor p = at::empty_like(s);
     by_type(s, [&]<class T>(T) {
       parallel_ranges(rows, rows_a_thread(time), [&](int64_t begin, int64_t end) {
-        std::vector<float> row(static_cast<size_t>(time));
+        std::vector<float> row(static_cast<size_t>(round_up(time, kVector)));
         causal_softmax_forward_rows(data<T>(s) + begin * time, data<T>(p) + begin * time,
                                     row.data(), begin, end - begin, time,
                                     static_cast<float>(scale));
