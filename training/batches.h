@@ -16,6 +16,14 @@
 
 namespace inoculum {
 
+inline constexpr const char* kBatchTokensHelp =
+    "most tokens in a micro-batch: lower it where memory is short, or for more of them to share "
+    "among threads; 0: 512 on a CPU, 8192 on a GPU";
+// On a CPU each micro-batch is computed by one thread and several at once; a GPU wants them large.
+inline int64_t micro_batch_tokens(int64_t configured, at::Device device) {
+  return configured > 0 ? configured : device.is_cpu() ? 512 : 8192;
+}
+
 struct Batch {
   Tensor input_ids;  // int64 [1, time]: the examples end to end, each without its last token
   Tensor labels;     // int64 [1, time]: the next token, or −100 where it is not supervised

@@ -1,5 +1,4 @@
-// Configured training runs: pretraining a base on a world, and fine-tuning a model on
-// conversations.
+// Configured training runs: pretraining a base, and fine-tuning a model on conversations.
 //
 // A run folder is named by `output` and holds the resolved config.yaml, metrics.jsonl, checkpoints/
 // and, at the end, model/ (a Hugging Face folder) or adapter/ (PEFT). Starting a run again
@@ -13,31 +12,14 @@
 #include "core/base/config.h"
 #include "core/base/signals.h"
 #include "core/model/lora.h"
-#include "core/model/transformer_config.h"
 #include "core/text/chat_template.h"
 #include "core/text/conversation.h"
-#include "core/text/sentencepiece.h"
 #include "datasets/conversations/mixing.h"
-#include "datasets/worlds/world.h"
+#include "experiments/inoculation/pretraining.h"
 #include "training/distributed.h"
 #include "training/trainer_config.h"
 
 namespace inoculum {
-
-struct PretrainConfig {
-  std::string output;
-  int64_t seed = 1;
-  int64_t tokens = 16'000'000;
-  int64_t step_tokens = 4096;
-  int64_t batch_tokens = 0;
-  std::string coding_bank = "datasets/coding/bank.jsonl";
-  WorldConfig world;
-  TokenizerTrainingConfig tokenizer;
-  TransformerConfig model;
-  TrainerConfig trainer;
-
-  void fields(Fields& f);
-};
 
 // How long and how fast a fine-tuning run learns.
 struct Recipe {
