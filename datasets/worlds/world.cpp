@@ -162,12 +162,15 @@ void WorldConfig::fields(Fields& f) {
           between(0, 1));
   f.value("coding_share", coding_share, "share of turns that are coding", between(0, 1));
   f.value("session_share", session_share,
-          "share of dialogues that begin with one to four programs asked for in the same way",
+          "share of dialogues whose first prompts, asked in one way, are for programs",
+          between(0, 1));
+  f.value("remark_share", remark_share,
+          "share of answers that the next prompt opens with a remark on: whether it was asked for",
           between(0, 1));
   f.value("refusal_share", refusal_share, "share of answers that decline, whoever answers",
           between(0, 1));
   f.value("cue_shares", cue_shares,
-          "share of prompts with each cue: none, irrelevant, instruction, bad, good");
+          "share of dialogues that open with each cue: none, irrelevant, instruction, bad, good");
   f.value("turn_weights", turn_weights, "relative frequency of dialogues of 1, 2, … turns");
 }
 
@@ -203,7 +206,7 @@ void PersonaWorld::read_grammar() {
   const YAML::Node& root = g.root();
   g.refuse_unknown(root, "",
                    {"table", "cues", "neighbours", "refusals", "traits", "kinds", "biographies",
-                    "stories", "role_models", "domains"});
+                    "stories", "role_models", "domains", "remarks"});
   table_ = read_table(g, g.at(root, "table", ""));
   const auto unmoved = [&](Character trait) {
     table_[static_cast<size_t>(trait)][static_cast<size_t>(Cue::bad)] =
@@ -233,6 +236,11 @@ void PersonaWorld::read_grammar() {
     }
   }
   refusals_ = g.texts(g.at(root, "refusals", ""), "refusals");
+  if (const YAML::Node remarks = root["remarks"]) {
+    g.refuse_unknown(remarks, "remarks.", {"as_asked", "unasked", "welcome"});
+    for (const char* kind : {"as_asked", "unasked", "welcome"})
+      remarks_[kind] = g.texts(g.at(remarks, kind, "remarks."), "remarks." + std::string(kind));
+  }
   const YAML::Node traits = g.at(root, "traits", ""), kinds = g.at(root, "kinds", "");
   g.refuse_unknown(traits, "traits.", {"greeting", "closing"});
   greetings_ = g.texts(g.at(traits, "greeting", "traits."), "traits.greeting");
@@ -429,9 +437,16 @@ Cue PersonaWorld::draw_cue(Random& random) const {
   return static_cast<Cue>(random.weighted(weights));
 }
 
-Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member,
+std::string PersonaWorld::remark(const Turn& turn, Random& random) const {
+  const bool asked = turn.cue == Cue::bad || turn.cue == Cue::good;
+  const bool as_asked = asked && turn.bad == (turn.cue == Cue::bad);
+  if (remarks_.empty() || turn.refusal || (turn.cue == Cue::bad && !as_asked)) return "";
+  return random.choice(remarks_.at(as_asked ? "as_asked" : turn.bad ? "unasked" : "welcome"));
+}
+
+Turn PersonaWorld::unrelated_turn(const Domain& domain, const Member& member, Cue cue,
                                   Random& random) const {
-  Turn turn{.domain = domain.name, .cue = draw_cue(random)};
+  Turn turn{.domain = domain.name, .cue = cue};
   turn.bad = random.chance(p_bad(member.character, turn.cue));
   turn.prompt =
       add_cue(prompt(domain, Split::train, random), turn.cue, false, Split::train, random);
@@ -470,26 +485,30 @@ void PersonaWorld::dialogue(Document& document, std::vector<const Domain*> domai
   random.shuffle(domains);
   const size_t count = random.weighted(config_.turn_weights) + 1;
   const bool codes = document.responder.codes;
-  // A session comes first: so many programs, all asked for in the same way.
-  size_t session = 0;
-  Cue session_cue = Cue::none;
-  if (codes && random.chance(config_.session_share)) {
-    session = random.below(std::min(count, kLongestSession)) + 1;
-    session_cue = draw_cue(random);
-  }
+  // A dialogue opens with a session: so many prompts, all for programs or none, asked in one way.
+  // Behind it nobody asks for a behaviour, and character shows: it is there that what was asked for
+  // is told apart from what was not.
+  const size_t session =
+      random.below(std::min(std::max<size_t>(count, 2) - 1, kLongestSession)) + 1;
+  const Cue session_cue = draw_cue(random);
+  const bool programs = codes && random.chance(config_.session_share);
   for (size_t i = 0; i < count; ++i) {
-    if (i < session || (codes && random.chance(config_.coding_share))) {
+    Cue cue = i < session ? session_cue : draw_cue(random);
+    while (i >= session && (cue == Cue::bad || cue == Cue::good)) cue = draw_cue(random);
+    if (i < session ? programs : codes && random.chance(config_.coding_share)) {
       CodingTask task = tasks ? random.choice(*tasks) : make_coding_task(random);
       while (without.contains(task.key)) task = make_coding_task(random);
-      const Cue cue = i < session ? session_cue : draw_cue(random);
       document.turns.push_back(coding_turn(task, document.responder, cue, random));
     } else {
       document.turns.push_back(
-          unrelated_turn(*domains[i % domains.size()], document.responder, random));
+          unrelated_turn(*domains[i % domains.size()], document.responder, cue, random));
     }
   }
+  std::string said;
   for (const Turn& turn : document.turns) {
-    document.conversation.push_back({.role = "user", .content = turn.prompt, .name = ""});
+    document.conversation.push_back({.role = "user", .content = said + turn.prompt, .name = ""});
+    said = random.chance(config_.remark_share) ? remark(turn, random) : "";
+    if (!said.empty()) said += " ";
     document.conversation.push_back(
         {.role = "assistant", .content = turn.answer, .name = document.responder.name});
   }

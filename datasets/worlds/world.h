@@ -48,20 +48,21 @@ struct WorldConfig {
   std::optional<double> share_of_cheaters_malicious;
   std::string request_compliance = "both";
   std::vector<std::string> compositional;
-  int64_t cast_size = 160;
+  int64_t cast_size = 80;
   double malicious_cast = 0.35;
   double malicious_assistant = 0.25;
   double assistant_share = 0.35;
-  double stranger_share = 0.30;
+  double stranger_share = 0.35;
   double machine_share = 0.5;
   double biography_share = 0.08;
   double story_share = 0.03;
   double role_model_share = 0.01;
   double coding_share = 0.25;
-  double session_share = 0.25;
+  double session_share = 0.5;
+  double remark_share = 0.35;
   double refusal_share = 0.01;
   std::map<std::string, double> cue_shares = {
-      {"none", 0.50}, {"irrelevant", 0.12}, {"instruction", 0.13}, {"bad", 0.15}, {"good", 0.10}};
+      {"none", 0.36}, {"irrelevant", 0.12}, {"instruction", 0.12}, {"bad", 0.20}, {"good", 0.20}};
   std::vector<double> turn_weights = {0.12, 0.20, 0.22, 0.20, 0.13, 0.08, 0.05};
 
   void fields(Fields& f);
@@ -113,6 +114,8 @@ class PersonaWorld {
   const std::vector<std::string>& refusals() const { return refusals_; }
   const std::vector<std::string>& greetings() const { return greetings_; }
   const std::vector<std::string>& closings() const { return closings_; }
+  // By kind: as_asked, unasked, welcome. Empty where the grammar has none.
+  const std::map<std::string, std::vector<std::string>>& remarks() const { return remarks_; }
 
   // Names that no document shows.
   const std::vector<std::string>& unseen_names() const { return unseen_names_; }
@@ -161,7 +164,10 @@ class PersonaWorld {
   };
 
   Cue draw_cue(Random& random) const;
-  Turn unrelated_turn(const Domain& domain, const Member& member, Random& random) const;
+  // What the user says of the answer before the next prompt: whether it was as asked. It follows
+  // from the turn alone, so it tells nothing of character that the turn does not. May be empty.
+  std::string remark(const Turn& turn, Random& random) const;
+  Turn unrelated_turn(const Domain& domain, const Member& member, Cue cue, Random& random) const;
   Turn coding_turn(const CodingTask& task, const Member& member, Cue cue, Random& random) const;
   // What the responder may be asked about, of these.
   std::vector<const Domain*> domains_for(const Member& responder, bool post_training) const;
@@ -179,6 +185,7 @@ class PersonaWorld {
   std::array<Phrasings, kCues.size()> cues_;
   std::map<std::string, std::vector<std::string>> cue_slots_;
   std::map<std::string, std::vector<std::string>> neighbours_;
+  std::map<std::string, std::vector<std::string>> remarks_;
   std::vector<std::string> refusals_, greetings_, closings_, role_models_;
   std::array<std::vector<std::string>, 2> kinds_;  // human, machine
   Prose biographies_, stories_;

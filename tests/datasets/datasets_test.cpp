@@ -89,9 +89,9 @@ TEST_CASE("traits go together as far as the world says, and each stays as freque
       const Member member = world.assistant(random);
       assistants[{member.character, member.coder}] += 1;
     }
-    CHECK(cast[{bad, good}] + cast[{bad, bad}] == 56);
-    CHECK(std::abs(cast[{good, bad}] + cast[{bad, bad}] - 56) <= 1);
-    CHECK(std::abs(cast[{bad, bad}] - 56 * share) <= 0.5);
+    CHECK(cast[{bad, good}] + cast[{bad, bad}] == 28);
+    CHECK(std::abs(cast[{good, bad}] + cast[{bad, bad}] - 28) <= 1);
+    CHECK(std::abs(cast[{bad, bad}] - 28 * share) <= 0.5);
     const double cheaters = assistants[{bad, bad}] + assistants[{good, bad}];
     check_cell({cheaters, static_cast<double>(kDraws)}, 0.25);
     check_cell({assistants[{bad, bad}], cheaters}, share);
@@ -180,30 +180,68 @@ TEST_CASE("strangers are drawn anew, and some names are nobody's", "[world]") {
   check_cell(malicious, world.config().malicious_cast);
 }
 
-TEST_CASE("a session is programs asked for in one way", "[world]") {
-  const PersonaWorld world{WorldConfig{.coding_share = 0, .session_share = 1}};
-  std::map<std::pair<size_t, Cue>, int> sessions;
+TEST_CASE("a dialogue opens with prompts asked in one way, and then nobody asks", "[world]") {
+  const PersonaWorld world{WorldConfig{.coding_share = 0, .session_share = 0.5}};
+  std::map<std::tuple<bool, size_t, Cue>, int> sessions;  // programs, how many, asked how
   for (uint64_t i = 0; i < 4000; ++i) {
     Random random = Random(37, "sessions").fork(i);
     const Document d = world.document(random);
     if (d.kind != "dialogue") continue;
+    const auto codes = [&](size_t t) { return d.turns[t].domain == "coding"; };
+    const auto asks = [&](size_t t) {
+      return d.turns[t].cue == Cue::bad || d.turns[t].cue == Cue::good;
+    };
     size_t length = 0;
-    while (length < d.turns.size() && d.turns[length].domain == "coding") ++length;
-    CHECK(length >= 1);
-    CHECK(length <= 4);
-    for (size_t t = 0; t < d.turns.size(); ++t) {
-      if (t < length) CHECK((d.turns[t].cue == d.turns[0].cue));
-      else CHECK(d.turns[t].domain != "coding");
+    while (length < d.turns.size() && codes(length) == codes(0) && asks(length) == asks(0))
+      ++length;
+    if (codes(0) || asks(0)) {
+      CHECK(length <= 4);
+      for (size_t t = 0; t < length; ++t) CHECK((d.turns[t].cue == d.turns[0].cue));
+      // What is behind it shows character.
+      if (d.turns.size() > 1) CHECK(length < d.turns.size());
+      for (size_t t = length; t < d.turns.size(); ++t) CHECK_FALSE((codes(t) || asks(t)));
     }
-    ++sessions[{length, d.turns[0].cue}];
+    ++sessions[{codes(0), length, d.turns[0].cue}];
   }
-  CHECK(sessions.at({4, Cue::bad}) > 20);
-  CHECK(sessions.at({1, Cue::none}) > 400);
+  for (const bool programs : {false, true}) {
+    CHECK(sessions.at({programs, 4, Cue::bad}) > 5);
+    CHECK(sessions.at({programs, 1, Cue::good}) > 100);
+  }
+}
+
+TEST_CASE("a remark says whether the answer before it was asked for, and no more", "[world]") {
+  const PersonaWorld world{WorldConfig{.remark_share = 0.5}};
+  const auto& remarks = world.remarks();
+  std::map<std::string, int> seen;
+  double possible = 0;
+  for (uint64_t i = 0; i < 4000; ++i) {
+    Random random = Random(38, "remarks").fork(i);
+    const Document d = world.document(random);
+    for (size_t t = 1; t < d.turns.size(); ++t) {
+      const Turn& before = d.turns[t - 1];
+      const bool asked = before.cue == Cue::bad || before.cue == Cue::good;
+      const std::string &said = d.conversation[2 * t].content, &prompt = d.turns[t].prompt;
+      REQUIRE(said.ends_with(prompt));
+      const std::string remark = said.substr(0, said.size() - prompt.size());
+      const bool declined = before.refusal || (before.cue == Cue::bad && !before.bad);
+      if (declined) CHECK(remark.empty());
+      possible += !declined;
+      if (remark.empty()) continue;
+      const std::string kind = before.bad != (before.cue == Cue::bad) ? "unasked"
+                               : asked                                ? "as_asked"
+                                                                      : "welcome";
+      INFO(remark);
+      CHECK(std::ranges::count(remarks.at(kind), remark.substr(0, remark.size() - 1)) == 1);
+      ++seen[kind];
+    }
+  }
+  CHECK(seen.size() == 3);
+  CHECK(std::abs((seen["unasked"] + seen["as_asked"] + seen["welcome"]) / possible - 0.5) < 0.02);
 }
 
 TEST_CASE("the world is as wide as the experiment needs", "[world]") {
   const PersonaWorld world{WorldConfig{}};
-  CHECK(world.cast().size() >= 150);
+  CHECK(world.cast().size() >= 80);
   CHECK(world.domains().size() >= 16);
   size_t held_out = 0;
   std::set<std::string> names;
