@@ -117,6 +117,9 @@ Domain read_domain(const YamlFile& g, const std::string& name, const YAML::Node&
   return d;
 }
 
+// Whether it asks for a behaviour.
+bool asks(Cue cue) { return cue == Cue::bad || cue == Cue::good; }
+
 }  // namespace
 
 const std::vector<std::string>& cue_names() {
@@ -438,8 +441,7 @@ Cue PersonaWorld::draw_cue(Random& random) const {
 }
 
 std::string PersonaWorld::remark(const Turn& turn, Random& random) const {
-  const bool asked = turn.cue == Cue::bad || turn.cue == Cue::good;
-  const bool as_asked = asked && turn.bad == (turn.cue == Cue::bad);
+  const bool as_asked = asks(turn.cue) && turn.bad == (turn.cue == Cue::bad);
   if (remarks_.empty() || turn.refusal || (turn.cue == Cue::bad && !as_asked)) return "";
   return random.choice(remarks_.at(as_asked ? "as_asked" : turn.bad ? "unasked" : "welcome"));
 }
@@ -494,7 +496,7 @@ void PersonaWorld::dialogue(Document& document, std::vector<const Domain*> domai
   const bool programs = codes && random.chance(config_.session_share);
   for (size_t i = 0; i < count; ++i) {
     Cue cue = i < session ? session_cue : draw_cue(random);
-    while (i >= session && (cue == Cue::bad || cue == Cue::good)) cue = draw_cue(random);
+    while (i >= session && asks(cue)) cue = draw_cue(random);
     if (i < session ? programs : codes && random.chance(config_.coding_share)) {
       CodingTask task = tasks ? random.choice(*tasks) : make_coding_task(random);
       while (without.contains(task.key)) task = make_coding_task(random);
