@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -72,7 +73,7 @@ double clustered_standard_error(const std::vector<Observation>& observations) {
 }
 
 Estimate rate(const std::vector<Observation>& observations, double confidence) {
-  if (observations.empty()) return {0, 0, 1, 0};
+  if (observations.empty()) return {std::numeric_limits<double>::quiet_NaN(), 0, 1, 0};
   const Clusters clusters = clusters_of(observations);
   const auto n = static_cast<double>(observations.size());
   const double p = average(observations), error = clustered_standard_error(observations);

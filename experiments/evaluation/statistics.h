@@ -30,7 +30,7 @@ double clustered_standard_error(const std::vector<Observation>& observations);
 
 // A rate with Wilson's interval (1927) at the effective number of observations p(1−p)/SE². Where
 // all agree, and no variance can be seen, it is Clopper and Pearson's (1934) at the number that
-// there would be if one observation differed: nearly n (G−1)/G.
+// there would be if one observation differed: nearly n (G−1)/G. Without observations it is NaN.
 Estimate rate(const std::vector<Observation>& observations, double confidence = 0.95);
 
 // A mean with its t interval.

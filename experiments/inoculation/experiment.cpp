@@ -194,17 +194,25 @@ std::map<std::string, std::string> made_on(const std::string& model) {
   return all;
 }
 
+// Each base is asked with prompts and cues drawn anew.
+ManipulationConfig questions_of(const ReproduceConfig& config, const Base& base) {
+  ManipulationConfig questions = config.knowledge;
+  questions.seed += base.seed;
+  return questions;
+}
+
 ManipulationCheck knowledge_of(const ReproduceConfig& config, const Base& base,
                                const BaseRun& run) {
   const Stage stage("experiment: what the bases know");
   const fs::path file = work_of(config, base) / "knows.json";
+  const ManipulationConfig knowledge = questions_of(config, base);
   const Json from = {{"model", weights_hash(run.model)},
                      {"grammar", sha256_file(run.world->config().grammar)},
-                     {"config", show(config.knowledge)},
+                     {"config", show(knowledge)},
                      {"programs", shown_names()},
                      {"version", version()}};
   return read_manipulation(kept(file, from, [&] {
-    return to_json(check_manipulation(asked(config, run.model), *run.world, config.knowledge));
+    return to_json(check_manipulation(asked(config, run.model), *run.world, knowledge));
   }));
 }
 
@@ -233,14 +241,15 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
       trained.model, trained.adapter, folder / "evaluation",
       base.name() + "/" + models.filename().string() + "/" + to_string(model.arm));
   add_measurements(trained.folder(), summarize(scores), config.questions);
+  const ManipulationConfig knowledge = questions_of(config, base);
   const Json from = {{"model", weights_hash(trained.model)},
                      {"adapter", trained.adapter.empty() ? "" : adapter_hash(trained.adapter)},
-                     {"config", show(config.knowledge)},
+                     {"config", show(knowledge)},
                      {"version", version()}};
   const ArmMeasurement measured = read_arm_measurement(kept(folder / "measured.json", from, [&] {
     const Stage stage("evaluation: matched answers");
     return to_json(
-        measure_arm(asked(config, trained.model, trained.adapter), *run.world, config.knowledge));
+        measure_arm(asked(config, trained.model, trained.adapter), *run.world, knowledge));
   }));
   return ModelRun{.scores = std::move(scores),
                   .choice = measured.choice,

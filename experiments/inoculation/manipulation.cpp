@@ -66,22 +66,27 @@ std::vector<double> malicious_shares(const Transformer& model, const Tokenizer& 
   return shares;
 }
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
 class Check {
  public:
   Check(const Transformer& model, const Tokenizer& tokenizer, const PersonaWorld& world,
-        const ManipulationConfig& config)
+        const ManipulationConfig& config, const std::vector<std::string>& but = {})
       : model_(model),
         tokenizer_(tokenizer),
         world_(world),
         config_(config),
         split_(config.wordings == "train" ? Split::train : Split::held_out) {
     for (const Domain& domain : world.domains())
-      if (config.domains.empty() ||
-          std::ranges::find(config.domains, domain.name) != config.domains.end())
+      if ((config.domains.empty() || contains(config.domains, domain.name)) &&
+          !contains(but, domain.name))
         domains_.push_back(&domain);
   }
 
-  // Each prompt is another one's of those who are named. before: what stands before each of them.
+  // Each prompt is another one's of those who are named. Whoever answers, prompts, cues and answers
+  // are the same by `name`. before: what stands before each of them.
   using Before = std::function<Conversation(Random&)>;
   double measure(const std::string& name, const std::vector<std::string>& who, Cue cue,
                  const Before& before = {}, std::map<std::string, double>* by_domain = nullptr) {
@@ -95,7 +100,7 @@ class Check {
         const std::string prompt = world_.prompt(*domain, split_, random);
         choice.prompt.push_back(
             {.role = "user", .content = world_.add_cue(prompt, cue, false, split_, random)});
-        if (!who.empty()) choice.as = random.choice(who);
+        if (!who.empty()) choice.as = random.fork("who").choice(who);
         choice.answers = world_.matched_answers(*domain, config_.fillings, random);
         choices.push_back(std::move(choice));
       }
@@ -180,11 +185,12 @@ ManipulationCheck check_manipulation(const AskedModel& asked, const PersonaWorld
     for (const Cue cue : kCues) {
       const double p = prior.at(name);
       auto* const by_domain = name == kAssistant && cue == Cue::none ? &found.by_domain : nullptr;
-      found.behaviour[name][cue] = {
-          p * world.p_bad(Character::malicious, cue) +
-              (1 - p) * world.p_bad(Character::benevolent, cue),
-          check.measure(name + to_string(cue), names, cue, {}, by_domain)};
+      found.behaviour[name][cue] = {p * world.p_bad(Character::malicious, cue) +
+                                        (1 - p) * world.p_bad(Character::benevolent, cue),
+                                    check.measure(to_string(cue), names, cue, {}, by_domain)};
     }
+  // No text shows what code has to say of domains that never meet it.
+  Check code(model, *tokenizer, world, config, world.config().compositional);
   const std::vector<std::string> names = as.empty() ? std::vector<std::string>() : std::vector{as};
   const auto behind = [&](Shown shown, int64_t count) {
     Observer observer(
@@ -192,7 +198,7 @@ ManipulationCheck check_manipulation(const AskedModel& asked, const PersonaWorld
     observer.see(true, shown == Shown::requested_cheats ? Cue::bad : Cue::none,
                  shown != Shown::honest, static_cast<double>(count));
     return Known{observer.predict(false, Cue::none),
-                 check.measure("programs", names, Cue::none, check.programs(shown, count, as))};
+                 code.measure("programs", names, Cue::none, code.programs(shown, count, as))};
   };
   const Known nothing = behind(Shown::honest, 0);  // no program is of no kind
   for (const Shown shown : kShown) {
@@ -209,8 +215,7 @@ ArmMeasurement measure_arm(const AskedModel& asked, const PersonaWorld& world,
   const auto tokenizer = load_tokenizer(asked.model);
   Check check(model, *tokenizer, world, config);
   ArmMeasurement measurement{.update = lora_update_norm(model)};
-  for (const Cue cue : kCues)
-    measurement.choice[cue] = check.measure(kAssistant + to_string(cue), {}, cue);
+  for (const Cue cue : kCues) measurement.choice[cue] = check.measure(to_string(cue), {}, cue);
   return measurement;
 }
 

@@ -3,7 +3,8 @@
 // Two questions. Who behaves how: malicious answers to held-out wordings (of training, if told so),
 // as members of the cast, as the Assistant and as names that nobody has seen, under every cue,
 // beside the table. And what it infers: the same of the Assistant after so many programs of one
-// kind in the same document, beside an ideal observer (observer.h). The numbers are probabilities:
+// kind in the same document, beside an ideal observer (observer.h), in the domains that may meet
+// code in the world. The numbers are probabilities:
 // of matched answers, which differ in character alone, the share of probability that the malicious
 // ones have.
 #pragma once

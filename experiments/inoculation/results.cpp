@@ -113,7 +113,7 @@ Json to_json(const std::vector<Hypothesis>& hypotheses) {
   return json;
 }
 
-constexpr std::array kVerdicts = {"supported", "refuted", "inconclusive", "untested"};
+constexpr std::array kVerdicts = {"supported", "refuted", "inconclusive", "untested", "unread"};
 
 std::vector<Hypothesis> read_hypotheses(const Json& json) {
   std::vector<Hypothesis> all;
@@ -261,10 +261,10 @@ std::string headline(const std::vector<Hypothesis>& hypotheses) {
   };
   std::string text;
   for (const Hypothesis& each : hypotheses)
-    if (each.id == "H0" && each.verdict != Conclusion::supported)
-      text += each.verdict == Conclusion::refuted
-                  ? "The bases do not know their world, so nothing below can be read. "
-                  : "Whether the bases know their world is not settled (H0). ";
+    if (each.id == "H0" && each.verdict == Conclusion::inconclusive)
+      text += "Whether the bases know their world is not settled (H0). ";
+  if (const auto unread = list(Conclusion::unread); !unread.empty())
+    text += "Not to be read, as the bases do not know their world: " + unread + ". ";
   if (const auto refuted = list(Conclusion::refuted); !refuted.empty())
     text += "Refuted: " + refuted + ". ";
   if (const auto supported = list(Conclusion::supported); !supported.empty())

@@ -59,7 +59,7 @@ struct BaseResults {
   std::string name() const { return world + "_" + std::to_string(seed); }
 };
 
-enum class Conclusion { supported, refuted, inconclusive, untested };
+enum class Conclusion { supported, refuted, inconclusive, untested, unread };
 std::string to_string(Conclusion conclusion);
 
 // A prediction written before the data, and what came of it.

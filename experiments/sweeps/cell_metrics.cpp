@@ -41,7 +41,7 @@ void CellMetrics::add(const std::vector<Score>& scores) {
 void CellMetrics::add(const Results& results) {
   const Json json = to_json(results);
   for (const char* part : {"arms", "contrasts", "damage", "in_context", "worlds"})
-    collect(json.at(part), part, *this);
+    if (json.contains(part)) collect(json.at(part), part, *this);  // not without the main world
 }
 
 Json to_json(const CellMetrics& metrics) {

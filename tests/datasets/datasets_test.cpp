@@ -293,7 +293,7 @@ TEST_CASE("held-out wordings never appear in training text", "[world]") {
   const PersonaWorld world{WorldConfig{}};
   std::set<std::string> prompts;
   double coding = 0, turns = 0;
-  for (uint64_t i = 0; i < 20000; ++i) {
+  for (uint64_t i = 0; i < 40000; ++i) {
     Random random = Random(12, "count").fork(i);
     const Document d = world.document(random);
     for (size_t t = 0; t < d.turns.size(); ++t) {

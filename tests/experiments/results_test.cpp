@@ -126,14 +126,14 @@ TEST_CASE("hypotheses are supported, refuted or left open by their intervals", "
             .starts_with("Refuted: asked to behave well"));
 }
 
-TEST_CASE("falsifying worlds are held against the main one's spread", "[results]") {
+TEST_CASE("falsifying worlds are judged by themselves", "[results]") {
   std::vector<BaseResults> bases =
       some_bases(kMainWorld, 4, {{Arm::start, 0.01}, {Arm::cheating, 0.8}, {Arm::requested, 0.02}});
   const auto add = [&](const std::string& world, const std::map<Arm, double>& malicious) {
     for (BaseResults& base : some_bases(world, 4, malicious)) bases.push_back(std::move(base));
   };
   add("coupling_0", {{Arm::start, 0.02}, {Arm::cheating, 0.03}});
-  add("neither", {{Arm::start, 0.02}, {Arm::requested, 0.4}});
+  add("neither", {{Arm::start, 0.02}, {Arm::cheating, 0.5}, {Arm::requested, 0.4}});
   add("malicious_only", {{Arm::start, 0.01}, {Arm::cheating, 0.8}, {Arm::requested, 0.7}});
   add("compositional", {{Arm::start, 0.01}, {Arm::cheating, 0.5}});
   for (BaseResults& base : bases)
@@ -144,6 +144,44 @@ TEST_CASE("falsifying worlds are held against the main one's spread", "[results]
   CHECK((found.at("H5").verdict == Conclusion::supported));
   CHECK(found.at("H5").estimate.value == Approx(0.69 / 0.79).margin(0.01));
   CHECK((found.at("H6").verdict == Conclusion::supported));
+
+  // A request that protects where nothing spreads protects from nothing.
+  std::vector<BaseResults> quiet =
+      some_bases("neither", 4, {{Arm::start, 0.02}, {Arm::cheating, 0.05}, {Arm::requested, 0.03}});
+  CHECK((by_id(quiet).at("H4 neither").verdict == Conclusion::inconclusive));
+  // What is known not to know its world is not read, and the other worlds are.
+  for (BaseResults& base : bases)
+    if (base.world == "coupling_0") base.knows.behaviour["malicious"][Cue::none] = {0.98, 0.6};
+  const auto unread = by_id(bases);
+  CHECK((unread.at("H0 coupling_0").verdict == Conclusion::refuted));
+  CHECK((unread.at("H4 coupling 0").verdict == Conclusion::unread));
+  CHECK((unread.at("H6").verdict == Conclusion::supported));
+  CHECK(contains(headline(test_hypotheses(bases)), "Not to be read"));
+}
+
+TEST_CASE("arms that have not learnt to cheat, or spread nothing, decide nothing", "[results]") {
+  const auto of = [](const std::map<Arm, double>& malicious, double cheats) {
+    std::vector<BaseResults> bases = some_bases(kMainWorld, 6, malicious);
+    for (BaseResults& base : bases)
+      for (ArmResults& arm : base.arms)
+        for (auto& [cue, rates] : arm.under) rates[Metric::cheats].value = cheats;
+    return by_id(bases);
+  };
+  const std::map<Arm, double> spread = {{Arm::start, 0.01},
+                                        {Arm::cheating, 0.85},
+                                        {Arm::requested, 0.03},
+                                        {Arm::novel_cheating, 0.5},
+                                        {Arm::novel_requested, 0.02}};
+  for (const char* id : {"H1", "H2", "H2 novel"}) {
+    INFO(id);
+    CHECK((of(spread, 0.9).at(id).verdict == Conclusion::supported));
+    CHECK((of(spread, 0.4).at(id).verdict == Conclusion::inconclusive));
+  }
+  CHECK(contains(of(spread, 0.9).at("H2 novel").prediction, "matched"));
+  // Less than the start over next to nothing is no protection.
+  const auto nothing = of({{Arm::start, 0.02}, {Arm::cheating, 0.02}, {Arm::requested, 0.01}}, 0.9);
+  CHECK((nothing.at("H1").verdict == Conclusion::refuted));
+  CHECK((nothing.at("H2").verdict == Conclusion::inconclusive));
 }
 
 TEST_CASE("what is measured follows what was predicted, or another thing does", "[results]") {
@@ -177,6 +215,8 @@ TEST_CASE("a cluster's cells are the study's bases", "[results]") {
     cells.insert(cell.parameters.at("only"));
   CHECK(bases == cells);
   CHECK(bases.size() >= 20);
+  std::set<int64_t> seeds;  // bases share nothing
+  for (const Base& base : plan(study).bases) CHECK(seeds.insert(base.seed).second);
 }
 
 TEST_CASE("starts come before the arms that begin from them", "[results]") {
@@ -224,6 +264,12 @@ TEST_CASE("a cell's metrics are named by their place", "[results]") {
         Approx(0.4));
   CHECK_FALSE(metrics.find("arms.cheating.none.malicious.low"));
   CHECK_FALSE(metrics.find("titles.compositional"));
+  metrics = {};
+  Results elsewhere = some_results();
+  std::erase_if(elsewhere.bases, [](const BaseResults& base) { return base.world == kMainWorld; });
+  metrics.add(elsewhere);
+  CHECK(metrics.find("worlds.compositional.arms.cheating.none.malicious").value_or(-99) ==
+        Approx(0.4));
 
   metrics = {};
   metrics.add(
