@@ -91,8 +91,8 @@ async def mixed(port, process):
     async def client(number):
         draw = random.Random(number)
         while time.monotonic() < end:
-            long = draw.random() < 0.2
-            what = request(question="What now? " * (60 if long else 1), n=draw.choice([1, 1, 3]), seed=draw.randrange(99),
+            length = draw.choice([1, 1, 1, 1, 60, draw.randrange(200)])
+            what = request(question="What now? " * length, n=draw.choice([1, 1, 3]), seed=draw.randrange(99),
                            stream=draw.random() < 0.5, max_tokens=draw.choice([4, 32, 96]))
             statuses[await ask(port, what, draw.choice([None, None, 300]))] += 1
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """How many tokens a second `inoculum serve` gives many clients, beside offline sampling of as many rows and,
-where Python has them, `transformers serve`. They take turns, round by round, so that what else the machine
-does falls on all alike.
+where they are installed, `transformers serve` and llama.cpp's server. They take turns, round by round, so that
+what else the machine does falls on all alike.
 
     python experiments/benchmarks/serve.py build/inoculum --rounds 3
-    cmake/python experiments/benchmarks/serve.py build/inoculum --model FOLDER --peer
+    cmake/python experiments/benchmarks/serve.py build/inoculum --model FOLDER --transformers \\
+        --llama-server build/bin/llama-server --gguf MODEL.gguf
 
-Questions are answered by chat at temperature 1. Offline time is that of `inoculum sample`, without the time
+The GGUF file is made of the same folder by llama.cpp's convert_hf_to_gguf.py --outtype bf16. Questions are answered by chat at temperature 1. Offline time is that of `inoculum sample`, without the time
 that one answer takes, which is the loading. Tokens are the server's count; offline answers are as long on
 average, so characters tell their number.
 """
@@ -16,7 +17,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -36,7 +36,9 @@ parser.add_argument("--answers", type=int, default=1024, help="of a round")
 parser.add_argument("--new-tokens", type=int, default=96)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--stream", action="store_true", help="clients take their answers as they come")
-parser.add_argument("--peer", action="store_true", help="transformers serve as well")
+parser.add_argument("--transformers", action="store_true", help="transformers serve as well")
+parser.add_argument("--llama-server", metavar="PROGRAM", help="llama.cpp's server as well")
+parser.add_argument("--gguf", metavar="FILE", help="the model for it")
 arguments = parser.parse_args()
 
 
@@ -99,25 +101,35 @@ def sample_offline(answers, folder):
         return seconds, sum(len(json.loads(line)["text"]) for line in file)
 
 
+def peers_of():
+    """By name, the command of each peer, its port and what it calls the model."""
+    peers = {}
+    if arguments.transformers:
+        peers["transformers serve"] = (["transformers", "serve", "--port", "8955", "--continuous-batching"], 8955,
+                                       os.path.abspath(arguments.model))
+    if arguments.llama_server:
+        context = arguments.clients * (arguments.new_tokens + 128)  # it is shared out among the slots
+        peers["llama.cpp"] = ([arguments.llama_server, "-m", arguments.gguf, "--port", "8956", "-np",
+                               str(arguments.clients), "-c", str(context), "-t", str(os.cpu_count())], 8956, "model")
+    return peers
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         log = open(os.path.join(folder, "serve.txt"), "w+")
-        server = subprocess.Popen([arguments.program, "serve", "--model", arguments.model, "--port", "0", "--name",
-                                   "model", "--rows", str(arguments.clients)], stderr=log)
-        peer, peer_port = None, 8955
+        running = [subprocess.Popen([arguments.program, "serve", "--model", arguments.model, "--port", "0", "--name",
+                                     "model", "--rows", str(arguments.clients)], stderr=log)]
         try:
             found = None
-            while not found and server.poll() is None:
+            while not found and running[0].poll() is None:
                 time.sleep(0.1)
                 found = re.search(r"http://.*:(\d+)/", open(log.name).read())
             port = int(found[1])
-            if arguments.peer and not shutil.which("transformers"):
-                print("transformers serve: not installed, left out")
-            elif arguments.peer:
-                peer = subprocess.Popen(["transformers", "serve", "--port", str(peer_port), "--continuous-batching"],
-                                        stdout=log, stderr=log)
+            peers = peers_of()
+            for command, peer_port, model in peers.values():
+                running.append(subprocess.Popen(command, stdout=log, stderr=log))
                 wait_for(peer_port)
-                ask_all(peer_port, os.path.abspath(arguments.model), True)  # loads the model
+                ask_all(peer_port, model, True)  # loads the model
             rates = {}
             for _ in range(arguments.rounds):
                 loading = sample_offline(1, folder)[0]
@@ -126,18 +138,17 @@ def main():
                 rates.setdefault("serve", []).append(tokens / seconds)
                 rates.setdefault("offline", []).append(
                     offline_characters * tokens / characters / (offline_seconds - loading))
-                if peer:
-                    seconds, tokens, _ = ask_all(peer_port, os.path.abspath(arguments.model), True)
-                    rates.setdefault("transformers serve", []).append(tokens / seconds)
+                for name, (_, peer_port, model) in peers.items():
+                    seconds, tokens, _ = ask_all(peer_port, model, True)
+                    rates.setdefault(name, []).append(tokens / seconds)
                 print({name: round(each[-1]) for name, each in rates.items()}, flush=True)
             for name, each in rates.items():
                 print(f"{name}: {statistics.median(each):.0f} tokens/s, the best {max(each):.0f}; "
                       f"{statistics.median(each) / statistics.median(rates['offline']):.2f} of offline")
         finally:
-            for process in (server, peer):
-                if process:
-                    process.terminate()
-                    process.wait()
+            for process in running:
+                process.terminate()
+                process.wait()
 
 
 main()
