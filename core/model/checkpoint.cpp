@@ -419,6 +419,10 @@ Transformer load_adapted(const fs::path& folder, const std::string& adapter,
                          const std::string& dtype, const std::string& device) {
   const at::Device on = device_from(device);
   Transformer model = load_model(folder, dtype_from(dtype, on), on);
+  // Beyond that, memory is dearer than speed.
+  constexpr int64_t kMostPacked = int64_t{4} << 30;
+  if (model.config().parameter_count() * model.embedding.element_size() <= kMostPacked)
+    model.pack();
   if (!adapter.empty()) load_adapter(adapter, model);
   return model;
 }

@@ -50,7 +50,9 @@ void save_adapter(const fs::path& folder, Transformer& model, const LoraConfig& 
 LoraConfig load_adapter(const fs::path& folder, Transformer& model);
 
 // A model as it is asked, by the names that configurations have for device and type, with its
-// adapter (empty: none). It stays unmerged: a small update is lost in the rounding of weights.
+// adapter (empty: none), for forward passes alone: weights of up to 4 GiB are packed
+// (Transformer::pack). The adapter stays unmerged: a small update is lost in the rounding of
+// weights.
 Transformer load_adapted(const fs::path& folder, const std::string& adapter,
                          const std::string& dtype, const std::string& device);
 

@@ -1,5 +1,6 @@
 #include "core/model/kernels.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -537,6 +538,49 @@ void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, c
   }
 }
 
+// These two have no function of their own in LibTorch's headers.
+Tensor packed_block(const Tensor& weight) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_reorder_linear_weight", "")
+                             .typed<Tensor(const Tensor&, std::optional<c10::SymInt>)>();
+  constexpr int64_t kRows = 64;  // the order is good for any number of rows
+  return op.call(weight, kRows);
+}
+
+Tensor packed_product(const Tensor& x, const Tensor& block, const std::optional<Tensor>& bias) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
+          .typed<Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&,
+                        c10::string_view, c10::List<std::optional<at::Scalar>>,
+                        std::optional<c10::string_view>)>();
+  return op.call(x, block, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+}
+
+// y = x Wᵀ + bias. x: [row, in] → [row, out]
+Tensor packed_linear(const Tensor& x, const PackedWeight& pack, const Tensor& weight,
+                     const Tensor& bias) {
+  constexpr int64_t kRows = 512;
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
+  const auto outputs = static_cast<int64_t>(pack.blocks.size());
+  const auto bias_of = [&](int64_t begin, int64_t count) {
+    return bias.defined() ? std::optional(bias.narrow(0, begin, count)) : std::nullopt;
+  };
+  if (outputs == 1 && rows <= kRows) return packed_product(x, pack.blocks[0], bias_of(0, out));
+  const Tensor y = at::empty({rows, out}, x.options());
+  const auto piece = [&](int64_t i) {
+    const int64_t row = i / outputs * kRows, height = std::min(kRows, rows - row),
+                  begin = i % outputs * pack.width, count = std::min(pack.width, out - begin);
+    y.narrow(0, row, height)
+        .narrow(1, begin, count)
+        .copy_(packed_product(x.narrow(0, row, height),
+                              pack.blocks[static_cast<size_t>(i % outputs)],
+                              bias_of(begin, count)));
+  };
+  parallel((rows + kRows - 1) / kRows * outputs, piece);
+  return y;
+}
+
 // use(begin, count) for so many rows at a time that their logits fit: [row, vocabulary] may not.
 template <class Use>
 void for_each_chunk(int64_t rows, int64_t vocabulary, Use&& use) {
@@ -626,13 +670,39 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   return has_kernel(gate) ? SwiGlu::apply(gate, up) : at::silu(gate) * up;
 }
 
-Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+PackedWeight packed(const Tensor& weight) {
+  const at::NoGradGuard no_grad;
+  // oneDNN refuses it by kind of processor and by settings of its own, so ask it.
+  static const bool possible = [] {
+    try {
+      packed_block(at::zeros({64, 64}, at::kBFloat16));
+      return true;
+    } catch (const c10::Error&) {
+      return false;
+    }
+  }();
+  if (!possible || !weight.device().is_cpu() || weight.scalar_type() != at::kBFloat16) return {};
+  // Wide enough to be worth a call, and narrow enough for threads to share them.
+  const int64_t out = weight.size(0), in = weight.size(1),
+                least = std::max((int64_t{1} << 17) / in, std::min<int64_t>(out / 16, 2048));
+  PackedWeight pack{.width = std::max<int64_t>(256, least / 64 * 64)};
+  for (int64_t begin = 0; begin < out; begin += pack.width)
+    pack.blocks.push_back(
+        packed_block(weight.narrow(0, begin, std::min(pack.width, out - begin)).contiguous()));
+  return pack;
+}
+
+Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const PackedWeight& pack) {
   if (c10::GradMode::is_enabled() || !x.device().is_cpu())
     return at::linear(x, weight, bias.defined() ? std::optional<Tensor>(bias) : std::nullopt);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
-  const Tensor y = at::empty({x.numel() / weight.size(1), weight.size(0)}, x.options());
-  linear_layer_into(y, x.reshape({-1, weight.size(1)}), weight, bias);
+  const Tensor rows = x.reshape({-1, weight.size(1)});
+  if (!pack.blocks.empty() && rows.size(0) > 0)
+    return packed_linear(rows, pack, weight, bias).view(shape);
+  const Tensor y = at::empty({rows.size(0), weight.size(0)}, x.options());
+  linear_layer_into(y, rows, weight, bias);
   return y.view(shape);
 }
 

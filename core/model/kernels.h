@@ -21,10 +21,20 @@ Tensor rotary(const Tensor& x, const Tensor& cosine, const Tensor& sine, const T
 // silu(gate) · up, element by element (Shazeer 2020).
 Tensor swiglu(const Tensor& gate, const Tensor& up);
 
+// A weight [out, in] once more, in blocks of outputs, each in the order in which oneDNN reads it.
+// With few rows, putting a weight into that order takes longer than the product.
+struct PackedWeight {
+  std::vector<Tensor> blocks;  // none: the weight itself is used
+  int64_t width = 0;           // outputs of a block; the last has what is left
+};
+// Without blocks where it is of no use: another type than bf16, another device than the CPU.
+PackedWeight packed(const Tensor& weight);
+
 // y = x Wᵀ + bias. x: [..., in]; weight: [out, in]; bias: [out] or undefined. Where no gradient is
 // recorded a large product on the CPU is cut into blocks, by its shape alone, and threads share
-// them.
-Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+// them; there `pack`, where it has blocks, stands for the weight.
+Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+                    const PackedWeight& pack = {});
 
 // y = x Wᵀ + scale · (x aᵀ) bᵀ: a frozen linear layer under a low-rank update (Hu et al. 2021),
 // differentiable in x, a and b. x: [row, in]; weight: [out, in]; a: [rank, in]; b: [out, rank]. All

@@ -153,6 +153,7 @@ double merge_lora(Transformer& model, std::optional<at::ScalarType> stored) {
     const at::ScalarType type = linear.weight.scalar_type();
     const Tensor base = linear.weight.to(at::kFloat), merged = merged_weight(linear);
     linear.weight = merged.to(type);
+    linear.pack = {};
     rounded += square(linear.weight.to(stored.value_or(type)).to(at::kFloat) - merged);
     whole += square(merged - base);
     linear.lora.reset();

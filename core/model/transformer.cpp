@@ -21,11 +21,11 @@ int64_t TransformerConfig::parameter_count() const {
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
-  if (!lora) return linear_layer(x, weight, bias);
+  if (!lora) return linear_layer(x, weight, bias, pack);
   const Tensor rows = x.reshape({-1, x.size(-1)});
   Tensor y, gain;
   if (lora->ready && !c10::GradMode::is_enabled()) {
-    y = linear_layer(rows, weight);
+    y = linear_layer(rows, weight, {}, pack);
     y.addmm_(rows.mm(lora->ready->a.t()), lora->ready->b.t());
     gain = lora->ready->gain;
   } else {
@@ -186,6 +186,8 @@ void Transformer::to(at::Device device, at::ScalarType dtype) {
   for_each_parameter([&](const std::string&, Tensor& parameter) {
     parameter = parameter.detach().to(at::TensorOptions(device).dtype(dtype));
   });
+  for_each_linear([](const std::string&, Linear& linear) { linear.pack = {}; });
+  packed_output_ = {};
   for (Rotary* each : {&rotary_, &local_rotary_})
     if (each->frequency.defined()) each->frequency = each->frequency.to(device);
 }
@@ -354,7 +356,7 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
 }
 
 Tensor Transformer::logits(const Tensor& hidden) const {
-  const Tensor logits = linear_layer(hidden, output_weight());
+  const Tensor logits = linear_layer(hidden, output_weight(), {}, packed_output_);
   return config_.final_logit_softcapping > 0
              ? config_.final_logit_softcapping * at::tanh(logits / config_.final_logit_softcapping)
              : logits;
@@ -366,6 +368,11 @@ Tensor Transformer::loss_sum(const Tensor& hidden, const Tensor& labels) const {
 
 Tensor Transformer::losses(const Tensor& hidden, const Tensor& labels) const {
   return linear_cross_entropy(hidden, output_weight(), labels, config_.final_logit_softcapping);
+}
+
+void Transformer::pack() {
+  for_each_linear([](const std::string&, Linear& linear) { linear.pack = packed(linear.weight); });
+  packed_output_ = packed(output_weight());
 }
 
 void Transformer::for_each_linear(const std::function<void(const std::string&, Linear&)>& visit) {

@@ -49,6 +49,7 @@ struct Linear {
   Tensor weight;  // [out, in]
   Tensor bias;    // [out], or undefined
   std::optional<LoraWeights> lora;
+  PackedWeight pack;  // of the weight, by Transformer::pack
 
   Tensor operator()(const Tensor& x) const;  // [..., in] → [..., out]
 };
@@ -134,6 +135,10 @@ class Transformer {
 
   void to(at::Device device, at::ScalarType dtype);
 
+  // For forward passes without gradients: keeps every large weight a second time, packed. Weights
+  // must not change behind it.
+  void pack();
+
   Tensor embedding;           // [vocabulary, hidden]
   Tensor position_embedding;  // [position, hidden], or undefined
   std::vector<Layer> layers;
@@ -145,6 +150,7 @@ class Transformer {
   bool recompute = false;
 
  private:
+  PackedWeight packed_output_;
   const Tensor& output_weight() const {
     return config_.tie_word_embeddings ? embedding : head.weight;
   }

@@ -129,9 +129,16 @@ TEST_CASE("a linear layer's blocks are those of its shape", "[threads]") {
              {1, 600, 5000}, {70, 512, 1300}, {1500, 256, 640}, {4, 32, 32}}) {
       const Tensor x = at::randn({rows, in}).to(type), w = at::randn({out, in}).to(type),
                    bias = at::randn({out}).to(type);
-      check_same([&] { return std::vector<Tensor>{linear_layer(x, w), linear_layer(x, w, bias)}; });
+      const PackedWeight pack = packed(w);
+      if (type == at::kFloat) CHECK(pack.blocks.empty());
+      check_same([&] {
+        return std::vector<Tensor>{linear_layer(x, w), linear_layer(x, w, bias),
+                                   linear_layer(x, w, {}, pack), linear_layer(x, w, bias, pack)};
+      });
       const Tensor exact = at::linear(x.to(at::kDouble), w.to(at::kDouble), bias.to(at::kDouble));
-      CHECK(relative(linear_layer(x, w, bias), exact) < (type == at::kFloat ? 1e-6 : 4e-3));
+      const double least = type == at::kFloat ? 1e-6 : 4e-3;
+      CHECK(relative(linear_layer(x, w, bias), exact) < least);
+      CHECK(relative(linear_layer(x, w, bias, pack), exact) < least);
     }
 }
 
@@ -160,7 +167,8 @@ TEST_CASE("gradients are summed in the order of their micro-batches", "[threads]
 }
 
 TEST_CASE("scores, samples and the loss of each row do not depend on threads", "[threads]") {
-  const Transformer model = wide_model(at::kBFloat16);
+  Transformer model = wide_model(at::kBFloat16);
+  model.pack();
   std::vector<std::vector<int32_t>> rows;
   Random random(5, "rows");
   for (int i = 0; i < 70; ++i) {
@@ -202,6 +210,7 @@ TEST_CASE("an adapter is applied as it was trained, however small its update", "
     base.for_each_linear([](const std::string&, Linear& linear) { linear.lora.reset(); });
     merge_lora(merged);
     ready_lora(ready);
+    ready.pack();
     exact.to(at::kCPU, at::kFloat);
     Transformer exact_base = base;
     exact_base.to(at::kCPU, at::kFloat);
