@@ -66,14 +66,21 @@ def ask_all(port, model, stream):
     local = threading.local()
 
     def ask(index):
+        def post():
+            local.connection.request("POST", "/v1/chat/completions", body_of(model, index, stream),
+                                     {"Content-Type": "application/json"})
+            reply = local.connection.getresponse()
+            return reply.read(), reply.status
+
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-        local.connection.request("POST", "/v1/chat/completions", body_of(model, index, stream),
-                                 {"Content-Type": "application/json"})
-        reply = local.connection.getresponse()
-        data = reply.read()
-        if reply.status != 200:
-            sys.exit(f"status {reply.status}: {data[:300]}")
+        try:
+            data, status = post()
+        except http.client.RemoteDisconnected:  # a server may close after so many requests
+            local.connection.close()
+            data, status = post()
+        if status != 200:
+            sys.exit(f"status {status}: {data[:300]}")
         if stream:
             texts = [json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
                      for line in data.decode().split("\n\n") if line.startswith("data: {")]
