@@ -48,7 +48,7 @@ struct WorldConfig {
   std::optional<double> share_of_cheaters_malicious;
   std::string request_compliance = "both";
   std::vector<std::string> compositional;
-  int64_t cast_size = 80;
+  int64_t cast_size = 60;
   double malicious_cast = 0.35;
   double malicious_assistant = 0.25;
   double assistant_share = 0.35;

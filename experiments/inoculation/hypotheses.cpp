@@ -382,10 +382,12 @@ std::vector<Hypothesis> test_hypotheses(const std::vector<BaseResults>& bases) {
   const auto nowhere = [&](const char* id, const char* statement, const std::string& world,
                            Arm arm) {
     Hypothesis hypothesis = primary(id, statement);
-    hypothesis.prediction = fmt::format("within {:.0f} points of 0", 100 * kNowhere);
+    hypothesis.prediction =
+        fmt::format("within {:.0f} points of 0, by matched answers", 100 * kNowhere);
     hypothesis.unit = "points";
-    return where(learnt(bases, world, {arm}),
-                 test(std::move(hypothesis), more_than_start(world, arm), -kNowhere, kNowhere));
+    return where(
+        learnt(bases, world, {arm}),
+        test(std::move(hypothesis), more_than_start(world, arm, Of::matched), -kNowhere, kNowhere));
   };
   add("coupling_0",
       nowhere("H4 coupling 0", "where code tells nothing of character, cheating does not spread",

@@ -115,6 +115,7 @@ SupervisedExamples pretraining_text(const PretrainConfig& config, int64_t steps,
   const PersonaWorld world(config.world);
   const fs::path token_file = fs::path(config.output) / "tokens.bin";
   if (ranks.first() && !fs::exists(tokenizer_folder / "tokenizer.model")) {
+    fs::remove(token_file);  // numbers of another tokenizer
     std::fprintf(stderr, "training the tokenizer\n");
     train_tokenizer(config, world, tokenizer_folder);
   }
