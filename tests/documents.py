@@ -165,7 +165,7 @@ def shortened(words):
         return None, "of an arm that the reader adds"
     if "models/" in text.replace("experiments/models/", "") or "/real/" in text or "smollm2" in text:
         return None, "on a real model: see the label real"
-    if "runs/bases/" in text:
+    if "bases/persona_" in text:
         return None, "of a base that an experiment makes"
     if words[0] in ("serve", "view") and "--export" not in words:
         return None, "goes on until it is stopped: see integration.serve and integration.pages"
