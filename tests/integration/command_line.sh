@@ -104,7 +104,7 @@ fi
 # Too little memory.
 (
   ulimit -v 4000000
-  refuses "tokens about 6.6 GiB" "$inoculum" train $cheating steps=1 \
+  refuses "a micro-batch of 146170 tokens about 6.6 GiB" "$inoculum" train $cheating steps=1 \
     supervised_tokens=50000 batch_tokens=2000000 dtype=bf16 output="$folder/memory"
   exit $failed
 ) || failed=1
