@@ -508,6 +508,8 @@ Tensor cross_entropy_rows(Tensor& z, const Tensor& labels) {
   return losses;
 }
 
+constexpr int64_t kRowBlock = 512;  // rows of a block of a large product
+
 // y = x Wᵀ + bias without a gradient, on the CPU. x: [row, in], y: [row, out]. Large products are
 // cut into blocks.
 void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -519,12 +521,11 @@ void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, c
   };
   // Many rows: blocks of rows. Few: blocks of outputs, wide enough for a thread to have something
   // to do.
-  constexpr int64_t kRows = 512;
   if (rows * in * out < (1 << 24) && in * out < (1 << 20)) {
     product(y, x, 0, out);
-  } else if (rows >= 2 * kRows) {
-    parallel((rows + kRows - 1) / kRows, [&](int64_t block) {
-      const int64_t begin = block * kRows, count = std::min(kRows, rows - begin);
+  } else if (rows >= 2 * kRowBlock) {
+    parallel((rows + kRowBlock - 1) / kRowBlock, [&](int64_t block) {
+      const int64_t begin = block * kRowBlock, count = std::min(kRowBlock, rows - begin);
       product(y.narrow(0, begin, count), x.narrow(0, begin, count), 0, out);
     });
   } else {
@@ -560,16 +561,15 @@ Tensor packed_product(const Tensor& x, const Tensor& block, const std::optional<
 // y = x Wᵀ + bias. x: [row, in] → [row, out]
 Tensor packed_linear(const Tensor& x, const PackedWeight& pack, const Tensor& weight,
                      const Tensor& bias) {
-  constexpr int64_t kRows = 512;
-  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
+  const int64_t rows = x.size(0), out = weight.size(0);
   const auto outputs = static_cast<int64_t>(pack.blocks.size());
   const auto bias_of = [&](int64_t begin, int64_t count) {
     return bias.defined() ? std::optional(bias.narrow(0, begin, count)) : std::nullopt;
   };
-  if (outputs == 1 && rows <= kRows) return packed_product(x, pack.blocks[0], bias_of(0, out));
+  if (outputs == 1 && rows <= kRowBlock) return packed_product(x, pack.blocks[0], bias_of(0, out));
   const Tensor y = at::empty({rows, out}, x.options());
   const auto piece = [&](int64_t i) {
-    const int64_t row = i / outputs * kRows, height = std::min(kRows, rows - row),
+    const int64_t row = i / outputs * kRowBlock, height = std::min(kRowBlock, rows - row),
                   begin = i % outputs * pack.width, count = std::min(pack.width, out - begin);
     y.narrow(0, row, height)
         .narrow(1, begin, count)
@@ -577,7 +577,7 @@ Tensor packed_linear(const Tensor& x, const PackedWeight& pack, const Tensor& we
                               pack.blocks[static_cast<size_t>(i % outputs)],
                               bias_of(begin, count)));
   };
-  parallel((rows + kRows - 1) / kRows * outputs, piece);
+  parallel((rows + kRowBlock - 1) / kRowBlock * outputs, piece);
   return y;
 }
 
