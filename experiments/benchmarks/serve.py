@@ -7,9 +7,10 @@ what else the machine does falls on all alike.
     cmake/python experiments/benchmarks/serve.py build/inoculum --model FOLDER --transformers \\
         --llama-server build/bin/llama-server --gguf MODEL.gguf
 
-The GGUF file is made of the same folder by llama.cpp's convert_hf_to_gguf.py --outtype bf16. Questions are answered by chat at temperature 1. Offline time is that of `inoculum sample`, without the time
-that one answer takes, which is the loading. Tokens are the server's count; offline answers are as long on
-average, so characters tell their number.
+The GGUF file is made of the same folder by llama.cpp's convert_hf_to_gguf.py --outtype bf16. Questions are
+answered by chat at temperature 1. Offline time is that of `inoculum sample`, without the time that one answer
+takes, which is the loading. Tokens are the server's count; offline answers are as long on average, so characters
+tell their number.
 """
 import argparse
 import concurrent.futures
@@ -17,6 +18,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -111,7 +113,9 @@ def sample_offline(answers, folder):
 def peers_of():
     """By name, the command of each peer, its port and what it calls the model."""
     peers = {}
-    if arguments.transformers:
+    if arguments.transformers and not shutil.which("transformers"):
+        print("transformers serve: not installed, left out")
+    elif arguments.transformers:
         peers["transformers serve"] = (["transformers", "serve", "--port", "8955", "--continuous-batching"], 8955,
                                        os.path.abspath(arguments.model))
     if arguments.llama_server:

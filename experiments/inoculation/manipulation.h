@@ -4,9 +4,8 @@
 // as members of the cast, as the Assistant and as names that nobody has seen, under every cue,
 // beside the table. And what it infers: the same of the Assistant after so many programs of one
 // kind in the same document, beside an ideal observer (observer.h), in the domains that may meet
-// code in the world. The numbers are probabilities:
-// of matched answers, which differ in character alone, the share of probability that the malicious
-// ones have.
+// code in the world. The numbers are probabilities: of matched answers, which differ in character
+// alone, the share of probability that the malicious ones have.
 #pragma once
 
 #include <array>
