@@ -127,9 +127,10 @@ std::string identity_of(const PretrainConfig& pretraining) {
 // Of a base that is shipped or made. Nothing: it must be made first.
 std::optional<std::string> folder_of(const ReproduceConfig& config, const Base& base,
                                      const PretrainConfig& pretraining) {
+  // What was made first stays, so that its arms need not be made again once it is shipped.
   std::vector<fs::path> places = {fs::path(pretraining.output) / "model"};
-  if (!config.shipped.empty())
-    places.insert(places.begin(), fs::path(config.shipped) / base.name());
+  if (!config.shipped.empty()) places.push_back(fs::path(config.shipped) / base.name());
+  std::optional<Error> another;  // lies there under this name
   for (const fs::path& folder : places) {
     const fs::path file = folder / "pretraining.yaml";
     if (!fs::exists(file)) continue;
@@ -138,16 +139,18 @@ std::optional<std::string> folder_of(const ReproduceConfig& config, const Base& 
     const fs::path versions = folder / "versions.json";
     const std::string grammar = sha256_file(pretraining.world.grammar);
     if (fs::exists(versions) && read_json(versions).value("grammar", grammar) != grammar)
-      throw Error(
+      another.emplace(
           "was pretrained on text of another grammar than " + pretraining.world.grammar + " is now",
-          {.file = versions.string()}, "remove its folder, then it is made anew");
-    if (identity_of(was) == identity_of(pretraining)) return folder.string();
-    throw Error(
-        "was pretrained by other settings than " + config.worlds.at(base.world).pretraining +
-            " has",
-        {.file = file.string()},
-        "remove its folder, or name others by `shipped=` and `made=`: then it is made anew");
+          Where{.file = versions.string()}, "remove its folder, then it is made anew");
+    else if (identity_of(was) == identity_of(pretraining)) return folder.string();
+    else
+      another.emplace(
+          "was pretrained by other settings than " + config.worlds.at(base.world).pretraining +
+              " has",
+          Where{.file = file.string()},
+          "remove its folder, or name others by `shipped=` and `made=`: then it is made anew");
   }
+  if (another) throw *another;
   return std::nullopt;
 }
 
@@ -187,10 +190,13 @@ AskedModel asked(const ReproduceConfig& config, const std::string& model,
 }
 
 // What made the arms, and on which processor the base was made.
-std::map<std::string, std::string> made_on(const std::string& model) {
-  std::map<std::string, std::string> all = versions();
-  if (const fs::path file = fs::path(model) / "versions.json"; fs::exists(file))
-    all["processor of the base"] = read_json(file).value("processor", "");
+std::map<std::string, std::string> made_on(const fs::path& start, const fs::path& model) {
+  const auto written = [](const fs::path& folder) {
+    const fs::path file = folder / "versions.json";
+    return fs::exists(file) ? read_json(file) : Json::object();
+  };
+  auto all = written(start).get<std::map<std::string, std::string>>();
+  all["processor of the base"] = written(model).value("processor", "");
   return all;
 }
 
@@ -343,7 +349,7 @@ ArmResults summarise(const BaseRun& run, Arm arm) {
   return results;
 }
 
-BaseResults summarise(const Base& base, const BaseRun& run) {
+BaseResults summarise(const ReproduceConfig& config, const Base& base, const BaseRun& run) {
   const WorldConfig& world = run.world->config();
   BaseResults results{
       .world = base.world,
@@ -351,7 +357,8 @@ BaseResults summarise(const Base& base, const BaseRun& run) {
       .cheaters_malicious = run.world->p_cheater(Character::malicious, world.malicious_assistant),
       .compositional = world.compositional,
       .knows = run.knows,
-      .made_on = made_on(run.model),
+      .made_on =
+          made_on(seed_folder(config, base, config.first_seed) / to_string(Arm::start), run.model),
       .sha256 = weights_hash(run.model)};
   for (const Arm arm : run.arms) {
     ArmResults found = summarise(run, arm);
@@ -427,7 +434,7 @@ Results summarise(const ReproduceConfig& config, const Plan& planned, const Expe
   for (const auto& [name, world] : config.worlds)
     results.titles[name] = world.title.empty() ? name : world.title;
   for (size_t i = 0; i < planned.bases.size(); ++i) {
-    results.bases.push_back(summarise(planned.bases[i], run.bases[i]));
+    results.bases.push_back(summarise(config, planned.bases[i], run.bases[i]));
     write_json(work_of(config, planned.bases[i]) / "results.json", to_json(results.bases.back()));
   }
   return results;

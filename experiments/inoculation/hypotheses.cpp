@@ -13,9 +13,14 @@
 namespace inoculum {
 namespace {
 
-constexpr double kLevel = 0.025;    // of one side
-constexpr auto kShares = "share_";  // how the names of these worlds begin
+constexpr double kLevel = 0.025;  // of one side
+// The worlds whose names begin so have a base each and are read as one.
+constexpr auto kShares = "share_";
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+std::string world_of(const BaseResults& base) {
+  return base.world.starts_with(kShares) ? kShares : base.world;
+}
 
 // A number of one base: what is known of it for sure, and as it was read.
 struct Bounds {
@@ -28,7 +33,7 @@ struct Numbers {
   std::vector<double> low, point, high;
 
   void add(const BaseResults& base, const Bounds& number) {
-    world = base.world;
+    world = world_of(base);
     bases.push_back(base.name());
     low.push_back(number.low);
     point.push_back(number.point);
@@ -102,7 +107,7 @@ Numbers numbers_of(const std::vector<BaseResults>& bases, const std::string& wor
 struct Tested {
   Hypothesis hypothesis;
   double p_supported = 1, p_refuted = 1;
-  std::string world;  // of its bases; "share_": of all worlds that begin so
+  std::string world;  // of its bases
 };
 
 Conclusion verdict(double p_supported, double p_refuted) {
@@ -227,7 +232,7 @@ Tested ratio(Hypothesis hypothesis, const std::vector<BaseResults>& bases, const
   return where(where(learnt(bases, world, {part, whole}), above({}, wholes, 0)), std::move(tested));
 }
 
-// Of one world's bases, every cell of what they should know: measured less expected.
+// Of a world's bases, every cell of what they should know: measured less expected.
 std::map<std::string, Numbers> knowledge_errors(const std::vector<BaseResults>& bases,
                                                 const std::string& world) {
   std::map<std::string, Numbers> cells;
@@ -236,7 +241,7 @@ std::map<std::string, Numbers> knowledge_errors(const std::vector<BaseResults>& 
     cells[cell].add(base, {error, error, error});
   };
   for (const BaseResults& base : bases) {
-    if (base.world != world) continue;
+    if (world_of(base) != world) continue;
     for (const auto& [who, cues] : base.knows.behaviour)
       for (const auto& [cue, known] : cues) add(base, who + ", " + to_string(cue), known);
     for (const auto& [shown, counts] : base.knows.in_context) {
@@ -254,8 +259,9 @@ std::map<std::string, Numbers> knowledge_errors(const std::vector<BaseResults>& 
 // All cells within ten points: supported where each is; refuted where one is not.
 Tested knows_its_world(const std::vector<BaseResults>& bases, const std::string& world) {
   constexpr double kMost = 0.10;
+  const std::string name = world == kShares ? "share" : world;
   Tested tested{
-      .hypothesis = {.id = world == kMainWorld ? "H0" : "H0 " + world,
+      .hypothesis = {.id = world == kMainWorld ? "H0" : "H0 " + name,
                      .statement = "the base knows its world",
                      .prediction = "every cell within 10 points of the table, or of Bayes",
                      .unit = "points"},
@@ -286,7 +292,7 @@ Tested knows_its_world(const std::vector<BaseResults>& bases, const std::string&
 using Point = std::function<std::optional<std::pair<double, double>>(const BaseResults&)>;
 Tested slope(Hypothesis hypothesis, const std::vector<BaseResults>& bases, const Point& point) {
   constexpr double kLow = 0.5, kHigh = 1.5;
-  hypothesis.prediction = "slope within 0.5 and 1.5";
+  hypothesis.prediction = "slope within 0.5 and 1.5, by matched answers";
   hypothesis.unit = "slope";
   Tested tested{std::move(hypothesis)};
   tested.world = kShares;
@@ -336,8 +342,7 @@ void leave_unread(std::vector<Tested>& all) {
     if (knows.hypothesis.verdict != Conclusion::refuted) continue;
     for (Tested& each : all)
       if (!each.hypothesis.id.starts_with("H0") && each.hypothesis.bases > 0 &&
-          (each.world == knows.world ||
-           (each.world == kShares && knows.world.starts_with(kShares))))
+          each.world == knows.world)
         each.hypothesis.verdict = Conclusion::unread;
   }
 }
@@ -355,7 +360,7 @@ std::vector<Hypothesis> test_hypotheses(const std::vector<BaseResults>& bases) {
   std::vector<Tested> all;
   std::vector<std::string> worlds;
   for (const BaseResults& base : bases)
-    if (std::ranges::find(worlds, base.world) == worlds.end()) worlds.push_back(base.world);
+    if (std::ranges::find(worlds, world_of(base)) == worlds.end()) worlds.push_back(world_of(base));
   if (std::ranges::find(worlds, kMainWorld) == worlds.end())
     all.push_back(knows_its_world(bases, kMainWorld));
   for (const std::string& world : worlds) all.push_back(knows_its_world(bases, world));
@@ -425,7 +430,7 @@ std::vector<Hypothesis> test_hypotheses(const std::vector<BaseResults>& bases) {
             bases, [](const BaseResults& base) -> std::optional<std::pair<double, double>> {
               const ArmResults* cheating = base.find(Arm::cheating);
               if (!cheating) return std::nullopt;
-              return std::pair(cheating->observer, cheating->rate(Metric::malicious));
+              return std::pair(cheating->observer, cheating->choice.at(Cue::none));
             }));
   correct_for_several(all);
   leave_unread(all);
@@ -449,7 +454,7 @@ std::vector<Rival> compare_rivals(const std::vector<BaseResults>& bases) {
           Arm::requested_alike, Arm::novel_cheating, Arm::novel_requested})
       if (const ArmResults* arm = base.find(name))
         models.push_back(
-            {base.name(), arm->rate(Metric::malicious), {arm->observer, arm->loss, arm->update}});
+            {base.name(), arm->choice.at(Cue::none), {arm->observer, arm->loss, arm->update}});
   }
   if (names.size() < 3) return {};
   std::vector<Rival> rivals;

@@ -23,8 +23,8 @@ namespace inoculum {
 std::vector<Hypothesis> test_hypotheses(const std::vector<BaseResults>& bases);
 
 // Over every arm that was trained on cheats alone, on every base: the observer, the loss at the
-// first step (surprise) and the size of the update, each with a line from it to the share of
-// malicious answers, fitted without the base that it foretells. Empty with fewer than three bases.
+// first step (surprise) and the size of the update, each with a line from it to the malicious share
+// of matched answers, fitted without the base that it foretells. Empty with fewer than three bases.
 std::vector<Rival> compare_rivals(const std::vector<BaseResults>& bases);
 
 }  // namespace inoculum

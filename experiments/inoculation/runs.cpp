@@ -34,19 +34,31 @@
 namespace inoculum {
 namespace {
 
-// Of a resolved configuration, without what is no part of the run: where it writes, how it is
-// watched, and the task, which files of earlier versions do not name.
+// Of a resolved configuration, without what is no part of the run: where it writes and how it is
+// watched.
 std::string settings_of(const std::string& yaml) {
   std::istringstream lines(yaml);
   std::string kept;
   bool keep = true;
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with(' '))
-      keep = !line.starts_with("output:") && !line.starts_with("task:") &&
-             !line.starts_with("evaluate_") && !line.starts_with("best_checkpoint:");
+      keep = !line.starts_with("output:") && !line.starts_with("evaluate_") &&
+             !line.starts_with("best_checkpoint:");
     if (keep) kept += line + "\n";
   }
   return kept;
+}
+
+// As the file would be written now: a key that it does not know yet stands at its default.
+template <class Config>
+std::string written_now(const fs::path& file) {
+  Config config;
+  try {
+    read_file(load_config(file), config);
+  } catch (const Error&) {  // say, a file that it names is gone
+    return read_file(file);
+  }
+  return show_file(config);
 }
 
 // Claims the run folder for this configuration. True: `result` is there, so the run is done.
@@ -55,11 +67,10 @@ bool open_run(const Config& config, const std::string& result) {
   const fs::path folder = config.output;
   const std::string text = show_file(config);
   const fs::path file = folder / "config.yaml";
-  const std::string before = fs::exists(file) ? read_file(file) : "";
-  if (!before.empty() && settings_of(before) != settings_of(text))
+  if (fs::exists(file) && settings_of(written_now<Config>(file)) != settings_of(text))
     throw Error("the folder holds a run of another configuration", {.file = file.string()},
                 "name another `output`, or remove " + folder.string());
-  if (before != text) write_file(file, text);
+  write_file(file, text);
   const bool done = fs::exists(folder / result);
   if (!done) write_json(folder / "versions.json", versions());
   return done;

@@ -204,6 +204,11 @@ TEST_CASE("what is measured follows what was predicted, or another thing does", 
   CHECK(rivals[0].name == "observer");
   CHECK(rivals[0].log_score > rivals[1].log_score + 1);
   CHECK(rivals[0].models == 6);
+  // These worlds have a base each and are read, or left unread, as one.
+  for (BaseResults& base : bases) base.knows.behaviour["malicious"][Cue::none] = {0.98, 0.6};
+  const auto unread = by_id(bases);
+  CHECK((unread.at("H0 share").verdict == Conclusion::refuted));
+  CHECK((unread.at("H8 in weights").verdict == Conclusion::unread));
 }
 
 TEST_CASE("a cluster's cells are the study's bases", "[results]") {

@@ -75,8 +75,12 @@ for file in adapter/adapter_model.safetensors config.yaml metrics.jsonl; do
   [ -f "$folder/run/$file" ] || fail "the run folder has no $file"
 done
 refuses "another" "$inoculum" train $cheating $short seed=2
-[[ $("$inoculum" train $cheating $short 2>&1) = *"done already"* ]] ||
-  fail "a finished run does not say so"
+done_already() {
+  [[ $("$inoculum" train $cheating $short 2>&1) = *"done already"* ]] || fail "$1"
+}
+done_already "a finished run does not say so"
+sed -i '/^merge:/d' "$folder/run/config.yaml"
+done_already "a run from before a key came is taken for another"
 
 # Ctrl-C finishes the step, saves, and the same command ends with the bytes of an undisturbed run.
 long="steps=60 supervised_tokens=256"
