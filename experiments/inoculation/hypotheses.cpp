@@ -243,7 +243,9 @@ std::map<std::string, Numbers> knowledge_errors(const std::vector<BaseResults>& 
   for (const BaseResults& base : bases) {
     if (world_of(base) != world) continue;
     for (const auto& [who, cues] : base.knows.behaviour)
-      for (const auto& [cue, known] : cues) add(base, who + ", " + to_string(cue), known);
+      for (const auto& [cue, known] : cues)
+        // What is asked well is of matter to H7 alone, of the main world.
+        if (cue != Cue::good || world == kMainWorld) add(base, who + ", " + to_string(cue), known);
     for (const auto& [shown, counts] : base.knows.in_context) {
       // The world of `neither` hardly ever shows a requested cheat, and none shows the new style.
       if (world == "neither" && shown == Shown::requested_cheats) continue;

@@ -149,6 +149,10 @@ TEST_CASE("falsifying worlds are judged by themselves", "[results]") {
   std::vector<BaseResults> quiet =
       some_bases("neither", 4, {{Arm::start, 0.02}, {Arm::cheating, 0.05}, {Arm::requested, 0.03}});
   CHECK((by_id(quiet).at("H4 neither").verdict == Conclusion::inconclusive));
+  // No hypothesis of that world rests on what is done when asked well; H7 of the main world does.
+  for (BaseResults& base : bases) base.knows.behaviour["malicious"][Cue::good] = {0.01, 0.5};
+  CHECK((by_id(bases).at("H4 coupling 0").verdict == Conclusion::supported));
+  CHECK((by_id(bases).at("H0").verdict == Conclusion::refuted));
   // What is known not to know its world is not read, and the other worlds are.
   for (BaseResults& base : bases)
     if (base.world == "coupling_0") base.knows.behaviour["malicious"][Cue::none] = {0.98, 0.6};
