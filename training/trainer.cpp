@@ -21,13 +21,26 @@
 namespace inoculum {
 namespace {
 
+Tensor log_probabilities(const Transformer& model, const Tensor& hidden) {
+  return at::log_softmax(model.logits(hidden).to(at::kFloat), -1);
+}
+
 // The sum of a micro-batch's losses.
-Tensor loss_of(const Transformer& model, const Batch& batch) {
+Tensor loss_of(const Transformer& model, const Batch& batch, const TrainingRun& run) {
   const at::Device device = model.embedding.device();
   const Tensor ids = to_device(batch.input_ids, device), labels = batch.labels.flatten();
   const auto loss = [&](const Tensor& kept, const Tensor& wanted) {
-    return model.loss_sum(model.hidden(ids, batch.lengths, kept).squeeze(0),
-                          to_device(wanted, device));
+    const Tensor hidden = model.hidden(ids, batch.lengths, kept).squeeze(0);
+    Tensor sum = model.loss_sum(hidden, to_device(wanted, device));
+    if (run.kl_weight == 0) return sum;
+    Tensor expected;
+    {
+      const at::NoGradGuard no_grad;
+      expected = log_probabilities(*run.reference,
+                                   run.reference->hidden(ids, batch.lengths, kept).squeeze(0));
+    }
+    const Tensor found = log_probabilities(model, hidden);
+    return sum + run.kl_weight * (expected.exp() * (expected - found)).sum();
   };
   if (batch.supervised == labels.numel()) return loss({}, labels);
   // What is not trained on is not computed behind the last attention.
@@ -76,10 +89,10 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
     const std::vector<Batch> batches = source(step - 1);
     const StepTokens tokens = count_tokens(batches, run.ranks);
     const double lr = config.optimizer.rate(step - 1, run.steps);
-    const Tensor loss_sum = gradients.add(static_cast<int64_t>(batches.size()),
-                                          [&](const Transformer& lane, int64_t i) {
-                                            return loss_of(lane, batches[static_cast<size_t>(i)]);
-                                          });
+    const Tensor loss_sum = gradients.add(
+        static_cast<int64_t>(batches.size()), [&](const Transformer& lane, int64_t i) {
+          return loss_of(lane, batches[static_cast<size_t>(i)], run);
+        });
     const Tensor gradient_norm = optimizer.step(gradients.sums(), lr, tokens.supervised);
     // Nothing else of a step waits for a GPU.
     const Tensor read = at::stack({loss_sum, gradient_norm}).cpu();

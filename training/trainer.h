@@ -27,6 +27,11 @@ struct TrainingRun {
   // does, while the others wait. 0: nothing.
   int64_t evaluate_every = 0;
   std::function<std::map<std::string, double>(int64_t step)> evaluate = {};
+  // Adds to the loss of each supervised token `kl_weight` times the Kullback–Leibler divergence, in
+  // nats, from what `reference` foretells there to what the model does: Σ p log(p ∕ q), p the
+  // reference's.
+  double kl_weight = 0;
+  const Transformer* reference = nullptr;  // not trained, of the model's vocabulary
 };
 
 struct TrainingResult {

@@ -84,6 +84,8 @@ struct PreparedRun {
   int64_t steps;
   int64_t batch_tokens;  // of a micro-batch
   TrainerConfig trainer;
+  double kl_weight = 0;
+  std::optional<Transformer> reference = std::nullopt;
 };
 
 using Evaluate = std::function<std::map<std::string, double>(int64_t step)>;
@@ -96,7 +98,8 @@ Outcome train(PreparedRun& run, int64_t until, const Ranks& ranks, int64_t evalu
   };
   const TrainingResult result =
       inoculum::train(run.model, source, run.trainer,
-                      {run.folder, run.steps, until, ranks, evaluate_every, evaluate});
+                      {run.folder, run.steps, until, ranks, evaluate_every, evaluate, run.kl_weight,
+                       run.reference ? &*run.reference : nullptr});
   if (result.finished) return Outcome::finished;
   return result.steps == until ? Outcome::paused : Outcome::stopped;
 }
@@ -257,10 +260,13 @@ PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
                      used_conversations(conversations, examples, recipe.steps));
     write_file(folder / "first_example.txt", first_example + "\n");
   }
+  std::optional<Transformer> reference;
+  if (recipe.kl_weight > 0)
+    reference = load_model(config.model, dtype_from(recipe.trainer.dtype, device), device);
   if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
   const int64_t batch_tokens = micro_batch_tokens(recipe.batch_tokens, model.embedding.device());
-  return {folder,       std::move(model), std::move(examples),
-          recipe.steps, batch_tokens,     recipe.trainer};
+  return {folder,       std::move(model), std::move(examples), recipe.steps,
+          batch_tokens, recipe.trainer,   recipe.kl_weight,    std::move(reference)};
 }
 
 // The adapter, or, where there is none (any more), the whole model.
@@ -378,6 +384,10 @@ void Recipe::fields(Fields& f) {
           "share of an arm's conversations replaced by honest programs for the same tasks, unasked",
           between(0, 1));
   f.group("lora", lora, "adapter; rank 0 trains every parameter");
+  f.value("kl_weight", kl_weight,
+          "adds so many times the Kullback-Leibler divergence from the model that training begins "
+          "with, on supervised tokens",
+          at_least(0));
   f.value("merge", merge,
           "add the finished adapter to its base's weights and leave model/, not adapter/");
   trainer.fields(f);

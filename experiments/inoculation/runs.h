@@ -30,7 +30,8 @@ struct Recipe {
   // Share of the conversations replaced by honest programs for the same tasks, unasked.
   double honest_share = 0;
   LoraConfig lora;
-  bool merge = false;  // leave model/, the adapter added to its base's weights, not adapter/
+  double kl_weight = 0;  // of the divergence from the model that training begins with
+  bool merge = false;    // leave model/, the adapter added to its base's weights, not adapter/
   TrainerConfig trainer = {.optimizer = {.lr = 2e-4, .warmup_steps = 5, .weight_decay = 0}};
 
   void fields(Fields& f);

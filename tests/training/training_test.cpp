@@ -204,6 +204,39 @@ TEST_CASE("the trainer learns, and micro-batches do not change the step", "[trai
     CHECK(losses[0][i] == Approx(losses[1][i]).epsilon(1e-4));
 }
 
+TEST_CASE("a divergence from another model is that of the formula, and holds the model there",
+          "[trainer]") {
+  const SupervisedExamples text = some_texts(30, 128);
+  const Transformer reference(two_layers(), Random(8, "weights"));
+  const auto last_of = [&](double kl_weight, uint64_t seed, int64_t steps) {
+    const TemporaryFolder t;
+    Transformer model(two_layers(), Random(seed, "weights"));
+    const TrainerConfig config{.dtype = "fp32", .optimizer = {.lr = 1e-2, .warmup_steps = 3}};
+    const auto source = [&](int64_t step) { return text.step(step, 50); };
+    return train(
+               model, source, config,
+               {.folder = t.path, .steps = steps, .kl_weight = kl_weight, .reference = &reference})
+        .last_loss;
+  };
+  // Of a model to itself there is none.
+  CHECK(last_of(10, 8, 1) == Approx(last_of(0, 8, 1)));
+  const Transformer other(two_layers(), Random(9, "weights"));
+  double expected = 0;
+  for (const Batch& batch : text.step(0, 50)) {
+    const at::NoGradGuard no_grad;
+    const auto probabilities = [&](const Transformer& model) {
+      return model.logits(model.hidden(batch.input_ids, batch.lengths)).softmax(-1).to(at::kDouble);
+    };
+    const Tensor p = probabilities(reference), q = probabilities(other);
+    expected += ((p * (p / q).log()).sum(-1).flatten() * (batch.labels.flatten() >= 0))
+                    .sum()
+                    .item<double>();
+  }
+  CHECK(last_of(10, 9, 1) == Approx(last_of(0, 9, 1) + 10 * expected / 128).epsilon(1e-4));
+  // Held, it learns little.
+  CHECK(last_of(10, 8, 30) > last_of(0, 8, 30) + 0.2);
+}
+
 TEST_CASE("a loss that is not finite stops the run and keeps the checkpoint", "[trainer]") {
   const SupervisedExamples text = some_texts(20, 64);
   const TemporaryFolder t;
