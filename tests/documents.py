@@ -7,9 +7,11 @@
 A link leads to a file, and its fragment to a heading. A path in backticks exists. A command shown
 as `build/inoculum SUB …` names subcommands and options that the program's --help knows, and files
 of the repository that exist. They are run in the order in which they stand, in a folder that has
-the files that the documents show.
+the files that the documents show. What was fixed before the study's data is as it was, or
+docs/experiment.md says of it why not.
 """
 import functools
+import hashlib
 import json
 import pathlib
 import re
@@ -28,6 +30,7 @@ MADE = {"configs/mine.yaml", "configs/pretrain/mine.yaml", "configs/questions/mi
         "configs/questions/mine_world.yaml", "configs/train/half_requested.yaml",
         "datasets/worlds/mine.yaml", "experiments/evaluation/judges/word_judge.cpp",
         "experiments/evaluation/judges/word_judge.h", "tests/experiments/word_judge_test.cpp"}
+FROZEN = ROOT / "experiments/results/inoculation/frozen.sha256"
 # What was tried stands in the log under the names of its day.
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/models/*/*.md")})
 
@@ -146,6 +149,18 @@ def check_page(page):
             check_command(f"{name}:{number}", words)
 
 
+def check_frozen():
+    page = ROOT / "docs/experiment.md"
+    deviations = page.read_text().partition("\n### Deviations\n")[2].partition("\n#")[0]
+    for line in FROZEN.read_text().splitlines():
+        digest, name = line.split()
+        file = ROOT / name
+        if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == digest:
+            continue
+        if f"`{name}`" not in deviations:
+            faults.append(f"{name}: is not as {FROZEN.relative_to(ROOT)} has it, and {page.name} names no deviation")
+
+
 # What makes a command short, by its first word.
 SHORT = {
     "train": ["steps=2"],
@@ -214,5 +229,7 @@ for page in PAGES:
         continue
     with tempfile.TemporaryDirectory() as name:
         run_page(page, pathlib.Path(name))
+if "--run" not in sys.argv:
+    check_frozen()
 print("\n".join(faults) or "as it should be")
 sys.exit(bool(faults))
