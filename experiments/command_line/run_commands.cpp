@@ -217,8 +217,16 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   report_command
       ->add_option("FOLDER", output, "of `reproduce` or of `train`, such as runs/reproduce")
       ->required();
+  report_command->add_option("--output", exported,
+                             "of a folder with the results of bases, a file each, such as "
+                             "experiments/results/inoculation: where the report of all goes");
   report_command->callback([=, this] {
     action = [=, this] {
+      if (!exported.empty()) {
+        pool_results(output, exported);
+        std::cout << text_report(write_report(exported)) << "\n" << exported << "/report.html\n";
+        return 0;
+      }
       if (!fs::exists(fs::path(output) / "results.json") &&
           fs::exists(fs::path(output) / "metrics.jsonl")) {
         write_run_report(output);

@@ -416,17 +416,6 @@ std::vector<std::pair<std::string, std::string>> hashes(const ReproduceConfig& c
   return all;
 }
 
-std::vector<BaseResults> committed_results(const std::string& folder) {
-  std::vector<fs::path> files;
-  if (!folder.empty() && fs::is_directory(folder))
-    for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".json") files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  std::vector<BaseResults> all;
-  for (const fs::path& file : files) all.push_back(read_base_results(read_json(file)));
-  return all;
-}
-
 Results summarise(const ReproduceConfig& config, const Plan& planned, const ExperimentRun& run) {
   Results results{.hashes = hashes(config, planned, run),
                   .transcripts = transcripts(run.bases.front()),
@@ -540,11 +529,21 @@ Outcome reproduce(const ReproduceConfig& config) {
   Results results = summarise(config, planned, *seen);
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
-  if (const auto all = committed_results(config.committed); !all.empty())
+  if (const auto all = read_bases(config.committed); !all.empty())
     results.committed = test_hypotheses(all);
   if (!config.specifications.empty()) results.specifications = read_json(config.specifications);
   write_json(folder / "results.json", to_json(results));
   return Outcome::finished;
+}
+
+void pool_results(const fs::path& bases, const fs::path& output) {
+  Results results{.bases = read_bases(bases)};
+  if (results.bases.empty())
+    throw Error("holds no results of a base", {.file = bases.string()},
+                "such as experiments/results/inoculation, with a file of each");
+  results.hypotheses = test_hypotheses(results.bases);
+  results.rivals = compare_rivals(results.bases);
+  write_json(output / "results.json", to_json(results));
 }
 
 }  // namespace inoculum

@@ -95,4 +95,8 @@ PretrainConfig pretraining_of(const ReproduceConfig& config, const Base& base);
 // Runs what is not yet there and writes results.json. Stopped by a signal: Outcome::stopped.
 Outcome reproduce(const ReproduceConfig& config);
 
+// Writes the results.json of all bases of a folder (see read_bases) into `output`, as a run over
+// them would, but for transcripts and configuration. No such file is an Error.
+void pool_results(const fs::path& bases, const fs::path& output);
+
 }  // namespace inoculum

@@ -246,6 +246,17 @@ Results read(const Json& json) {
   return results;
 }
 
+template <class Found>
+Found read_as(const fs::path& file, Found (*read)(const Json&)) {
+  const Json json = read_json(file);
+  try {
+    return read(json);
+  } catch (const std::exception& failure) {
+    throw Error(std::string("does not hold what an experiment found: ") + failure.what(),
+                {.file = file.string()}, "the same `inoculum reproduce` writes it again");
+  }
+}
+
 }  // namespace
 
 std::string to_string(Conclusion verdict) { return kVerdicts[static_cast<size_t>(verdict)]; }
@@ -400,14 +411,17 @@ Json to_json(const Results& results) {
   return json;
 }
 
-Results read_results(const fs::path& file) {
-  const Json json = read_json(file);
-  try {
-    return read(json);
-  } catch (const std::exception& failure) {
-    throw Error(std::string("does not hold what an experiment found: ") + failure.what(),
-                {.file = file.string()}, "the same `inoculum reproduce` writes it again");
-  }
+std::vector<BaseResults> read_bases(const fs::path& folder) {
+  std::vector<fs::path> files;
+  if (fs::is_directory(folder))
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (entry.path().extension() == ".json") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  std::vector<BaseResults> bases;
+  for (const fs::path& file : files) bases.push_back(read_as<BaseResults>(file, read_base_results));
+  return bases;
 }
+
+Results read_results(const fs::path& file) { return read_as<Results>(file, read); }
 
 }  // namespace inoculum

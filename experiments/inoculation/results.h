@@ -131,6 +131,8 @@ std::vector<std::string> neighbours_of(const std::vector<const BaseResults*>& ba
 Json to_json(const Results& results);
 Json to_json(const BaseResults& base);
 BaseResults read_base_results(const Json& json);
+// Of a folder with a file of each base, in the order of their names; none where there is no folder.
+std::vector<BaseResults> read_bases(const fs::path& folder);
 // A file that holds something else is an Error.
 Results read_results(const fs::path& file);
 

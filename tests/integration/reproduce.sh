@@ -14,6 +14,11 @@ sha256sum "$folder/run/results.json" "$folder/run/report.html" >> "$folder/befor
 touch "$folder/marker"; sleep 1
 "$inoculum" reproduce --quick output="$folder/run" > /dev/null 2>&1 || exit 1
 sha256sum --quiet -c "$folder/before.txt" || exit 1
+# Results of bases, a file each, make the same report as their run.
+mkdir "$folder/bases"; cp "$folder/run/persona_1/results.json" "$folder/bases/persona_1.json"
+"$inoculum" report "$folder/bases" --output "$folder/pooled" > /dev/null || exit 1
+cmp "$folder/run/results.csv" "$folder/pooled/results.csv" ||
+  { echo "pooled results are others"; exit 1; }
 # Models one after the other give the same bytes as side by side.
 "$inoculum" reproduce --quick workers=1 worlds.persona.arms=[cheating] output="$folder/serial" \
   > /dev/null 2>&1 || exit 1
