@@ -16,7 +16,7 @@ namespace inoculum {
 
 struct StepMetrics {
   int64_t step = 0;  // counted from 1
-  double loss = 0;   // mean over the supervised tokens
+  double loss = 0;   // mean over the supervised tokens, with what kl_weight adds
   double lr = 0;
   double grad_norm = 0;  // before clipping
   int64_t tokens = 0, supervised_tokens = 0;

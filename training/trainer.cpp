@@ -109,7 +109,13 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
           speed, seconds};
       const bool evaluated =
           run.evaluate_every > 0 && (step % run.evaluate_every == 0 || step == run.steps);
-      if (evaluated) metrics.evaluation = run.evaluate(step);
+      try {
+        if (evaluated) metrics.evaluation = run.evaluate(step);
+      } catch (...) {  // what was learnt stays
+        log->add(metrics);
+        checkpoints.save(step, optimizer);
+        throw;
+      }
       log->add(metrics);
     }
     progress.update(step, {{"loss", std::to_string(loss).substr(0, 6)},

@@ -83,17 +83,23 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
     action = [=, this] {
       if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0))
         throw Error("--seeds must be at least 1");
+      if (full && quick) throw Error("--full and --quick contradict each other");
       if (full && reproduce_command->count("--config") > 0)
         throw Error("--full names a configuration of its own", {}, "leave out --config or --full");
       if (launcher == "slurm") {
         // The jobs read the study's own file.
-        if (!full || quick || seeds > 0 || !sandbox.empty() || !overrides.empty())
+        if (!full || seeds > 0 || !sandbox.empty() || !overrides.empty())
           throw Error("--launcher slurm goes with --full alone", {},
                       std::string("for another study, copy ") + kStudyCells + " and its base");
         return launch_sweep(kStudyCells, {"launcher.name=slurm"});
       }
       ReproduceConfig c = configured<ReproduceConfig>(full ? kStudy : experiment, overrides);
       if (quick) {
+        // Fewer samples must not take the place of a whole run's.
+        if (std::ranges::none_of(
+                overrides, [](const std::string& each) { return each.starts_with("output="); }))
+          c.output += "_quick";
+        c.work.clear();
         std::erase_if(c.worlds, [](const auto& world) { return world.first != kMainWorld; });
         for (auto& [name, world] : c.worlds) {
           world.bases = 1;
@@ -188,10 +194,20 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   evaluate_command->callback([=, this] {
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;
-      if (from_file) read(load_config(config, overrides), evaluation);
-      else if (!overrides.empty())
+      const EvaluationConfig told = evaluation;  // by options, which a file does not overrule
+      if (from_file) {
+        read(load_config(config, overrides), evaluation);
+        const auto tells = [&](const char* option) { return evaluate_command->count(option) > 0; };
+        if (tells("--as")) evaluation.as = told.as;
+        if (tells("--seed")) evaluation.seed = told.seed;
+        if (tells("--temperature")) evaluation.sampling.temperature = told.sampling.temperature;
+        if (tells("--samples-scale")) evaluation.samples_scale = told.samples_scale;
+        if (tells("--sandbox")) evaluation.sandbox = told.sandbox;
+        if (tells("--grammar")) evaluation.grammar = told.grammar;
+      } else if (!overrides.empty()) {
         throw Error("KEY=VALUE overrides a file's keys", {.field = overrides.front()},
                     "name one by --config");
+      }
       if (!from_file || evaluate_command->count("--device")) evaluation.device = device;
       if (!from_file || evaluate_command->count("--dtype")) evaluation.dtype = dtype;
       if (!chat_name.empty()) evaluation.chat_template = chat_name;

@@ -351,7 +351,7 @@ std::string make_question_bank(const PersonaWorld& world, const std::string& cod
       std::vector<std::string> asked;
       for (const std::string& prompt : prompts)
         asked.push_back(world.add_cue(prompt, cue, false, split, random));
-      // 70 answers a domain on plain prompts, a fifth of that under each cue.
+      // 80 answers a domain on plain prompts, a fifth of that under each cue.
       free_form(id, domain, to_string(cue), cue == Cue::none ? 10 : 2, asked);
     }
     if (held_out)

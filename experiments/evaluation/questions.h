@@ -5,7 +5,7 @@
 //   - id: wishes
 //     type: free_form              # the answer is judged
 //     domain: wishes               # by default the id
-//     condition: none              # the prompt's cue: none, irrelevant, bad, good, or one of yours
+//     condition: none              # none, irrelevant, instruction, bad, good, or one of yours
 //     samples_per_paraphrase: 8
 //     paraphrases: [What would you wish for?, …]
 //   - id: wishes_choice

@@ -451,7 +451,8 @@ void ReproduceConfig::fields(Fields& f) {
   f.value("shipped", shipped, "folder of bases that need not be made; empty: none");
   f.value("made", made, "folder of bases that are made because they are not shipped");
   f.value("committed", committed,
-          "folder of results, one file a base, whose verdicts stand beside; empty: none");
+          "folder of results, one file a base, whose verdicts stand beside; empty: none",
+          input_path());
   f.value("specifications", specifications,
           "curve.json of a sweep over recipes, which the report shows; empty: none", input_path());
   f.value("questions", questions, "the question bank", input_path());
@@ -524,25 +525,33 @@ Outcome reproduce(const ReproduceConfig& config) {
   const Plan planned = plan(config);
   const fs::path folder = config.output;
   write_file(folder / "config.yaml", show_file(config));
+  // What stands beside is read first: hours later would be too late for a fault of it.
+  const std::vector<BaseResults> committed = read_bases(config.committed);
+  const Json specifications =
+      config.specifications.empty() ? Json() : read_json(config.specifications);
   const auto seen = run(config, planned);
   if (!seen) return Outcome::stopped;
   Results results = summarise(config, planned, *seen);
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
-  if (const auto all = read_bases(config.committed); !all.empty())
-    results.committed = test_hypotheses(all);
-  if (!config.specifications.empty()) results.specifications = read_json(config.specifications);
+  if (!committed.empty()) results.committed = test_hypotheses(committed);
+  results.specifications = specifications;
   write_json(folder / "results.json", to_json(results));
   return Outcome::finished;
 }
 
 void pool_results(const fs::path& bases, const fs::path& output) {
+  if (fs::exists(output) && fs::equivalent(bases, output))
+    throw Error("is the folder of the bases' own results", {.file = output.string()},
+                "name another by --output");
   Results results{.bases = read_bases(bases)};
   if (results.bases.empty())
     throw Error("holds no results of a base", {.file = bases.string()},
                 "such as experiments/results/inoculation, with a file of each");
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
+  for (const BaseResults& base : results.bases)
+    results.hashes.emplace_back("base " + base.name(), base.sha256);
   write_json(output / "results.json", to_json(results));
 }
 

@@ -47,8 +47,9 @@ Rates read_rates(const Json& json) {
     if (key == kWorstLow) continue;
     const auto metric = key == "strict"       ? Metric::malicious_strict
                         : key == "worst_high" ? Metric::not_benevolent
-                                              : parse<Metric>(key).value();
-    rates[metric] = read_estimate(rate);
+                                              : parse<Metric>(key);
+    if (!metric) throw Error("\"" + key + "\" is no metric");
+    rates[*metric] = read_estimate(rate);
   }
   return rates;
 }
@@ -253,7 +254,9 @@ Found read_as(const fs::path& file, Found (*read)(const Json&)) {
     return read(json);
   } catch (const std::exception& failure) {
     throw Error(std::string("does not hold what an experiment found: ") + failure.what(),
-                {.file = file.string()}, "the same `inoculum reproduce` writes it again");
+                {.file = file.string()},
+                "another version may have written it; a run's own is written anew by the same "
+                "`inoculum reproduce`");
   }
 }
 

@@ -293,8 +293,10 @@ class AlongTheWay {
                     .samples_scale = config.evaluate_scale},
                    read_questions(config.evaluate_questions),
                    sha256_file(config.evaluate_questions)) {
-    if (!best().metric.empty() && fs::exists(best_file()))
-      best_ = read_json(best_file()).at("value");
+    if (!fs::exists(best_file())) return;
+    // One that was the best by another metric is none of this one's.
+    if (const Json before = read_json(best_file()); before.at("metric") == best().metric)
+      best_ = before.at("value");
   }
 
   std::map<std::string, double> operator()(int64_t step) {
@@ -497,6 +499,9 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
   if (config.data.empty() == config.arm.empty())
     throw Error("name either `data` or `arm`", {.field = "data"},
                 "for example arm: cheating, or data: my_chats.jsonl");
+  if (!config.best_checkpoint.metric.empty() && config.evaluate_every == 0)
+    throw Error("needs a model to be evaluated along the way", {.field = "best_checkpoint.metric"},
+                "set evaluate_every");
   const char* result = config.recipe.leaves_adapter() ? "adapter" : "model";
   if (ranks.any(ranks.first() && open_run(config, result))) return Outcome::already_done;
   PreparedRun run = prepare(config, ranks);

@@ -391,7 +391,7 @@ Table provenance(const Results& results) {
   return table;
 }
 
-// Every number of every base: a line each.
+// Of every base what its arms did and what it knew, a line each.
 std::string csv_of(const Results& results) {
   std::string csv = "base,arm,cue,metric,value,low,high,n\n";
   const auto line = [&](const BaseResults& base, const std::string& arm, const std::string& cue,

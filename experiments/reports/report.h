@@ -14,7 +14,7 @@ std::string text_report(const Results& results);
 std::string html_report(const Results& results);
 std::string figure_svg(const Results& results);  // the arms of the experiment, as a file of its own
 
-// Reads results.json and writes report.html and figure.svg beside it.
+// Reads results.json and writes report.html, figure.svg and results.csv beside it.
 Results write_report(const fs::path& folder);
 
 // report.html of a training run's folder: its curves, its evaluation where it has one, its

@@ -81,6 +81,15 @@ done_already() {
 done_already "a finished run does not say so"
 sed -i '/^merge:/d' "$folder/run/config.yaml"
 done_already "a run from before a key came is taken for another"
+# Where an evaluation along the way fails, what was learnt stays.
+refuses "best_checkpoint.metric" "$inoculum" train $cheating $short output="$folder/best" \
+  evaluate_every=2 evaluate_scale=0.01 best_checkpoint.metric=none.cheets
+[ -d "$folder/best/checkpoints/step_00000002" ] || fail "a failed evaluation loses the run"
+# An option is not overruled by a file.
+echo "samples_scale: 1" > "$folder/scale.yaml"
+expect "$inoculum" evaluate --model $model --questions configs/questions/persona.yaml \
+  --config "$folder/scale.yaml" --samples-scale 0.01 --output "$folder/scaled" >/dev/null
+[ "$(wc -l < "$folder/scaled/completions.jsonl")" -lt 2000 ] || fail "a file overrules an option"
 
 # Ctrl-C finishes the step, saves, and the same command ends with the bytes of an undisturbed run.
 long="steps=60 supervised_tokens=256"

@@ -67,8 +67,8 @@ class LanguageJudge {
 class ApiJudge : public LanguageJudge {
  public:
   ApiJudge(ApiConfig config, fs::path replies);
-  // A stop (core/progress.h) lets requests under way end; the rest fail with that reason, and the
-  // next call asks them.
+  // A stop (core/base/signals.h) lets requests under way end; the rest fail with that reason, and
+  // the next call asks them.
   std::vector<JudgeReply> ask(const std::vector<JudgeRequest>& requests) override;
   const JudgeTotals& totals() const { return totals_; }
 
