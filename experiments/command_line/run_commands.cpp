@@ -96,10 +96,12 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       ReproduceConfig c = configured<ReproduceConfig>(full ? kStudy : experiment, overrides);
       if (quick) {
         // Fewer samples must not take the place of a whole run's.
-        if (std::ranges::none_of(
-                overrides, [](const std::string& each) { return each.starts_with("output="); }))
-          c.output += "_quick";
-        c.work.clear();
+        const auto named = [&](const char* key) {
+          return std::ranges::any_of(
+              overrides, [&](const std::string& each) { return each.starts_with(key); });
+        };
+        if (!named("output=")) c.output += "_quick";
+        if (!named("work=")) c.work.clear();
         std::erase_if(c.worlds, [](const auto& world) { return world.first != kMainWorld; });
         for (auto& [name, world] : c.worlds) {
           world.bases = 1;
