@@ -155,15 +155,19 @@ for partition in test low; do
   same_weights "$folder/preempted_$partition" "$folder/undisturbed" "preempted in $partition"
 done
 
-# The node dies: slurmd, the job and all; it comes back, and so does the job.
+# The node dies: slurmd, the job and all; it comes back, and so does the job. All of it is stopped
+# before any of it is killed, or Slurm's helper on the node lives to report that a job was killed:
+# that is a failed job, which Slurm does not requeue.
 kill_node() {
-  local each pid kept
+  local each pid kept pids=()
   kept=" $(cat "$folder/slurmctld.pid" "$folder/munged.pid" | tr '\n' ' ') "
   for each in /proc/[0-9]*; do
     pid=${each#/proc/}
     [[ $kept = *" $pid "* ]] && continue
-    grep -qzsx "SLURM_CONF=$SLURM_CONF" "$each/environ" && kill -9 "$pid" 2> /dev/null
+    grep -qzsx "SLURM_CONF=$SLURM_CONF" "$each/environ" && pids+=("$pid")
   done
+  kill -STOP "${pids[@]}" 2> /dev/null
+  kill -9 "${pids[@]}" 2> /dev/null
 }
 start "$folder/node"
 kill_node
