@@ -35,7 +35,8 @@ std::string script_of(const Sweep& sweep, const std::string& file) {
 // A cell's own report, where something was added since the last one.
 void report_cell(const Sweep& sweep, size_t cell) {
   const fs::path folder = sweep.cell_folder(cell), report = folder / "report.html";
-  if (!fs::exists(folder / "metrics.jsonl")) return;
+  // Empty until the first step is done.
+  if (!fs::exists(folder / "metrics.jsonl") || fs::is_empty(folder / "metrics.jsonl")) return;
   const auto newer = [&](const char* name) {
     return fs::exists(folder / name) &&
            fs::last_write_time(report) < fs::last_write_time(folder / name);
@@ -56,6 +57,8 @@ int launch_rest(Sweep& sweep) {
         sweep.config.launcher.array_parallelism > 0
             ? sweep.config.launcher.array_parallelism
             : static_cast<int64_t>(std::max(2u, std::thread::hardware_concurrency()));
+    for (const size_t cell : rest)  // workers leave alone what failed
+      fs::remove(sweep.cell_folder(cell) / "failed.json");
     rest.resize(std::min(sweep.cells.size(), static_cast<size_t>(workers)));
     std::iota(rest.begin(), rest.end(), size_t{0});
   }
@@ -82,6 +85,7 @@ int launch_sweep(const std::string& file, const std::vector<std::string>& overri
   }
   // Taken first: jobs of a launch under way read the files that are written here.
   const FileLock lock = take_launch(sweep);
+  check_judged_alike(sweep);
   write_sweep(sweep);
   return launch_rest(sweep);
 }

@@ -57,6 +57,15 @@ std::vector<std::vector<Rung>> read_rungs(const Sweep& sweep, int64_t steps) {
   return all;
 }
 
+// Without its number no cell would ever be promoted.
+Error no_metric(const Sweep& sweep, const CellMetrics& metrics) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : metrics.values) names.push_back(name);
+  return Error("no cell has \"" + sweep.config.metric.name + "\"",
+               {.file = (sweep.folder / "sweep.yaml").string(), .field = "metric.name"},
+               did_you_mean(sweep.config.metric.name, names));
+}
+
 struct Job {
   size_t cell, rung;
   FileLock lock;
@@ -137,6 +146,7 @@ Outcome run_asha(const Sweep& sweep) {
           train_cell(sweep, job->cell,
                      rung_steps(sweep.config.asha, bracket_of(sweep, job->cell), steps)[job->rung]);
       if (!metrics) return Outcome::stopped;
+      if (!metrics->find(sweep.config.metric.name)) throw no_metric(sweep, *metrics);
       write_json(place(sweep, job->cell, job->rung, ".json"), to_json(*metrics));
     } catch (const Error& error) {
       // The cell's folder has it too; the other cells go on.

@@ -15,6 +15,8 @@
 #include "core/base/progress.h"
 #include "core/base/signals.h"
 #include "core/base/strings.h"
+#include "core/model/device.h"
+#include "experiments/inoculation/with_config.h"
 #include "experiments/sweeps/slurm.h"
 #include "experiments/sweeps/status.h"
 
@@ -47,6 +49,25 @@ fs::path log_of(const Sweep& sweep, size_t cell) {
              : sweep.log(cell);
 }
 
+// Where a process was ended by a signal, or one of its ranks was, it could not say so itself.
+void note_end(const Sweep& sweep, size_t cell, int code) {
+  int signal = 0;
+  if (WIFSIGNALED(code)) signal = WTERMSIG(code);
+  else if (WEXITSTATUS(code) > 128) signal = WEXITSTATUS(code) - 128;
+  if (signal == 0 || signal == SIGINT) return;  // that of a cell that was asked to stop, and saved
+  const std::string why = std::string("ended by the signal ") + ::strsignal(signal);
+  const fs::path failed = sweep.cell_folder(cell) / "failed.json";
+  if (sweep.config.asha.halves()) std::fprintf(stderr, "a worker was %s\n", why.c_str());
+  else if (!fs::exists(failed))
+    write_json(failed, {{"error", why + (signal == SIGKILL ? kKilled : "")}});
+}
+
+const TrainerConfig& trainer_of(const PretrainConfig& config) { return config.trainer; }
+const TrainerConfig& trainer_of(const TrainConfig& config) { return config.recipe.trainer; }
+const TrainerConfig& trainer_of(const ReproduceConfig& config) {
+  return config.fine_tuning.trainer;
+}
+
 class Local final : public Launcher {
  public:
   explicit Local(LauncherConfig config) : config_(std::move(config)) {}
@@ -62,12 +83,9 @@ class Local final : public Launcher {
   }
 
   Outcome launch(const Sweep& sweep, const std::vector<size_t>& cells) const override {
-    const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-    const size_t at_once =
-        config_.array_parallelism > 0
-            ? static_cast<size_t>(config_.array_parallelism)
-            : std::max<size_t>(
-                  1, cores / static_cast<size_t>(config_.cpus_per_task * config_.tasks_per_node));
+    const size_t at_once = config_.array_parallelism > 0
+                               ? static_cast<size_t>(config_.array_parallelism)
+                               : cells_at_once(sweep);
     write_json(sweep.folder / "launcher.json", {{"host", host_name()}, {"pid", ::getpid()}});
     Progress progress(sweep.config.asha.halves() ? "workers" : "cells",
                       static_cast<int64_t>(cells.size()));
@@ -92,13 +110,7 @@ class Local final : public Launcher {
       const size_t cell = running.at(pid);
       running.erase(pid);
       ++ended;
-      if (WIFSIGNALED(code)) {
-        const std::string why = std::string("ended by the signal ") + ::strsignal(WTERMSIG(code));
-        if (sweep.config.asha.halves()) std::fprintf(stderr, "a worker was %s\n", why.c_str());
-        else
-          write_json(sweep.cell_folder(cell) / "failed.json",
-                     {{"error", why + (WTERMSIG(code) == SIGKILL ? kKilled : "")}});
-      }
+      note_end(sweep, cell, code);
       if (sweep.config.asha.halves()) progress.update(static_cast<int64_t>(ended));
       else
         progress.update(
@@ -107,6 +119,17 @@ class Local final : public Launcher {
     }
     progress.finish();
     return stop_requested() ? Outcome::stopped : Outcome::finished;
+  }
+
+  // As many as there are cores for, but one where it takes the GPU.
+  size_t cells_at_once(const Sweep& sweep) const {
+    bool gpu = false;
+    with_config(load_config(sweep.folder / "base.yaml"), [&](const auto& base, const Source&) {
+      gpu = device_from(trainer_of(base).device).is_cuda();
+    });
+    const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+    const auto cores_a_cell = static_cast<size_t>(config_.cpus_per_task * config_.tasks_per_node);
+    return gpu ? 1 : std::max<size_t>(1, cores / cores_a_cell);
   }
 
   void cancel(const Sweep& sweep) const override {

@@ -16,6 +16,7 @@
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/with_config.h"
+#include "training/metrics.h"
 #include "training/tensorboard.h"
 
 namespace inoculum {
@@ -99,9 +100,7 @@ fs::path whole_path(const fs::path& path) {
 
 // The mean of the last tenth of the steps.
 double loss_of(const fs::path& folder) {
-  std::vector<double> losses;
-  read_jsonl(folder / "metrics.jsonl",
-             [&](const Json& row, int) { losses.push_back(row.at("loss")); });
+  const std::vector<double> losses = losses_of(folder);
   const size_t last = std::max<size_t>(1, losses.size() / 10);
   double sum = 0;
   for (size_t i = losses.size() - last; i < losses.size(); ++i) sum += losses[i];
@@ -157,6 +156,14 @@ void check_together(const SweepConfig& config, const Source& file, const Source&
                    config.derive.contains(key)))
       throw Error("decides how long cells run: " + std::string(key) + " can't be a parameter too",
                   file.where("asha"), "give it in the base, or leave asha out");
+  with_config(base, [&]<class Config>(const Config&, const Source&) {
+    for (const auto& [key, hint] :
+         {std::pair<std::string, const char*>(seed_key<Config>(), "use seeds and first_seed"),
+          {"output", "use the sweep's own output"}})
+      if (parameter_names(config).contains(key) || config.derive.contains(key))
+        throw Error("\"" + key + "\" is set by the sweep itself", {.file = file.where("").file},
+                    hint);
+  });
   const bool ranks = config.launcher.tasks_per_node > 1;
   if (ranks && halves)
     throw Error("can't be more than 1 with asha", file.where("launcher.tasks_per_node"),
@@ -165,6 +172,14 @@ void check_together(const SweepConfig& config, const Source& file, const Source&
     throw Error("can't be more than 1 for a base of `reproduce`",
                 file.where("launcher.tasks_per_node"),
                 "it runs its arms side by side; use cpus_per_task");
+  // A bank that can't be read would else be found when the first cell is trained.
+  if (!config.questions.empty()) read_questions(fs::path(config.directory) / config.questions);
+}
+
+// Whole numbers, such as of tokens, to the last digit.
+std::string digits(double value) {
+  const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
+  return whole ? std::to_string(static_cast<int64_t>(value)) : six_digits(value);
 }
 
 // Every combination of the grid beside every draw.
@@ -244,7 +259,7 @@ std::optional<SweepCell> resolved_cell(const SweepConfig& config, const Source& 
     auto values = resolve();
     for (const auto& [key, expression] : config.derive) {
       const Where where = file.where("derive." + key);
-      overrides.push_back({key + "=" + six_digits(evaluate(expression, values, where)), where});
+      overrides.push_back({key + "=" + digits(evaluate(expression, values, where)), where});
       values = resolve();
     }
     for (const std::string& expression : config.require)
@@ -286,16 +301,20 @@ CellRun run(const Sweep&, const PretrainConfig& config, int64_t until, const Ran
 }
 
 CellRun run(const Sweep& sweep, const TrainConfig& config, int64_t until, const Ranks& ranks) {
+  // First, for its faults: a judge that can't be asked would else be found behind the training.
+  std::optional<Evaluator> evaluator;
+  if (ranks.first() && !sweep.config.questions.empty())
+    evaluator.emplace(evaluator_of(sweep, config));
   CellRun cell{fine_tune(config, until, ranks)};
   if (cell.outcome == Outcome::stopped || stop_requested()) return {Outcome::stopped};
   if (!ranks.first()) return cell;
   cell.metrics.set("loss", loss_of(config.output));
-  if (sweep.config.questions.empty()) return cell;
+  if (!evaluator) return cell;
   const fs::path output = config.output,
                  folder = cell.outcome == Outcome::paused ? output / "paused" : output;
   const Trained trained = trained_in(folder, config);
   const std::vector<Score> scores =
-      evaluator_of(sweep, config).evaluate(trained.model, trained.adapter, folder / "evaluation");
+      evaluator->evaluate(trained.model, trained.adapter, folder / "evaluation");
   if (stop_requested()) return {Outcome::stopped};  // answers may have been left unjudged
   add_measurements(trained.folder(), summarize(scores), sweep.config.questions);
   cell.metrics.add(scores);
@@ -503,6 +522,30 @@ Sweep open_sweep(const fs::path& folder) {
                            row.at("overrides")});
   });
   return sweep;
+}
+
+void check_judged_alike(const Sweep& sweep) {
+  const fs::path file = sweep.folder / "sweep.yaml";
+  if (!fs::exists(file)) return;
+  const Sweep before = open_sweep(sweep.folder);
+  const bool judged = std::ranges::any_of(before.cells, [&](const SweepCell& cell) {
+    return fs::exists(sweep.folder / "cells" / cell.folder() / "result.json");
+  });
+  if (!judged && !fs::exists(sweep.folder / "asha")) return;
+  const auto decide = [](const SweepConfig& config) {
+    std::map<std::string, std::string> found;
+    for (const auto& [key, value] : flatten(show(config)))
+      if (key == "questions" || key.starts_with("evaluation.") || key.starts_with("asha."))
+        found[key] = value;
+    return found;
+  };
+  const auto was = decide(before.config), is = decide(sweep.config);
+  for (const auto& [key, value] : is)
+    if (const auto found = was.find(key); found != was.end() && found->second != value)
+      throw Error("was \"" + found->second +
+                      "\" when the results in this folder were made, and is \"" + value + "\" now",
+                  {.file = file.string(), .field = key},
+                  "name another `output`, or remove " + sweep.folder.string());
 }
 
 void enter_directory(const Sweep& sweep) {

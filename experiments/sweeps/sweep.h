@@ -82,7 +82,7 @@ struct SweepMetric {
 // Names as submitit's users know them. Those of Slurm alone are ignored elsewhere.
 struct LauncherConfig {
   std::string name = "local";
-  int64_t array_parallelism = 0;  // cells at a time; 0: one a core, or one a GPU
+  int64_t array_parallelism = 0;  // cells at a time; 0: one a core, or one alone on a GPU
   int64_t tasks_per_node = 1;     // ranks of a cell
   int64_t cpus_per_task = 1;
   int64_t timeout_min = 60;
@@ -149,6 +149,10 @@ Sweep plan_sweep(const fs::path& file, const std::vector<std::string>& overrides
 std::string plan_text(const Sweep& sweep);  // the cells, their number, their tokens
 void write_sweep(const Sweep& sweep);       // makes or renews the folder
 Sweep open_sweep(const fs::path& folder);
+// An Error where results lie in the sweep's folder that were come by otherwise: by another bank of
+// questions, another judge or other rungs. New results would stand beside them as if they were
+// alike.
+void check_judged_alike(const Sweep& sweep);
 void enter_directory(const Sweep& sweep);  // makes it this process's own; before a cell is run
 // By its folder's name, its hash or its number.
 size_t find_cell(const Sweep& sweep, const std::string& which);

@@ -111,6 +111,30 @@ TEST_CASE("a configuration says its task", "[sweep]") {
   CHECK(fault(show_file(config)).empty());
 }
 
+TEST_CASE("whole numbers are derived to the last digit", "[sweep]") {
+  const auto cells = cells_of("grid: {steps: [4001]}\nderive: {supervised_tokens: 4096 * steps}\n");
+  REQUIRE(cells.size() == 1);
+  CHECK(cells[0].overrides.back() == "supervised_tokens=16388096");
+}
+
+TEST_CASE("results that were judged otherwise are not joined", "[sweep]") {
+  const TemporaryFolder t;
+  const fs::path file = t.path / "sweep.yaml";
+  const auto planned = [&](const std::string& text) {
+    write_file(file, "base: " + fs::absolute("configs/train/cheating.yaml").string() +
+                         "\ngrid: {steps: [1, 2]}\noutput: " + (t.path / "s").string() + "\n" +
+                         text);
+    return plan_sweep(file, {});
+  };
+  const Sweep first = planned("");
+  write_sweep(first);
+  const Sweep other = planned("questions: configs/questions/persona.yaml\n");
+  check_judged_alike(other);  // there are no results yet
+  write_json(first.cell_folder(0) / "result.json", {{"metrics", Json::object()}, {"seconds", 1}});
+  check_judged_alike(planned("seeds: 2\n"));
+  CHECK(contains(error_of([&] { check_judged_alike(other); }), "sweep.yaml: questions: was"));
+}
+
 TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {
   CHECK(contains(faults_of("grid:\n  optimiser.lr: [1]\n"), ".yaml:3: optimiser: unknown key"));
   CHECK(contains(faults_of("grid:\n  optimiser.lr: [1]\n"), "did you mean \"optimizer\"?"));
@@ -120,6 +144,11 @@ TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {
   CHECK(contains(faults_of("grid:\n  steps: [1]\nexclude: [{stops: 1}]\n"),
                  "\"stops\" is none of the sweep's parameters"));
   CHECK(contains(faults_of("grid:\n  steps: [1]\nrequire: [stepz > 1]\n"), "stepz"));
+  CHECK(contains(faults_of("grid:\n  seed: [5, 6]\n"), "use seeds and first_seed"));
+  CHECK(contains(faults_of("grid:\n  output: [a, b]\n"), "\"output\" is set by the sweep"));
+  // A file that is there and no bank of questions: before any cell is trained.
+  CHECK(contains(faults_of("grid:\n  steps: [1]\nquestions: configs/recipe.yaml\n"),
+                 "configs/recipe.yaml"));
   CHECK(
       contains(faults_of("grid:\n  steps: [1]\nrequire: [steps > 1]\n"), "no combination is left"));
   CHECK(contains(faults_of("grid:\n  steps: [1]\nderive:\n  lora.alpha: 2 *\n"),
