@@ -15,11 +15,32 @@
 namespace inoculum {
 namespace {
 
+// For the others to come. Once they are there, one may have work that the others wait for, such as
+// an evaluation on the way; one that is gone is noticed by its closed connection.
 constexpr std::chrono::seconds kPatience(60);
+constexpr std::chrono::hours kWork(24);
+
+// "gpu[03-07,9],head" → "gpu03": where Slurm starts the first task of a step.
+std::string first_host(const std::string& nodes) {
+  const size_t end = nodes.find_first_of("[,");
+  std::string host = nodes.substr(0, end);
+  if (end != std::string::npos && nodes[end] == '[')
+    host += nodes.substr(end + 1, nodes.find_first_of("-,]", end) - end - 1);
+  return host;
+}
 
 }  // namespace
 
 #ifdef USE_C10D_GLOO
+namespace {
+
+std::string said_by(const std::exception& failure) {
+  const auto* torch = dynamic_cast<const c10::Error*>(&failure);
+  return torch ? torch->what_without_backtrace() : failure.what();
+}
+
+}  // namespace
+
 struct Ranks::Group {
   c10::intrusive_ptr<c10d::TCPStore> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
@@ -30,7 +51,7 @@ struct Ranks::Group {
 #ifdef USE_C10D_NCCL
     if (!nccl) {
       const auto options = c10d::ProcessGroupNCCL::Options::create();
-      options->timeout = kPatience;
+      options->timeout = kWork;
       nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(
           c10::make_intrusive<c10d::PrefixStore>("nccl", store), static_cast<int>(ranks.rank()),
           static_cast<int>(ranks.size()), options);
@@ -55,11 +76,20 @@ Ranks Ranks::join() {
   } else if (!environment("SLURM_STEP_NUM_TASKS").empty() && !environment("SLURM_PROCID").empty()) {
     ranks.rank_ = environment_number("SLURM_PROCID"),
     ranks.size_ = environment_number("SLURM_STEP_NUM_TASKS");
-    host = environment("SLURM_LAUNCH_NODE_IPADDR");
+    // Not where srun was typed (SLURM_LAUNCH_NODE_IPADDR): that may be a login node.
+    host = environment("SLURM_STEP_NUM_NODES") == "1"
+               ? "127.0.0.1"
+               : first_host(environment("SLURM_STEP_NODELIST"));
     port = 15000 + (environment_number("SLURM_JOB_ID") * 7 + environment_number("SLURM_STEP_ID")) %
                        20000;  // of this step: others may run beside it
   }
   if (ranks.size_ <= 1) return {};
+  if (ranks.rank_ < 0 || ranks.rank_ >= ranks.size_)
+    throw Error(
+        "is " + std::to_string(ranks.rank_) + ", of " + std::to_string(ranks.size_) + " ranks",
+        {.field = "RANK"}, "the first is 0; torchrun and srun set it");
+  if (port < 1 || port > 65535)
+    throw Error("is no port: " + std::to_string(port), {.field = "MASTER_PORT"}, "1 to 65535");
   try {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(port);
@@ -77,10 +107,11 @@ Ranks Ranks::join() {
                                 : c10d::ProcessGroupGloo::createDefaultDevice());
     ranks.group_->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
         ranks.group_->store, static_cast<int>(ranks.rank_), static_cast<int>(ranks.size_), gloo);
-  } catch (const c10::Error& failure) {
+    ranks.group_->gloo->setTimeout(kWork);
+  } catch (const std::exception& failure) {
     throw Error("rank " + std::to_string(ranks.rank_) + " of " + std::to_string(ranks.size_) +
                 " can't meet the others at " + host + ":" + std::to_string(port) + ": " +
-                failure.what_without_backtrace());
+                said_by(failure));
   }
   return ranks;
 }
@@ -91,11 +122,9 @@ std::function<void()> Ranks::start_sum(const Tensor& tensor) const {
     try {
       work();
     } catch (const std::exception& failure) {
-      const auto* ours = dynamic_cast<const c10::Error*>(&failure);
-      throw Error(
-          "rank " + std::to_string(rank) + " of " + std::to_string(size) +
-              " has lost another: " + (ours ? ours->what_without_backtrace() : failure.what()),
-          {}, "see the other ranks' output; the last checkpoint is untouched");
+      throw Error("rank " + std::to_string(rank) + " of " + std::to_string(size) +
+                      " has lost another: " + said_by(failure),
+                  {}, "see the other ranks' output; the last checkpoint is untouched");
     }
   };
   c10::intrusive_ptr<c10d::Work> work;

@@ -8,7 +8,7 @@
 //
 // Through c10d: TCPStore to meet, Gloo on the CPU, NCCL on GPUs where LibTorch has it. Of torchrun:
 // RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; of Slurm's steps: SLURM_PROCID,
-// SLURM_NTASKS, SLURM_LOCALID, and the launching node's address.
+// SLURM_STEP_NUM_TASKS, SLURM_STEP_NODELIST, SLURM_STEP_NUM_NODES, SLURM_LOCALID.
 #pragma once
 
 #include <functional>
@@ -30,7 +30,7 @@ class Ranks {
   int64_t size() const { return size_; }
   bool first() const { return rank_ == 0; }
 
-  // Each waits for all; a rank that is gone is an Error on the others within a minute.
+  // Each waits for all, a day at most; a rank that is gone is an Error on the others.
   std::function<void()> start_sum(
       const Tensor& tensor) const;  // in place; call what it returns before the sum is used
   std::vector<double> sum_numbers(const std::vector<double>& values) const;
