@@ -11,9 +11,11 @@ SupervisedExamples::SupervisedExamples(std::vector<Encoded> examples, int64_t st
                                        int64_t supervised_tokens, std::optional<Random> order)
     : examples_(std::move(examples)) {
   std::vector<int64_t> supervised;
-  for (const Encoded& example : examples_)
-    supervised.push_back(
-        std::count(example.supervised.begin(), example.supervised.end(), uint8_t{1}));
+  for (const Encoded& example : examples_) {
+    const auto& flags = example.supervised;  // nothing foretells the first token
+    const auto second = flags.begin() + (flags.empty() ? 0 : 1);
+    supervised.push_back(std::count(second, flags.end(), uint8_t{1}));
+  }
   if (std::accumulate(supervised.begin(), supervised.end(), int64_t{0}) == 0)
     throw Error("no example has a supervised token", {},
                 "every conversation needs an assistant turn that is trained on");

@@ -9,7 +9,8 @@
 
 namespace inoculum {
 
-// failure: LibTorch's words. batch: the largest micro-batch so far, or an empty one.
-Error out_of_memory(Transformer& model, const Batch& batch, const std::string& failure);
+// failure: LibTorch's words. batch: the largest micro-batch so far, or an empty one. kl: the loss
+// has a KL to the start.
+Error out_of_memory(Transformer& model, const Batch& batch, bool kl, const std::string& failure);
 
 }  // namespace inoculum

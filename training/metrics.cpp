@@ -2,8 +2,8 @@
 
 #include <chrono>
 #include <cmath>
+#include <sstream>
 #include <utility>
-#include <vector>
 
 #include "core/base/error.h"
 
@@ -12,10 +12,19 @@ namespace {
 
 std::vector<Json> rows_until(const fs::path& file, int64_t step) {
   std::vector<Json> rows;
-  if (step > 0 && fs::exists(file))
-    read_jsonl(file, [&](const Json& row, int) {
-      if (row.value("step", int64_t{0}) <= step) rows.push_back(row);
-    });
+  if (step == 0 || !fs::exists(file)) return rows;
+  // Its last line may have been cut by a full disk.
+  std::string text = read_file(file);
+  text.resize(text.rfind('\n') + 1);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const Json row = Json::parse(line, nullptr, false);
+    if (!row.is_object() || !row.contains("step"))
+      throw Error("is no line of a step",
+                  {.file = file.string(), .line = static_cast<int>(rows.size()) + 1});
+    if (row.at("step") > step) break;
+    rows.push_back(row);
+  }
   return rows;
 }
 
@@ -36,17 +45,24 @@ void add_scalars(EventFile& events, const Json& row, double time) {
 }  // namespace
 
 MetricsLog::MetricsLog(const fs::path& folder, int64_t step)
-    : file_(folder / "metrics.jsonl"), events_(folder) {
-  const std::vector<Json> rows = rows_until(file_, step);
-  write_jsonl(file_, rows);
+    : file_(folder / "metrics.jsonl"), rows_(rows_until(file_, step)), events_(folder) {
+  write_jsonl(file_, rows_);
   lines_.open(file_, std::ios::app);
   // The events get times as if the steps before had been made just now.
   double seconds_ago = 0;
-  for (const Json& row : rows) seconds_ago += row.at("seconds").get<double>();
-  for (const Json& row : rows) {
+  for (const Json& row : rows_) seconds_ago += row.at("seconds").get<double>();
+  for (const Json& row : rows_) {
     add_scalars(events_, row, unix_time() - seconds_ago);
     seconds_ago -= row.at("seconds").get<double>();
   }
+}
+
+void MetricsLog::add_evaluation(const std::map<std::string, double>& evaluation) {
+  rows_.back()["evaluation"] = evaluation;
+  lines_.close();
+  write_jsonl(file_, rows_);
+  lines_.open(file_, std::ios::app);
+  add_scalars(events_, rows_.back(), unix_time());
 }
 
 void MetricsLog::add(const StepMetrics& metrics) {
@@ -63,6 +79,13 @@ void MetricsLog::add(const StepMetrics& metrics) {
   if (!lines_)
     throw Error("cannot write the metrics", {.file = file_.string()}, "is the disk full?");
   add_scalars(events_, row, unix_time());
+}
+
+std::vector<double> losses_of(const fs::path& folder) {
+  std::vector<double> losses;
+  read_jsonl(folder / "metrics.jsonl",
+             [&](const Json& row, int) { losses.push_back(row.at("loss")); });
+  return losses;
 }
 
 }  // namespace inoculum

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/base/files.h"
 #include "training/tensorboard.h"
@@ -32,11 +33,19 @@ class MetricsLog {
   MetricsLog(const fs::path& folder, int64_t step);
 
   void add(const StepMetrics& metrics);  // Error where the line cannot be written
+  // To the last of the steps before, and whether it has one: an evaluation that failed is made up
+  // for when the run goes on.
+  void add_evaluation(const std::map<std::string, double>& evaluation);
+  bool has_evaluation() const { return !rows_.empty() && rows_.back().contains("evaluation"); }
 
  private:
   fs::path file_;
+  std::vector<Json> rows_;  // of the steps before
   std::ofstream lines_;
   EventFile events_;
 };
+
+// Of each step, by metrics.jsonl; Error where there is none.
+std::vector<double> losses_of(const fs::path& folder);
 
 }  // namespace inoculum

@@ -80,6 +80,11 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
   std::optional<Progress::Quiet> quiet;
   if (run.ranks.first()) log.emplace(run.folder, first);
   else quiet.emplace();
+  const auto due = [&](int64_t step) {
+    return run.evaluate_every > 0 && (step % run.evaluate_every == 0 || step == run.steps);
+  };
+  if (log && first > 0 && due(first) && !log->has_evaluation())
+    log->add_evaluation(run.evaluate(first));  // it failed the last time
   Progress progress(run.folder.filename().string(), run.steps, first);
 
   TrainingResult result{first, first >= run.steps, 0};
@@ -107,10 +112,8 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
       StepMetrics metrics{
           step,  loss,   lr, norm, std::llround(tokens.all), std::llround(tokens.supervised),
           speed, seconds};
-      const bool evaluated =
-          run.evaluate_every > 0 && (step % run.evaluate_every == 0 || step == run.steps);
       try {
-        if (evaluated) metrics.evaluation = run.evaluate(step);
+        if (due(step)) metrics.evaluation = run.evaluate(step);
       } catch (...) {  // what was learnt stays
         log->add(metrics);
         checkpoints.save(step, optimizer);
@@ -123,8 +126,8 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
 
     result = {step, step == run.steps, loss};
     const bool pause = (run.ranks.any(stop_requested()) || step == run.until) && !result.finished;
-    const bool due = config.checkpoint_every > 0 && step % config.checkpoint_every == 0;
-    if (run.ranks.first() && (pause || due)) checkpoints.save(step, optimizer);
+    const bool keep = config.checkpoint_every > 0 && step % config.checkpoint_every == 0;
+    if (run.ranks.first() && (pause || keep)) checkpoints.save(step, optimizer);
     if (pause) break;
   }
   progress.finish();
@@ -148,9 +151,9 @@ TrainingResult train(Transformer& model, const StepSource& source, const Trainer
   } catch (const c10::Error& failure) {
     const std::string what = failure.what_without_backtrace();
     if (!is_out_of_memory(what)) throw;
-    throw out_of_memory(model, largest, what);
+    throw out_of_memory(model, largest, run.kl_weight > 0, what);
   } catch (const std::bad_alloc& failure) {
-    throw out_of_memory(model, largest, failure.what());
+    throw out_of_memory(model, largest, run.kl_weight > 0, failure.what());
   }
 }
 
