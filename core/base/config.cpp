@@ -138,7 +138,10 @@ void set_override(YAML::Node root, const Override& override_, Source::Impl& sour
     begin = dot + 1;
   }
   source.origin[path] = place(path);
-  std::erase_if(source.given, [&](const auto& each) { return each.first.starts_with(path + "."); });
+  // What was given of a part of it, or of the whole that it is a part of, is no more.
+  std::erase_if(source.given, [&](const auto& each) {
+    return each.first.starts_with(path + ".") || path.starts_with(each.first + ".");
+  });
   source.given[path] = std::move(given);
 }
 

@@ -70,7 +70,12 @@ std::string read_file(const fs::path& path) {
   return bytes;
 }
 
-void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write) {
+fs::path without_slash(const fs::path& path) {
+  return path.has_filename() || !path.has_relative_path() ? path : path.parent_path();
+}
+
+void replace_atomically(const fs::path& target, const std::function<void(const fs::path&)>& write) {
+  const fs::path path = without_slash(target);
   std::error_code error;
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
   if (error) fail("create the folder", path.parent_path(), error.value());
@@ -79,7 +84,11 @@ void replace_atomically(const fs::path& path, const std::function<void(const fs:
   try {
     write(temporary);
     if (fs::is_directory(temporary) && fs::exists(path)) {
-      // rename() does not replace a folder that holds something: move the old one aside first.
+      // rename() does not replace a folder that holds something.
+      if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {
+        fs::remove_all(temporary);
+        return;
+      }
       const fs::path old = temporary.string() + ".old";
       fs::rename(path, old);
       fs::rename(temporary, path);

@@ -50,8 +50,12 @@ void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
 // row.
 void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)>& row);
 
+// "runs/x" for "runs/x/", which has no name at its end.
+fs::path without_slash(const fs::path& path);
+
 // Runs `write(temporary)` and renames the temporary file or folder to `path` when it returned; on
-// an exception the temporary is removed. A folder already at `path` is replaced.
+// an exception the temporary is removed. A folder already at `path` is replaced, at once where the
+// file system can exchange two names.
 void replace_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write);
 
 // A file that one process at a time holds; let go when this is destroyed, and by the system when

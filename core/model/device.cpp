@@ -2,6 +2,8 @@
 
 #include <ATen/Version.h>
 
+#include <optional>
+
 #include "core/base/error.h"
 #include "core/base/process.h"
 #include "core/model/parallel.h"
@@ -19,12 +21,18 @@ at::Device device_from(const std::string& name) {
   if (name == "auto" || name == "cuda")
     return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(
                                      local_rank() % at::detail::getCUDAHooks().deviceCount()));
+  std::optional<at::Device> device;
   try {
-    return at::Device(name);
+    device = at::Device(name);
   } catch (const c10::Error&) {
+  }
+  if (!device || !(device->is_cpu() || device->is_cuda()))
     throw Error("\"" + name + "\" is not a device", {.field = "device"},
                 "auto, cpu, cuda or cuda:0");
-  }
+  if (device->is_cuda() && device->index() >= at::detail::getCUDAHooks().deviceCount())
+    throw Error("there is no \"" + name + "\"", {.field = "device"},
+                "the last is cuda:" + std::to_string(at::detail::getCUDAHooks().deviceCount() - 1));
+  return *device;
 }
 
 std::string describe(at::Device device) {

@@ -1,10 +1,12 @@
 #include "core/model/draw.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 #include <tuple>
 
+#include "core/base/error.h"
 #include "core/model/device.h"
 #include "core/model/parallel.h"
 #include "core/model/torch.h"
@@ -12,12 +14,20 @@
 namespace inoculum {
 namespace {
 
-// Draws a token by its weight: a probability, or at temperature 0 a logit, of which the largest is
+Error not_finite() {
+  return Error("the model's probabilities are not finite", {},
+               "use a wider type (dtype: fp32), and see whether its weights are whole");
+}
+
+// Draws a token by its weight: a probability, or where greedy a logit, of which the largest is
 // taken. Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
 int32_t draw_one(const SamplingConfig& config, const float* weights, int64_t vocabulary,
                  Random& random) {
-  if (config.temperature == 0)
-    return static_cast<int32_t>(std::max_element(weights, weights + vocabulary) - weights);
+  if (config.greedy()) {
+    const float* const best = std::max_element(weights, weights + vocabulary);
+    if (std::isnan(*best)) throw not_finite();
+    return static_cast<int32_t>(best - weights);
+  }
   // Sums of blocks, so that the walk below skips most tokens.
   constexpr int64_t block = 64;
   std::vector<double> sums(static_cast<size_t>((vocabulary + block - 1) / block));
@@ -29,6 +39,7 @@ int32_t draw_one(const SamplingConfig& config, const float* weights, int64_t voc
     sums[static_cast<size_t>(i / block)] = sum;
   }
   const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
+  if (!std::isfinite(total)) throw not_finite();
   if (config.top_p >= 1 && config.top_k == 0) {
     double left = random.uniform() * total;
     int64_t i = 0;
@@ -60,10 +71,10 @@ std::vector<int32_t> draw_there(const SamplingConfig& config, const Tensor& weig
   for (int64_t i = 0; i < count; ++i) {
     const Draw& each = draws[static_cast<size_t>(i)];
     rows.data_ptr<int64_t>()[i] = each.row;
-    uniform.data_ptr<double>()[i] = config.temperature == 0 ? 0 : each.random->uniform();
+    uniform.data_ptr<double>()[i] = config.greedy() ? 0 : each.random->uniform();
   }
   Tensor mass = weights.index_select(0, to_device(rows, weights.device())), likeliest, ids;
-  if (config.temperature == 0) {
+  if (config.greedy()) {
     ids = mass.argmax(-1);
   } else {
     if (config.top_p < 1 || config.top_k > 0) {
@@ -100,15 +111,14 @@ void SamplingConfig::fields(Fields& f) {
 Tensor weights_of(const Tensor& logits, std::span<const SamplingConfig* const> configs) {
   const double first = configs[0]->temperature;
   if (std::ranges::all_of(configs, [&](const auto* each) { return each->temperature == first; })) {
-    if (first == 0) return logits.contiguous();
+    if (configs[0]->greedy()) return logits.contiguous();
     return at::softmax(first == 1 ? logits : logits / first, -1).contiguous();
   }
   const Tensor divisor = at::ones({logits.size(0), 1}, at::kFloat);
   std::vector<int64_t> likeliest;  // the rows at temperature 0
   for (size_t row = 0; row < configs.size(); ++row) {
-    const double temperature = configs[row]->temperature;
-    if (temperature == 0) likeliest.push_back(static_cast<int64_t>(row));
-    else divisor.data_ptr<float>()[row] = static_cast<float>(temperature);
+    if (configs[row]->greedy()) likeliest.push_back(static_cast<int64_t>(row));
+    else divisor.data_ptr<float>()[row] = static_cast<float>(configs[row]->temperature);
   }
   Tensor weights = at::softmax(logits / to_device(divisor, logits.device()), -1).contiguous();
   for (const int64_t row : likeliest) weights[row].copy_(logits[row]);

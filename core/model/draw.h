@@ -22,6 +22,8 @@ struct SamplingConfig {
   std::vector<std::string> stop = {"<|end|>"};
   int64_t rows = 256;
 
+  // Below a millionth logits would overflow, and the likeliest token is drawn anyway.
+  bool greedy() const { return temperature < 1e-6; }
   void fields(Fields& f);
 };
 
@@ -32,7 +34,7 @@ struct Draw {
   Random* random;
 };
 
-// What `draw` draws from: probabilities, or at temperature 0 the logits themselves. logits: float
+// What `draw` draws from: probabilities, or where greedy the logits themselves. logits: float
 // [row, vocabulary]; configs: of the first rows, at least one; what stands behind them is padding.
 Tensor weights_of(const Tensor& logits, std::span<const SamplingConfig* const> configs);
 

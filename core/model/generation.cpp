@@ -42,7 +42,8 @@ constexpr int64_t kFirstPlaces = 128;
 // Of recent prompts that are kept.
 constexpr size_t kKeptPrompts = 256, kKeptBytes = size_t{256} << 20;
 
-// What ends a completion: tokens by their ids, longer strings where they stand in the decoded text.
+// What ends a completion: tokens by their ids, other strings where they stand in the decoded text.
+// A string that is a token as well may also be spelt by others: "Human" by a token " Human".
 struct Stops {
   std::vector<int32_t> ids;
   std::vector<std::string> strings;
@@ -51,15 +52,19 @@ struct Stops {
   Stops(const std::vector<std::string>& stop, const Tokenizer& tokenizer)
       : ids(tokenizer.end_ids()) {
     for (const std::string& each : stop) {
-      if (const auto id = tokenizer.id_of(each)) ids.push_back(*id);
-      else strings.push_back(each), longest = std::max(longest, each.size());
+      const auto id = tokenizer.id_of(each);
+      const std::string spelt = id ? tokenizer.decode(std::span(&*id, 1)) : "";
+      if (id && (spelt.empty() || spelt == each)) ids.push_back(*id);
+      if (id && spelt.empty()) continue;  // a control token, which no text has
+      strings.push_back(each);
+      longest = std::max(longest, each.size());
     }
   }
-  // Where in the text one of the strings begins.
+  // Where in the text the first of the strings begins.
   std::optional<size_t> find(const std::string& text) const {
-    for (const std::string& each : strings)
-      if (const size_t at = text.find(each); at != std::string::npos) return at;
-    return std::nullopt;
+    size_t first = std::string::npos;
+    for (const std::string& each : strings) first = std::min(first, text.find(each));
+    return first == std::string::npos ? std::nullopt : std::optional(first);
   }
   // The bytes at the text's end that may be the beginning of one of them.
   size_t begun(std::string_view text) const {

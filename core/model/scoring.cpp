@@ -19,6 +19,11 @@ void check_text(const Transformer& model, const std::vector<int32_t>& ids) {
       throw Error("token id " + std::to_string(id) + " is outside the model's vocabulary of " +
                       std::to_string(model.config().vocab_size),
                   {.field = "input_ids"});
+  if (std::ssize(ids) > model.config().max_position_embeddings)
+    throw Error("a text of " + std::to_string(ids.size()) +
+                    " tokens is longer than the context of " +
+                    std::to_string(model.config().max_position_embeddings),
+                {.field = "input_ids"}, "shorten it");
 }
 
 // Places of a batch's hidden states, and the token that follows each.

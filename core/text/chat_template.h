@@ -26,6 +26,12 @@ struct ChatChoice {
       : name(std::move(name_)), date(std::move(date_)) {}
   std::string name, date;
 };
+// What keys and options that choose them say.
+inline const std::string kChatTemplateHelp =
+    "empty: the model's own; or chatml, gemma, llama2, llama3, mistral, plain, qwen2.5, qwen3, "
+    "zephyr";
+inline const std::string kChatDateHelp =
+    "the day that a template's strftime_now tells, such as 2025-12-31; empty: 2024-07-26";
 
 class Chat {
  public:

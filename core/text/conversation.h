@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/base/error.h"
+
 namespace inoculum {
 
 struct Message {
@@ -21,8 +23,11 @@ struct Conversation : std::vector<Message> {
   using std::vector<Message>::vector;
   std::string more;  // for the chat template beside the messages: a JSON object of `tools`,
                      // `documents` and `chat_template_kwargs`, or empty
+  Where where = {};  // the row that it was read from, for errors
 
-  bool operator==(const Conversation&) const = default;
+  bool operator==(const Conversation& other) const {
+    return static_cast<const std::vector<Message>&>(*this) == other && more == other.more;
+  }
 };
 
 }  // namespace inoculum

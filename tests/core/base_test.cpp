@@ -125,6 +125,13 @@ TEST_CASE("files are written whole or not at all", "[files]") {
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2,
                                                                               // appendix B
   CHECK(contains(error_of([&] { read_file(t.path / "none"); }), "none"));
+  // A folder, named with a slash at its end, twice.
+  for (const char* text : {"one", "two"}) {
+    replace_atomically(t.path / "folder/",
+                       [&](const fs::path& temporary) { write_file(temporary / "x", text); });
+    CHECK(read_file(t.path / "folder" / "x") == text);
+  }
+  CHECK(std::distance(fs::directory_iterator(t.path), fs::directory_iterator()) == 2);
   // A full disk.
   if (fs::exists("/dev/full")) {
     fs::create_symlink("/dev/full", t.path / "full");

@@ -246,6 +246,32 @@ TEST_CASE("a stream is the answer, without what a stop string takes back", "[gen
   CHECK(stopped > 3);
 }
 
+TEST_CASE("a stop string stops however its tokens spell it, and the first of several",
+          "[generation]") {
+  const Fixture models(at::kFloat);
+  GenerationRequest asked = request(models.base, models.prompt("What would you wish for?"), 4);
+  asked.samples = 8;
+  asked.sampling.stop = {"<|end|>"};
+  Generation plain(*models.tokenizer, {.rows = 8, .shapes = Shapes::fixed});
+  const uint64_t whole = plain.add(asked);
+  for (const Completion& answer : run(plain).at(whole)) {
+    // The second word: a token with the space before it.
+    const size_t begin = answer.text.find(' ') + 1, end = answer.text.find(' ', begin);
+    if (begin == 0 || end == std::string::npos) continue;
+    const std::string word = answer.text.substr(begin, end - begin);
+    CAPTURE(answer.text, word);
+    GenerationRequest again = asked;
+    again.sampling.stop = {answer.text.substr(end), word, "<|end|>"};
+    Generation stopped(*models.tokenizer, {.rows = 8, .shapes = Shapes::fixed});
+    const uint64_t cut = stopped.add(again);
+    const auto answers = run(stopped).at(cut);
+    CHECK(std::ranges::any_of(answers, [&](const Completion& each) {
+      return each.text == answer.text.substr(0, begin);
+    }));
+    for (const Completion& each : answers) CHECK_FALSE(contains(each.text, word));
+  }
+}
+
 TEST_CASE("a row that is cancelled is free at once", "[generation]") {
   const Fixture models(at::kFloat);
   GenerationRequest endless = request(models.base, models.prompt("Hm"), 1);

@@ -52,6 +52,10 @@ TEST_CASE("what a template does wrong is told with its name and line", "[chat]")
   CHECK(contains(failure("{{ 'a'|uper }}"), "did you mean \"upper\"?"));
   CHECK(contains(failure("{{ 'a' is lowr }}"), "the test lowr is not supported"));
   CHECK(contains(failure("{{ 'a'.zfill(3) }}"), "the method zfill of a str is not supported"));
+  for (const char* text :
+       {"{% set n = 1 %}{% set n.x %}a{% endset %}", "{% set y.x %}a{% endset %}",
+        "{% set n, n.x = 1, 2 %}", "{% set n = namespace() %}{% set n, n.x = 1, 2 %}"})
+    CHECK(contains(failure(text, {{"y", Json::array({1})}}), "a namespace only"));
   CHECK(contains(failure("{{ raise_exception('no system, please') }}"),
                  "t.jinja:1: no system, please"));
   CHECK(contains(failure("{% for x in y %}"), "ends before {% endfor %}"));

@@ -73,6 +73,16 @@ TEST_CASE("a token that the model does not know is refused wherever it stands", 
   }
 }
 
+TEST_CASE("a text beyond the context is refused, whatever it shares with others", "[scoring]") {
+  const Transformer model(plain(), Random(3, "weights"));
+  Continuation text;
+  text.ids.assign(static_cast<size_t>(plain().max_position_embeddings) + 1, 1);
+  text.first = text.ids.size() - 1;
+  CHECK(contains(error_of([&] { score(model, std::vector{text, text}); }), "the context of"));
+  text.ids.pop_back(), --text.first;
+  CHECK(score(model, std::vector{text, text}).size() == 2);
+}
+
 TEST_CASE("states that are asked for alone are those of the whole", "[scoring]") {
   const at::NoGradGuard no_grad;
   at::manual_seed(1);

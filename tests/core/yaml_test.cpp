@@ -248,6 +248,8 @@ TEST_CASE("an override that is no text is YAML, and the last one holds", "[confi
   CHECK(files.read_with("", {"steps=20 # much"}).steps == 20);
   CHECK(files.read_with("", {"in.prompt=a # b", "in={prompt: c}"}).in.prompt == "c");
   CHECK(files.read_with("", {"in={prompt: c}", "in.prompt=a # b"}).in.prompt == "a # b");
+  // What is given for a part does not leave the whole as it was.
+  CHECK(contains(files.error("", {"in.prompt=a", "in.prompt.x=1"}), "in.prompt"));
   const std::string broken = files.error("", {"in={prompt: c"});
   CHECK(contains(broken, "override: in:"));
   CHECK(contains(broken, "put texts into quotes"));

@@ -8,8 +8,9 @@ namespace {
 void read(ConfigReader& json, TransformerConfig& c) {
   read_llama(json, c, 32768);
   const auto first_sliding = json.get<int64_t>("max_window_layers", 28);
-  if (json.get("use_sliding_window", false))
-    c.sliding_window = json.get<int64_t>("sliding_window", 4096);
+  if (json.get("use_sliding_window", false))  // null: no window
+    c.sliding_window =
+        json.get<int64_t>("sliding_window", json.written("sliding_window") ? 0 : 4096);
   json.ignore({"sliding_window"});
   json.layer_types(c);
   if (c.layer_types.empty() && c.sliding_window > 0)

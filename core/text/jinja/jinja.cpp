@@ -237,12 +237,17 @@ class Renderer : public Operations {
     return boolean(true);
   }
 
+  static Fault no_namespace() {
+    return {"an attribute can be set on a namespace only", "{% set ns = namespace() %}"};
+  }
+
   void assign(const Node& target, const Value& value) {
     if (target.op == Op::name) {
       scope_->names[target.text] = value;
     } else if (target.op == Op::member) {
       check_member(target.text);
       const Value space = eval(*target.kids[0]);
+      if (space.kind != Kind::space) throw no_namespace();
       put(space.object->items, with_text(Kind::string, target.text), value);
     } else {
       const std::vector<Value> parts = all(value);
@@ -263,8 +268,7 @@ class Renderer : public Operations {
 
   void need_spaces(const Node& target) {
     for (const NodePtr& kid : target.kids) {
-      if (target.op == Op::member && eval(*kid).kind != Kind::space)
-        throw Fault{"an attribute can be set on a namespace only", "{% set ns = namespace() %}"};
+      if (target.op == Op::member && eval(*kid).kind != Kind::space) throw no_namespace();
       if (target.op == Op::tuple) need_spaces(*kid);
     }
   }
