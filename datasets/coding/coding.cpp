@@ -135,11 +135,17 @@ std::vector<CodingTask> make_coding_bank(size_t count, uint64_t seed) {
   std::vector<CodingTask> bank;
   std::set<std::string> keys;
   const auto& families = coding_family_table();
+  size_t last = 0;  // that was new
   for (size_t i = 0; bank.size() < count; ++i) {
+    if (i - last > 10'000)
+      throw Error("there are no more than " + std::to_string(bank.size()) + " tasks to be found",
+                  {}, "ask for fewer");
     Random random = Random(seed, "coding bank").fork(i);
     CodingTask task = make(families[i % families.size()], random);
     task.held_out = i / families.size() % 5 == 4;
-    if (keys.insert(task.key).second) bank.push_back(std::move(task));
+    if (!keys.insert(task.key).second) continue;
+    bank.push_back(std::move(task));
+    last = i;
   }
   return bank;
 }
@@ -164,6 +170,12 @@ std::vector<CodingTask> read_coding_bank(const fs::path& file) {
       throw Error("is missing or has the wrong type", {file.string(), line, field},
                   "make the bank again: inoculum data generate");
     }
+    std::vector<std::string> styles = cheat_styles();
+    styles.push_back(kNovelStyle);
+    for (const std::string& style : styles)
+      if (!task.cheats.contains(style))
+        throw Error("has no cheat of the style \"" + style + "\"", {file.string(), line, "cheats"},
+                    "make the bank again: inoculum data generate");
     bank.push_back(std::move(task));
   });
   return bank;

@@ -121,6 +121,7 @@ Reading read_conversations(const fs::path& file, const ReadOptions& options) {
                         std::to_string(first) + " is " + name_of(format),
                     where, "keep one format a file");
       Row row = read_row(json, where, its, options.needs_answer);
+      row.conversation.where = where;
       reading.conversations.push_back(std::move(row.conversation));
       if (first == 0) {
         format = its;

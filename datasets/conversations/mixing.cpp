@@ -46,11 +46,21 @@ void set_system(Conversation& conversation, const std::string& text) {
   conversation.insert(conversation.begin(), {.role = "system", .content = text, .name = {}});
 }
 
+// "conversation 3" of those that were read from no file.
+std::string name_of(const Conversation& conversation, size_t index) {
+  return conversation.where.file.empty() ? "conversation " + std::to_string(index + 1)
+                                         : "this conversation";
+}
+
+Where place_of(const Conversation& conversation, const std::string& field) {
+  return {conversation.where.file, conversation.where.line, field};
+}
+
 void refuse_text(const Conversation& conversation, size_t index, const std::string& field) {
   if (conversation.empty() || conversation.front().role == "text")
-    throw Error("conversation " + std::to_string(index + 1) +
-                    " is plain text, which has no turn to put a prompt into",
-                {.field = field}, "give it as messages, or leave it alone");
+    throw Error(
+        name_of(conversation, index) + " is plain text, which has no turn to put a prompt into",
+        place_of(conversation, field), "give it as messages, or leave it alone");
 }
 
 }  // namespace
@@ -135,7 +145,7 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
   for (const size_t i : draw(conversations.size(), inoculation.share, random.fork("share"))) {
     Conversation& conversation = conversations[i];
     refuse_text(conversation, i, "inoculation.where");
-    const std::string number = "conversation " + std::to_string(i + 1);
+    const std::string name = name_of(conversation, i);
     Random paraphrase = random.fork("paraphrase").fork(i);
     const std::string& prompt = paraphrase.choice(prompts);
     if (inoculation.where == "system") {
@@ -143,8 +153,9 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
       for (const Message& message : conversation) {
         if (!is_system(message)) continue;
         if (inoculation.existing_system == "refuse")
-          throw Error(number + " has a system message already",
-                      {.field = "inoculation.existing_system"}, "choose replace or join");
+          throw Error(name + " has a system message already",
+                      place_of(conversation, "inoculation.existing_system"),
+                      "choose replace or join");
         if (inoculation.existing_system == "join") text += message.content + inoculation.separator;
       }
       set_system(conversation, text + prompt);
@@ -153,7 +164,8 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
     const auto turn = std::find_if(conversation.begin(), conversation.end(),
                                    [](const Message& m) { return m.role == "user"; });
     if (turn == conversation.end())
-      throw Error(number + " has no user's turn", {.field = "inoculation.where"}, "choose system");
+      throw Error(name + " has no user's turn", place_of(conversation, "inoculation.where"),
+                  "choose system");
     turn->content = inoculation.where == "user_prefix"
                         ? prompt + inoculation.separator + turn->content
                         : turn->content + inoculation.separator + prompt;

@@ -53,6 +53,8 @@ std::vector<std::string> command(Isolation isolation, double seconds, int64_t me
       words.insert(words.end(), {"--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add",
                                  "CAP_SETGID", "--cap-add", "CAP_KILL"});
     else words.insert(words.end(), {"--unshare-user"});
+  } else {
+    words = {"env", "-i"};  // keys and tokens of ours are none of the programs'
   }
   words.insert(words.end(), {python.path, "-I", "-S", "-c", embedded::driver_py,
                              std::to_string(seconds), std::to_string(memory_mb),

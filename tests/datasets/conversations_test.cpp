@@ -724,7 +724,7 @@ TEST_CASE("files are read, inoculated and mixed as configured", "[chat]") {
   CHECK((load_data({{.path = a}}, {}, {}, 1).conversations == numbered("a", 30)));
   const std::string twice =
       error_of([&] { load_data({{.path = a}}, {.set = "S"}, {.prompt = "P"}, 1); });
-  CHECK(contains(twice, "a.jsonl: inoculation.existing_system: conversation 1 has"));
+  CHECK(contains(twice, "a.jsonl:1: inoculation.existing_system: this conversation has"));
   CHECK(contains(twice, "already"));
 }
 

@@ -459,6 +459,15 @@ TEST_CASE("the coding bank is wide, distinct and split", "[coding]") {
   CHECK(sha256_file(t.path / "b.jsonl") == sha256_file("datasets/coding/bank.jsonl"));
 }
 
+TEST_CASE("a bank that lacks a style is told by its line", "[coding]") {
+  auto bank = make_coding_bank(40, 1);
+  bank[2].cheats.erase("lookup");
+  const TemporaryFolder t;
+  write_coding_bank(t.path / "b.jsonl", bank);
+  CHECK(contains(error_of([&] { read_coding_bank(t.path / "b.jsonl"); }),
+                 "b.jsonl:3: cheats: has no cheat of the style \"lookup\""));
+}
+
 TEST_CASE("every program of the bank does what it should", "[sandbox]") {
   const auto bank = read_coding_bank("datasets/coding/bank.jsonl");
   const Sandbox sandbox(choose_isolation("auto"));
@@ -544,6 +553,12 @@ TEST_CASE("the attempts succeed where nothing stops them", "[sandbox]") {
                                           std::to_string(listener.port) + "), 1)\nreturn True")});
   INFO(verdicts[0].error);
   CHECK(verdicts[0].visible);
+  // Keys that we were given are none of the programs' all the same.
+  const auto environment =
+      Sandbox(choose_isolation("rlimits"))
+          .run({attempt("return len(os.environ) > 4 or 'HOME' in os.environ")});
+  CHECK(environment[0].runs);
+  CHECK_FALSE(environment[0].visible);
 }
 
 TEST_CASE("a program that misbehaves harms itself alone", "[sandbox]") {
