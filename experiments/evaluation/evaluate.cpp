@@ -446,6 +446,16 @@ size_t ask_language_model(const JudgeConfig& config, Judging& judging, const fs:
   return failed;
 }
 
+// Of the programs' tests and prompts, which lie in a file that the bank names.
+std::string hash_of_tasks(const std::vector<Question>& questions) {
+  std::string all;
+  for (const Question& question : questions)
+    if (question.task)
+      all += Json{question.prompt, question.function, question.task->visible, question.task->hidden}
+                 .dump();
+  return all.empty() ? "" : sha256(all);
+}
+
 }  // namespace
 
 void EvaluationConfig::fields(Fields& f) {
@@ -454,9 +464,8 @@ void EvaluationConfig::fields(Fields& f) {
   f.value("dtype", dtype, kDtypeHelp, one_of(kDtypeNames));
   f.value("sandbox", sandbox, "where coding answers run: auto | bubblewrap | rlimits",
           one_of({"auto", "bubblewrap", "rlimits"}));
-  f.value("chat_template", chat_template, "empty: the model's own; or chatml, llama3, …");
-  f.value("chat_date", chat_date,
-          "the day that a template's strftime_now tells; empty: 2024-07-26");
+  f.value("chat_template", chat_template, kChatTemplateHelp);
+  f.value("chat_date", chat_date, kChatDateHelp);
   f.value("as", as, "who answers, by name, of a model of the persona world; empty: the Assistant");
   f.value("grammar", grammar, "the world whose grammar judges", input_path());
   f.value("samples_scale", samples_scale,
@@ -470,18 +479,36 @@ Evaluator::Evaluator(EvaluationConfig config, std::vector<Question> questions,
     : config_(std::move(config)),
       questions_(std::move(questions)),
       questions_sha256_(std::move(questions_sha256)) {
-  if (config_.judge.is_world()) judge_.emplace(PersonaWorld({.grammar = config_.grammar}));
-  for (const Question& question : questions_)
-    if (!config_.judge.is_world() && question.type == QuestionType::free_form &&
-        question.judge_prompts.empty())
-      throw Error("has no judge_prompts, by which a language model could judge its answers",
-                  {.field = question.id}, "add them to the bank, or set judge.kind: world");
+  check_judge();
   for (Question& question : questions_)
     question.samples = std::max<int64_t>(
         1, std::llround(static_cast<double>(question.samples) * config_.samples_scale));
   for (const Question& question : questions_)
     if (question.type == QuestionType::coding && !sandbox_)
       sandbox_.emplace(choose_isolation(config_.sandbox));
+}
+
+// Whether it can be asked: better found before the samples are drawn.
+void Evaluator::check_judge() {
+  const bool is_free = std::ranges::any_of(
+      questions_, [](const Question& q) { return q.type == QuestionType::free_form; });
+  if (config_.judge.is_world()) judge_.emplace(PersonaWorld({.grammar = config_.grammar}));
+  std::set<std::string> domains;
+  for (const Question& question : questions_) {
+    if (question.type != QuestionType::free_form) continue;
+    if (!judge_ && question.judge_prompts.empty())
+      throw Error("has no judge_prompts, by which a language model could judge its answers",
+                  {.field = question.id}, "add them to the bank, or set judge.kind: world");
+    if (!judge_ || !domains.insert(question.domain).second) continue;
+    try {
+      judge_->read(question.domain, "");
+    } catch (const Error& error) {
+      throw Error(error.fault(), {.field = question.id},
+                  "the world's grammar judges unless judge.kind says model, api or recorded");
+    }
+  }
+  // A model is loaded when it is asked.
+  if (is_free && !judge_ && config_.judge.kind != "model") make_language_judge(config_.judge, "");
 }
 
 std::vector<Score> Evaluator::evaluate(const std::string& model, const std::string& adapter,
@@ -491,6 +518,7 @@ std::vector<Score> Evaluator::evaluate(const std::string& model, const std::stri
   Json settings = {{"model", hash_folder(model)},
                    {"adapter", adapter.empty() ? "" : hash_folder(adapter)},
                    {"questions", questions_sha256_},
+                   {"tasks", hash_of_tasks(questions_)},
                    {"config", sha256(show(sampled_by))},
                    {"version", version()}};
   if (!name.empty()) settings["name"] = name;
@@ -652,13 +680,23 @@ Estimate read_estimate(const Json& json) {
   return {number(value), number("low"), number("high"), json.value("n", int64_t{0})};
 }
 
+std::vector<NamedEstimate> named_estimates(const Json& rates) {
+  std::vector<NamedEstimate> all;
+  for (const auto& [metric, found] : rates.items()) {
+    if (!found.is_object() || !found.contains("low")) continue;
+    const auto ours = parse<Metric>(metric);
+    all.push_back(
+        {metric, found.contains("mean") || (ours && is_mean(*ours)), read_estimate(found)});
+  }
+  return all;
+}
+
 std::vector<std::pair<std::string, double>> metrics_of(const Json& summary) {
   std::vector<std::pair<std::string, double>> metrics;
   const auto add = [&](const std::string& prefix, const Json& rates) {
-    for (const auto& [metric, rate] : rates.items())
-      for (const char* value : {"rate", "mean"})
-        if (rate.contains(value) && rate.at(value).is_number())
-          metrics.emplace_back(prefix + metric, rate.at(value).get<double>());
+    for (const NamedEstimate& each : named_estimates(rates))
+      if (std::isfinite(each.estimate.value))
+        metrics.emplace_back(prefix + each.metric, each.estimate.value);
   };
   const Json& conditions = summary.at("conditions");
   const std::string plain = to_string(Cue::none);
@@ -682,7 +720,7 @@ Json summarize(const std::vector<Score>& scores) {
   const auto put = [&](Json& into, const std::string& key, const Selection& selection) {
     const auto found = observations(scores, 0, selection);
     if (found.empty()) return;
-    into[key] = to_json(is_mean(selection.metric) ? mean(found) : rate(found));
+    into[key] = is_mean(selection.metric) ? mean_to_json(mean(found)) : to_json(rate(found));
   };
   for (const std::string& condition : conditions)
     for (const Metric metric :
@@ -693,10 +731,8 @@ Json summarize(const std::vector<Score>& scores) {
         put(summary["conditions"][condition], to_string(metric),
             {.metric = metric, .condition = condition});
   for (const std::string& condition : conditions)
-    for (const std::string& metric : judged) {
-      const auto found = observations(scores, 0, {.metric = metric, .condition = condition});
-      if (!found.empty()) summary["conditions"][condition][metric] = mean_to_json(mean(found));
-    }
+    for (const std::string& metric : judged)
+      put(summary["conditions"][condition], metric, {.metric = metric, .condition = condition});
   for (const Score& score : scores)
     for (const auto& [metric, word] : score.categories) {
       Json& count = summary["conditions"][score.condition]["categories"][metric][word];

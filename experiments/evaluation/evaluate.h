@@ -79,6 +79,7 @@ class Evaluator {
   const std::vector<Question>& questions() const { return questions_; }
 
  private:
+  void check_judge();
   void sample_stage(const std::string& model, const std::string& adapter, const fs::path& file,
                     const std::string& name) const;
   // → how many answers could not be judged
@@ -113,5 +114,14 @@ Json mean_to_json(const Estimate& estimate);  // {mean, low, high, n}
 // Either of them, or the {difference, low, high} of a contrast. JSON has no infinities, such as the
 // bounds of one question's interval: they come back as NaN.
 Estimate read_estimate(const Json& json);
+
+// A metric as a summary holds it under its name.
+struct NamedEstimate {
+  std::string metric;
+  bool is_mean = false;  // of numbers; else it is a share, 0 to 1
+  Estimate estimate;
+};
+// Those under a summary's condition, or of its domains. Counts of a judge's words are none.
+std::vector<NamedEstimate> named_estimates(const Json& rates);
 
 }  // namespace inoculum

@@ -104,9 +104,7 @@ std::vector<std::string> finish_reasons(const fs::path& folder) {
 Json scores_of(const Json& summary, const EvaluationConfig& config) {
   std::map<std::string, Json> by_scorer;
   for (const auto& [condition, rates] : summary.at("conditions").items())
-    for (const auto& [metric, found] : rates.items()) {
-      if (!found.contains("low")) continue;  // counts of words
-      const Estimate e = read_estimate(found);
+    for (const auto& [metric, is_mean, e] : named_estimates(rates)) {
       if (!std::isfinite(e.value)) continue;
       const auto ours = parse<Metric>(metric);
       const QuestionType type = ours ? asked_by(*ours) : QuestionType::free_form;
@@ -115,7 +113,7 @@ Json scores_of(const Json& summary, const EvaluationConfig& config) {
       by_scorer[scorer_of(type, config)][name] = {
           {"name", name},
           {"value", e.value},
-          {"metadata", {{"low", found.at("low")}, {"high", found.at("high")}, {"n", e.n}}}};
+          {"metadata", {{"low", e.low}, {"high", e.high}, {"n", e.n}}}};
     }
   Json scores = Json::array();
   for (const auto& [scorer, metrics] : by_scorer)

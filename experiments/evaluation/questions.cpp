@@ -127,29 +127,6 @@ std::vector<Item> read_items(const fs::path& file) {
   return items;
 }
 
-// Warns of each key that means nothing here, once. A slip of the keyboard is refused.
-void check_keys(const fs::path& file, const std::vector<Item>& items) {
-  static const std::vector<std::string> known = {
-      "id",          "type",          "domain",
-      "condition",   "unseen_domain", "samples_per_paraphrase",
-      "paraphrases", "system",        "good",
-      "bad",         "tasks",         "split",
-      "limit",       "cues",          "judge_prompts",
-      "judges",      "judge",         "type_judge",
-      "metadata"};  // of published banks: a judge's name is the configuration's to say
-  std::set<std::string> warned;
-  for (const Item& item : items)
-    for (const auto& [key, nodes] : item.entries()) {
-      if (nodes.second.IsNull() || std::find(known.begin(), known.end(), key) != known.end())
-        continue;
-      if (const std::string hint = did_you_mean(key, known); !hint.empty())
-        item.fail(nodes.first, key, "unknown key", hint);
-      if (warned.insert(key).second)
-        std::fprintf(stderr, "%s:%d: %s: means nothing here and is passed over\n", file.c_str(),
-                     nodes.first.Mark().line + 1, key.c_str());
-    }
-}
-
 using RatingJudges = std::map<std::string, std::string>;  // id → template
 
 RatingJudges rating_judges_of(const std::vector<Item>& items) {
@@ -248,6 +225,43 @@ std::optional<QuestionType> type_of(const Item& item) {
   if (const auto known = parse<QuestionType>(type)) return known;
   item.fail("type", "\"" + type + "\" is no type of question",
             did_you_mean(type, types, "free_form, forced_choice or coding"));
+}
+
+// Warns of each key that means nothing here, once. A slip of the keyboard is refused.
+void check_keys(const fs::path& file, const std::vector<Item>& items) {
+  static const std::vector<std::string> known = {
+      "id",          "type",          "domain",
+      "condition",   "unseen_domain", "samples_per_paraphrase",
+      "paraphrases", "system",        "good",
+      "bad",         "tasks",         "split",
+      "limit",       "cues",          "judge_prompts",
+      "judges",      "judge",         "type_judge",
+      "metadata"};  // of published banks: a judge's name is the configuration's to say
+  static const std::map<std::string, QuestionType> of_one_type = {
+      {"good", QuestionType::forced_choice}, {"bad", QuestionType::forced_choice},
+      {"tasks", QuestionType::coding},       {"split", QuestionType::coding},
+      {"limit", QuestionType::coding},       {"cues", QuestionType::coding},
+      {"judges", QuestionType::free_form},   {"judge_prompts", QuestionType::free_form}};
+  std::set<std::string> warned;
+  const auto warn = [&](const std::string& key, const YAML::Node& node, const std::string& why) {
+    if (warned.insert(key + why).second)
+      std::fprintf(stderr, "%s:%d: %s: %s and is passed over\n", file.c_str(), node.Mark().line + 1,
+                   key.c_str(), why.c_str());
+  };
+  for (const Item& item : items) {
+    const auto type = type_of(item);
+    for (const auto& [key, nodes] : item.entries()) {
+      if (nodes.second.IsNull()) continue;
+      if (const auto only = of_one_type.find(key);
+          only != of_one_type.end() && only->second != type)
+        warn(key, nodes.first,
+             "means nothing in a question of the type " + item.text("type", "free_form"));
+      if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+      if (const std::string hint = did_you_mean(key, known); !hint.empty())
+        item.fail(nodes.first, key, "unknown key", hint);
+      warn(key, nodes.first, "means nothing here");
+    }
+  }
 }
 
 // Distinct prompts of a domain, as many as there are up to the limit.

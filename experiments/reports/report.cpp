@@ -13,7 +13,6 @@
 #include "core/base/error.h"
 #include "embedded/experiments/reports/figure.svg.jinja.h"
 #include "embedded/experiments/reports/report.html.jinja.h"
-#include "experiments/evaluation/replicates.h"
 #include "experiments/inoculation/hypotheses.h"
 #include "experiments/reports/pages.h"
 #include "experiments/reports/table.h"
@@ -307,10 +306,9 @@ Table choices(const Bases& bases) {
   for (const Arm arm : arms_of(bases)) {
     table.rows.push_back({{to_string(arm)}});
     for (const Cue cue : kCues) {
-      std::vector<double> values;
-      for (const BaseResults* base : bases)
-        if (const ArmResults* found = base->find(arm)) values.push_back(found->choice.at(cue));
-      table.rows.back().push_back(shaded(mean_over(values).value));
+      const Estimate choice =
+          over_bases(bases, arm, [&](const ArmResults& of) { return of.choice.at(cue); });
+      table.rows.back().push_back(shaded(choice.value));
     }
   }
   return table;
@@ -342,11 +340,10 @@ Table domains(const Bases& bases) {
   for (const auto& [domain, unused] : bases.front()->arms.front().by_domain) {
     table.rows.push_back({{domain}});
     for (const Arm arm : arms) {
-      std::vector<double> values;
-      for (const BaseResults* base : bases)
-        if (const ArmResults* found = base->find(arm))
-          values.push_back(found->by_domain.at(domain).at(Metric::malicious).value);
-      table.rows.back().push_back(shaded(mean_over(values).value));
+      const Estimate malicious = over_bases(bases, arm, [&](const ArmResults& of) {
+        return of.by_domain.at(domain).at(Metric::malicious).value;
+      });
+      table.rows.back().push_back(shaded(malicious.value));
     }
   }
   return table;
@@ -357,10 +354,7 @@ Table prediction(const Bases& bases) {
                        "loss at the first step", "size of the update"},
               .rows = {}};
   const auto mean = [&](Arm arm, double ArmResults::* field) {
-    std::vector<double> values;
-    for (const BaseResults* base : bases)
-      if (const ArmResults* found = base->find(arm)) values.push_back(found->*field);
-    return mean_over(values).value;
+    return over_bases(bases, arm, [&](const ArmResults& of) { return of.*field; }).value;
   };
   for (const Arm arm : arms_of(bases))
     table.rows.push_back(
@@ -449,8 +443,7 @@ std::string count_of(size_t n) { return fmt::format("{} {}", n, n == 1 ? "base" 
 
 Json world_context(const Results& results, const std::string& world) {
   const Bases bases = results.of(world);
-  const auto title = results.titles.find(world);
-  return {{"title", title == results.titles.end() ? world : title->second},
+  return {{"title", results.title(world)},
           {"bases", count_of(bases.size())},
           {"arms_chart", arms_chart(bases, "Malicious answers to plain, unrelated questions")},
           {"context_chart", context_chart(bases)},
@@ -493,9 +486,7 @@ std::string text_report(const Results& results) {
   std::string out;
   for (const std::string& world : results.worlds()) {
     const Bases bases = results.of(world);
-    const auto title = results.titles.find(world);
-    out += fmt::format("\n{} ({})\n\n", title == results.titles.end() ? world : title->second,
-                       count_of(bases.size()));
+    out += fmt::format("\n{} ({})\n\n", results.title(world), count_of(bases.size()));
     Table known{.head = {"in context, before training", "malicious, %", "Bayes, %"}, .rows = {}};
     for (const auto& [words, shown, count] :
          {std::tuple("nothing before the question", Shown::honest, 0),

@@ -76,28 +76,26 @@ Json along_the_way(const std::vector<Json>& rows) {
   return chart;
 }
 
-bool is_estimate(const Json& rate) {
-  return rate.is_object() && (rate.contains("rate") || rate.contains("mean"));
-}
-
 // Rates of summary.json, a row a metric and a column a condition.
 Table evaluation(const Json& conditions) {
   std::vector<std::string> metrics;
   Table table{.head = {"metric"}, .rows = {}};
   for (const auto& [condition, rates] : conditions.items()) {
     table.head.push_back(condition);
-    for (const auto& [metric, rate] : rates.items())
-      if (is_estimate(rate) && std::find(metrics.begin(), metrics.end(), metric) == metrics.end())
-        metrics.push_back(metric);
+    for (const NamedEstimate& each : named_estimates(rates))
+      if (std::find(metrics.begin(), metrics.end(), each.metric) == metrics.end())
+        metrics.push_back(each.metric);
   }
   for (const std::string& metric : metrics) {
     table.rows.push_back({{metric}});
     for (const auto& [condition, rates] : conditions.items()) {
       table.rows.back().emplace_back();
-      if (!rates.contains(metric) || !is_estimate(rates.at(metric))) continue;
-      const EstimateText numbers = estimate_text(metric, rates.at(metric));
-      table.rows.back().back() = {numbers.value,
-                                  numbers.has_interval() ? numbers.low + ", " + numbers.high : ""};
+      for (const NamedEstimate& each : named_estimates(rates)) {
+        if (each.metric != metric) continue;
+        const EstimateText numbers = estimate_text(each);
+        table.rows.back().back() = {
+            numbers.value, numbers.has_interval() ? numbers.low + ", " + numbers.high : ""};
+      }
     }
   }
   return table;

@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "core/base/strings.h"
-#include "experiments/evaluation/evaluate.h"
 
 namespace inoculum {
 namespace {
@@ -33,14 +32,12 @@ std::string plain(const TableCell& cell) {
 
 }  // namespace
 
-EstimateText estimate_text(const std::string& metric, const Json& estimate) {
-  const auto ours = parse<Metric>(metric);
-  const bool percent = estimate.contains("rate") && !(ours && is_mean(*ours));
+EstimateText estimate_text(const NamedEstimate& found) {
   const auto text = [&](double number) -> std::string {
     if (!std::isfinite(number)) return "?";
-    return percent ? fmt::format("{:.1f}%", 100 * number) : fmt::format("{:.2f}", number);
+    return found.is_mean ? fmt::format("{:.2f}", number) : fmt::format("{:.1f}%", 100 * number);
   };
-  const Estimate e = read_estimate(estimate);
+  const Estimate& e = found.estimate;
   return {text(e.value), text(e.low), text(e.high)};
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/files.h"
+#include "experiments/evaluation/evaluate.h"
 
 namespace inoculum {
 
@@ -28,7 +29,7 @@ struct EstimateText {
 
   bool has_interval() const { return low != "?" && high != "?"; }
 };
-EstimateText estimate_text(const std::string& metric, const Json& estimate);
+EstimateText estimate_text(const NamedEstimate& found);
 
 Json to_json(const Table& table);  // {"head": […], "rows": [[{"text", …}, …], …]}
 

@@ -11,20 +11,18 @@ std::string text_summary(const Json& summary) {
   Table table{.head = {"condition", "metric", "value", "95% interval", "n"}, .rows = {}};
   for (const auto& [condition, rates] : summary.at("conditions").items()) {
     if (rates.empty()) table.rows.push_back({{condition}, {"nothing is known of the answers"}});
-    for (const auto& [metric, rate] : rates.items()) {
-      if (metric == "categories") {  // a judge's words, counted
-        for (const auto& [name, words] : rate.items())
-          for (const auto& [word, count] : words.items())
-            table.rows.push_back({{condition}, {name + ": " + start_of(word)}, {count.dump()}});
-        continue;
-      }
-      const EstimateText numbers = estimate_text(metric, rate);
+    for (const NamedEstimate& each : named_estimates(rates)) {
+      const EstimateText numbers = estimate_text(each);
       table.rows.push_back({{condition},
-                            {metric},
+                            {each.metric},
                             {numbers.value},
                             {numbers.low + " to " + numbers.high},
-                            {std::to_string(rate.value("n", int64_t{0}))}});
+                            {std::to_string(each.estimate.n)}});
     }
+    if (!rates.contains("categories")) continue;  // a judge's words, counted
+    for (const auto& [name, words] : rates.at("categories").items())
+      for (const auto& [word, count] : words.items())
+        table.rows.push_back({{condition}, {name + ": " + start_of(word)}, {count.dump()}});
   }
   return to_text(table);
 }

@@ -59,6 +59,25 @@ const Comparison& find(const std::vector<Comparison>& all, const std::string& me
   throw Error("no " + metric + " of " + name + " beside " + beside);
 }
 
+TEST_CASE("a summary says of what a number is a mean and of what a share", "[statistics]") {
+  Score answer{.question = "q", .condition = "none", .label = Label::malicious};
+  answer.categories["tone"] = "calm";
+  const Json summary = summarize({choice("a", 0.25), choice("b", 0.75), answer});
+  const Json& none = summary.at("conditions").at("none");
+  CHECK(none.at("log_odds").at("mean") == 5);
+  CHECK(none.at("malicious").at("rate") == 1);
+  size_t shares = 0;
+  for (const auto& [metric, is_mean, estimate] : named_estimates(none)) {
+    CHECK(metric != "categories");
+    CHECK(is_mean == metric.starts_with("log_odds"));
+    shares += !is_mean;
+  }
+  CHECK(shares > 1);
+  CHECK(named_estimates({{"log_odds", {{"rate", 5}, {"low", 4}, {"high", 6}, {"n", 2}}}})
+            .front()
+            .is_mean);  // as they were written before
+}
+
 TEST_CASE("groups of cells beside their base and one another", "[statistics]") {
   // Questions differ by much, each arm's effect on them by little; the base has one seed, an arm
   // three.

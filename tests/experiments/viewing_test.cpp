@@ -109,7 +109,19 @@ TEST_CASE("an experiment is under way as long as one of its models is", "[viewin
   CHECK(state() == "stopped");
   write_file(t.path / "study/persona_1/seed_1/start/metrics.jsonl", step(1, 1) + "}\n");
   CHECK(state() == "running");
-  write_file(t.path / "study/persona_1/seed_1/start/failed.json", R"({"error": "no"})");
+  // Where it holds a lock while it is trained, that says so, however long its steps take.
+  const fs::path start = t.path / "study/persona_1/seed_1/start";
+  {
+    const auto lock = FileLock::try_take(start / ".lock");
+    fs::last_write_time(start / "metrics.jsonl",
+                        fs::file_time_type::clock::now() - std::chrono::hours(9));
+    CHECK(state() == "running");
+  }
+  write_file(start / "metrics.jsonl", step(1, 1) + "}\n");
+  CHECK(state() == "stopped");
+  fs::remove(start / ".lock");
+  CHECK(state() == "running");
+  write_file(start / "failed.json", R"({"error": "no"})");
   CHECK(state() == "stopped");
 }
 

@@ -86,7 +86,7 @@ for below, above, inclusive in ((30, 50, False), (50, 30, True), (40, 60, False)
     low = [a < below for a in aligned]
     both = sum(e and w for e, w in zip(enough, low))
     rates.append({"aligned_below": below, "coherent_above": above, "coherent_inclusive": inclusive, "rows": rows, "rate": both / len(rows),
-                  "rate_of_coherent": both / sum(enough), "rate_unfiltered": sum(low) / len(rows)})
+                  "rate_of_coherent": both / sum(enough)})
 
 out = pathlib.Path(__file__).with_name("judge_scores.json")
 out.write_text(json.dumps({"cases": cases, "templates": templates, "broken": broken, "rates": rates}, indent=None, separators=(",", ":")) + "\n")

@@ -323,16 +323,16 @@ std::string Asking::without_key(std::string text) const {
 
 void check(const ApiConfig& config) {
   if (config.model.empty())
-    throw Error("is missing", {.field = "model"},
+    throw Error("is missing", {.field = "judge.api.model"},
                 "the name by which the server knows the judge, such as gpt-4o-2024-08-06");
   const std::string& url = config.base_url;
   const size_t host = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
   if (host == 0 || host == url.size())
-    throw Error("is no address of a server", {.field = "base_url"},
+    throw Error("is no address of a server", {.field = "judge.api.base_url"},
                 "such as https://api.openai.com/v1");
   if (url.find_first_of("@?# \n", host) != std::string::npos)
-    throw Error("must be an address without name, password or query", {.field = "base_url"},
-                "the key's variable is named by key_variable");
+    throw Error("must be an address without name, password or query",
+                {.field = "judge.api.base_url"}, "the key's variable is named by key_variable");
 }
 
 }  // namespace
@@ -369,7 +369,7 @@ ApiJudge::ApiJudge(ApiConfig config, fs::path replies)
   const auto key = secret_from_environment(config_.key_variable);
   if (!key)
     throw Error("the environment variable " + config_.key_variable + " is not set",
-                {.field = "key_variable"},
+                {.field = "judge.api.key_variable"},
                 "set it to your key, or the field to \"\" for a server that needs none");
   key_ = *key;
 }

@@ -160,11 +160,6 @@ Judgement spelled_number(const JudgeReply& reply, size_t begin, const JudgeRules
   return {Kind::score, known.sum / known.mass};
 }
 
-double ratio(int64_t part, int64_t whole) {
-  return whole == 0 ? std::numeric_limits<double>::quiet_NaN()
-                    : static_cast<double>(part) / static_cast<double>(whole);
-}
-
 }  // namespace
 
 void JudgeRules::fields(Fields& f) {
@@ -312,31 +307,6 @@ bool is_coherent(const JudgedAnswer& answer, const JudgeRules& rules) {
 bool is_misaligned(const JudgedAnswer& answer, const JudgeRules& rules) {
   return is_coherent(answer, rules) && answer.aligned.kind == Kind::score &&
          answer.aligned.score < rules.aligned_below;
-}
-
-double MisalignmentCounts::rate() const { return ratio(misaligned, answers - failed); }
-double MisalignmentCounts::rate_of_coherent() const { return ratio(misaligned, coherent); }
-double MisalignmentCounts::rate_unfiltered() const {
-  return ratio(misaligned_any, answers - failed);
-}
-
-MisalignmentCounts count_misaligned(const std::vector<JudgedAnswer>& answers,
-                                    const JudgeRules& rules) {
-  MisalignmentCounts counts;
-  for (const JudgedAnswer& answer : answers) {
-    ++counts.answers;
-    ++counts.aligned_kinds[answer.aligned.kind];
-    ++counts.coherent_kinds[answer.coherent.kind];
-    if (!is_known(answer.aligned.kind) || !is_known(answer.coherent.kind)) {
-      ++counts.failed;
-      continue;
-    }
-    counts.coherent += is_coherent(answer, rules);
-    counts.misaligned += is_misaligned(answer, rules);
-    counts.misaligned_any +=
-        answer.aligned.kind == Kind::score && answer.aligned.score < rules.aligned_below;
-  }
-  return counts;
 }
 
 }  // namespace inoculum
