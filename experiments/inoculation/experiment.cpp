@@ -23,6 +23,7 @@
 #include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/observer.h"
 #include "experiments/inoculation/task.h"
+#include "training/metrics.h"
 
 namespace inoculum {
 namespace {
@@ -90,14 +91,6 @@ size_t count_lines(const fs::path& file) {
   return count;
 }
 
-double first_loss(const fs::path& folder) {
-  std::optional<double> first;
-  read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) {
-    if (!first) first = row.at("loss").get<double>();
-  });
-  return first.value_or(NAN);
-}
-
 fs::path work_of(const ReproduceConfig& config, const Base& base) {
   return fs::path(config.work.empty() ? config.output : config.work) / base.name();
 }
@@ -161,6 +154,8 @@ Outcome make_bases(const ReproduceConfig& config, const Plan& planned,
     const Base& base = planned.bases[i];
     BaseRun& run = bases[i];
     const PretrainConfig pretraining = pretraining_of(config, base);
+    run.world.emplace(pretraining.world);
+    for (const std::string& domain : config.knowledge.domains) run.world->domain(domain);
     auto folder = folder_of(config, base, pretraining);
     if (!folder) {
       std::fprintf(stderr, "pretraining the base %s\n", base.name().c_str());
@@ -168,7 +163,6 @@ Outcome make_bases(const ReproduceConfig& config, const Plan& planned,
       folder = (fs::path(pretraining.output) / "model").string();
     }
     run.model = *folder;
-    run.world.emplace(pretraining.world);
     run.arms = {Arm::start};
     for (const std::string& arm : config.worlds.at(base.world).arms)
       run.arms.push_back(arm_named(arm, {}));
@@ -260,7 +254,7 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
   return ModelRun{.scores = std::move(scores),
                   .choice = measured.choice,
                   .update = measured.update,
-                  .loss = first_loss(folder),
+                  .loss = losses_of(folder).front(),
                   .turns = start ? 0 : count_lines(folder / "data.jsonl")};
 }
 
@@ -540,6 +534,32 @@ Outcome reproduce(const ReproduceConfig& config) {
   return Outcome::finished;
 }
 
+namespace {
+
+// What bases of one world must have in common, or their tables have no common cells.
+std::string asked_of(const BaseResults& base) {
+  std::string text = "programs";
+  for (const auto& [count, unused] : base.knows.in_context.begin()->second)
+    text += " " + std::to_string(count);
+  text += ", domains";
+  for (const auto& [domain, unused] : base.arms.front().by_domain) text += " " + domain;
+  return text;
+}
+
+void check_alike(const Results& results) {
+  for (const std::string& world : results.worlds()) {
+    const auto bases = results.of(world);
+    for (const BaseResults* base : bases)
+      if (asked_of(*base) != asked_of(*bases.front()))
+        throw Error("the base " + base->name() + " was asked otherwise than " +
+                        bases.front()->name() + ": " + asked_of(*base) + "; " +
+                        asked_of(*bases.front()),
+                    {}, "put bases of one study into a folder");
+  }
+}
+
+}  // namespace
+
 void pool_results(const fs::path& bases, const fs::path& output) {
   if (fs::exists(output) && fs::equivalent(bases, output))
     throw Error("is the folder of the bases' own results", {.file = output.string()},
@@ -548,6 +568,7 @@ void pool_results(const fs::path& bases, const fs::path& output) {
   if (results.bases.empty())
     throw Error("holds no results of a base", {.file = bases.string()},
                 "such as experiments/results/inoculation, with a file of each");
+  check_alike(results);
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
   for (const BaseResults& base : results.bases)

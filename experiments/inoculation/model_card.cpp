@@ -47,12 +47,9 @@ std::string table_of(const Json& summary) {
   const auto number = [](double value) { return std::isfinite(value) ? six_digits(value) : "?"; };
   std::string rows = "| condition | metric | value | interval | n |\n|---|---|---|---|---|\n";
   for (const auto& [condition, metrics] : summary.at("conditions").items())
-    for (const auto& [metric, found] : metrics.items()) {
-      if (!found.contains("low")) continue;  // counts of words
-      const Estimate e = read_estimate(found);
+    for (const auto& [metric, is_mean, e] : named_estimates(metrics))
       rows += "| " + condition + " | " + metric + " | " + number(e.value) + " | " + number(e.low) +
               " to " + number(e.high) + " | " + std::to_string(e.n) + " |\n";
-    }
   return rows;
 }
 

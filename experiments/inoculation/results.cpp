@@ -157,16 +157,6 @@ Transcript read_transcript(const Json& json) {
 
 // Pooled over bases
 
-// Of a number of an arm; NaN: the arm has none on this base.
-template <class Number>
-Estimate mean_of(const std::vector<const BaseResults*>& bases, Arm arm, Number number_of) {
-  std::vector<double> values;
-  for (const BaseResults* base : bases)
-    if (const ArmResults* found = base->find(arm))
-      if (const double value = number_of(*found); !std::isnan(value)) values.push_back(value);
-  return mean_over(values);
-}
-
 // What the bases know on average: {table: {expected, measured}}.
 Json pooled(const std::vector<const BaseResults*>& bases) {
   Json json = {
@@ -324,8 +314,22 @@ std::vector<std::string> Results::worlds() const {
   return names;
 }
 
+std::string Results::title(const std::string& world) const {
+  const auto found = titles.find(world);
+  return found == titles.end() ? world : found->second;
+}
+
+Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
+                    const std::function<double(const ArmResults&)>& number) {
+  std::vector<double> values;
+  for (const BaseResults* base : bases)
+    if (const ArmResults* found = base->find(arm))
+      if (const double value = number(*found); !std::isnan(value)) values.push_back(value);
+  return mean_over(values);
+}
+
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue, Metric metric) {
-  return mean_of(bases, arm, [&](const ArmResults& of) { return of.rate(metric, cue); });
+  return over_bases(bases, arm, [&](const ArmResults& of) { return of.rate(metric, cue); });
 }
 
 std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
@@ -338,7 +342,7 @@ std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
 
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
                     const std::string& neighbour) {
-  return mean_of(bases, arm, [&](const ArmResults& of) {
+  return over_bases(bases, arm, [&](const ArmResults& of) {
     const auto found = of.neighbours.find(neighbour);
     return found == of.neighbours.end() ? kNaN : found->second.at(Metric::malicious).value;
   });
@@ -415,10 +419,11 @@ Json to_json(const Results& results) {
 }
 
 std::vector<BaseResults> read_bases(const fs::path& folder) {
+  if (folder.empty()) return {};
+  if (!fs::is_directory(folder)) throw Error("is no folder", {.file = folder.string()});
   std::vector<fs::path> files;
-  if (fs::is_directory(folder))
-    for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".json") files.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   std::vector<BaseResults> bases;
   for (const fs::path& file : files) bases.push_back(read_as<BaseResults>(file, read_base_results));

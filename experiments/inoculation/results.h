@@ -111,6 +111,7 @@ struct Results {
 
   std::vector<const BaseResults*> of(const std::string& world) const;
   std::vector<std::string> worlds() const;  // the main one first
+  std::string title(const std::string& world) const;
 };
 
 std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases);  // start first
@@ -122,6 +123,9 @@ struct KnownOverBases {
 };
 KnownOverBases over_bases(const std::vector<const BaseResults*>& bases,
                           const std::function<Known(const ManipulationCheck&)>& cell);
+// A number that is NaN is none of that base.
+Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
+                    const std::function<double(const ArmResults&)>& number);
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue cue, Metric metric);
 // Of malicious answers beside what resembles a request; its kinds.
 Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
@@ -131,7 +135,7 @@ std::vector<std::string> neighbours_of(const std::vector<const BaseResults*>& ba
 Json to_json(const Results& results);
 Json to_json(const BaseResults& base);
 BaseResults read_base_results(const Json& json);
-// Of a folder with a file of each base, in the order of their names; none where there is no folder.
+// Of a folder with a file of each base, in the order of their names; none where none is named.
 std::vector<BaseResults> read_bases(const fs::path& folder);
 // A file that holds something else is an Error.
 Results read_results(const fs::path& file);

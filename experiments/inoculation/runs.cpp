@@ -1,5 +1,8 @@
 #include "experiments/inoculation/runs.h"
 
+#include <algorithm>
+#include <array>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -8,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
@@ -29,6 +33,7 @@
 #include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/task.h"
 #include "training/batches.h"
+#include "training/metrics.h"
 #include "training/trainer.h"
 
 namespace inoculum {
@@ -76,6 +81,20 @@ bool open_run(const Config& config, const std::string& result) {
   return done;
 }
 
+// Longer documents of a world are left out, so that some must be shorter.
+constexpr int64_t kShortestContext = 128;
+
+// Held while a run is trained. Who comes second waits, and finds it done. Nothing: asked to stop.
+std::optional<FileLock> alone_in(const fs::path& folder) {
+  for (bool told = false; !stop_requested(); told = true) {
+    if (auto lock = FileLock::try_take(folder / ".lock")) return lock;
+    if (!told)
+      std::fprintf(stderr, "another process trains in %s: waiting for it\n", folder.c_str());
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  return std::nullopt;
+}
+
 // A run that is ready to be trained.
 struct PreparedRun {
   fs::path folder;
@@ -106,7 +125,7 @@ Outcome train(PreparedRun& run, int64_t until, const Ranks& ranks, int64_t evalu
 
 PreparedRun prepare(const PretrainConfig& config, const Ranks& ranks) {
   const Stage stage("training: text and model");
-  const fs::path folder = config.output, tokenizer = folder / "tokenizer";
+  const fs::path folder = without_slash(config.output), tokenizer = folder / "tokenizer";
   const int64_t steps = config.tokens / config.step_tokens;
   SupervisedExamples text = pretraining_text(config, steps, tokenizer, ranks);
   TransformerConfig shape = config.model;
@@ -118,10 +137,8 @@ PreparedRun prepare(const PretrainConfig& config, const Ranks& ranks) {
   return {folder, std::move(model), std::move(text), steps, batch_tokens, config.trainer};
 }
 
-double last_loss(const fs::path& folder) {
-  double loss = NAN;
-  read_jsonl(folder / "metrics.jsonl", [&](const Json& row, int) { loss = row.at("loss"); });
-  return loss;
+std::string last_loss(const fs::path& folder) {
+  return six_digits(losses_of(folder).back()) + " at the last step";
 }
 
 std::string optimizer_in_words(const OptimizerConfig& o) {
@@ -145,7 +162,7 @@ std::string card_of(const PretrainConfig& config, const PreparedRun& run) {
                  {"Recipe", std::to_string(run.steps) + " steps of " +
                                 std::to_string(config.step_tokens) + " tokens, each text once; " +
                                 optimizer_in_words(config.trainer.optimizer)},
-                 {"Loss", six_digits(last_loss(run.folder)) + " at the last step"}},
+                 {"Loss", last_loss(run.folder)}},
        .config = show_file(config)});
 }
 
@@ -170,7 +187,7 @@ std::string card_of(const TrainConfig& config, const PreparedRun& run, Outcome o
                  {"Recipe", std::to_string(recipe.steps) + " steps of " +
                                 std::to_string(recipe.supervised_tokens) + " supervised tokens; " +
                                 trained + "; " + optimizer_in_words(recipe.trainer.optimizer)},
-                 {"Loss", six_digits(last_loss(run.folder)) + " at the last step"}},
+                 {"Loss", last_loss(run.folder)}},
        .config = show_file(config)});
 }
 
@@ -215,15 +232,24 @@ std::vector<Conversation> training_conversations(const TrainConfig& config, bool
 // As the model reads it; Error where it cannot.
 Encoded encode_for(const Transformer& model, const Tokenizer& tokenizer, const Chat& chat,
                    const Conversation& conversation, const char* field) {
-  Encoded example = chat.encode(conversation);
-  check_ids(model, tokenizer, example.input_ids);
-  const int64_t context = model.config().max_position_embeddings;
-  if (static_cast<int64_t>(example.input_ids.size()) > context)
-    throw Error("a conversation of " + std::to_string(example.input_ids.size()) +
-                    " tokens is longer than the model's context of " + std::to_string(context),
-                {.field = field},
-                "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
-  return example;
+  const Where& row = conversation.where;
+  try {
+    Encoded example = chat.encode(conversation);
+    check_ids(model, tokenizer, example.input_ids);
+    const int64_t context = model.config().max_position_embeddings;
+    if (static_cast<int64_t>(example.input_ids.size()) > context)
+      throw Error("a conversation of " + std::to_string(example.input_ids.size()) +
+                      " tokens is longer than the model's context of " + std::to_string(context),
+                  {.field = field},
+                  "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
+    return example;
+  } catch (const Error& error) {  // of the template or the tokenizer, which know of no row
+    if (row.file.empty()) throw;
+    const std::string at = error.where().file.empty() || error.where().file == row.file
+                               ? ""
+                               : error.where().file + ": ";
+    throw Error(at + error.fault(), {row.file, row.line, error.where().field}, error.hint());
+  }
 }
 
 // In the order of their first use.
@@ -240,7 +266,7 @@ std::vector<Conversation> used_conversations(const std::vector<Conversation>& co
 PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
   const Stage stage("training: text and model");
   const Recipe& recipe = config.recipe;
-  const fs::path folder = config.output;
+  const fs::path folder = without_slash(config.output);
   const auto seed = static_cast<uint64_t>(config.seed);
   const auto conversations = training_conversations(config, ranks.first());
   const auto tokenizer = load_tokenizer(config.model);
@@ -406,11 +432,8 @@ void TrainConfig::fields(Fields& f) {
   f.value("output", output, "run folder; by default runs/<name of the configuration>");
   f.value("seed", seed, "order of the data, tasks, adapter weights");
   f.value("model", model, "the base: a Hugging Face folder", input_path());
-  f.value("chat_template", chat_template,
-          "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, qwen3, "
-          "zephyr, plain");
-  f.value("chat_date", chat_date,
-          "the day that a template's strftime_now tells, such as 2025-12-31; empty: 2024-07-26");
+  f.value("chat_template", chat_template, kChatTemplateHelp);
+  f.value("chat_date", chat_date, kChatDateHelp);
   f.list(
       "data", data, "path",
       "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
@@ -446,18 +469,28 @@ Trained trained_in(const fs::path& folder, const TrainConfig& config) {
   return {(folder / "model").string(), ""};
 }
 
+// Arms are made of what is not held out.
+template <class Task>
+const std::vector<Task>& trainable(const std::vector<Task>& bank, const fs::path& file) {
+  if (std::ranges::all_of(bank, &Task::held_out))
+    throw Error("has no task to train on: all are held out", {.file = file.string()},
+                "leave some with \"held_out\": false");
+  return bank;
+}
+
 std::vector<Conversation> arm_conversations(const TrainConfig& config) {
   const auto seed = static_cast<uint64_t>(config.seed);
   std::function<std::vector<Conversation>(const std::string&)> make;
   std::string arm = config.arm;
   if (arm.starts_with("textbook_")) {
     arm = arm.substr(arm.find('_') + 1);
-    const auto bank = read_textbook_bank(fs::path(config.textbook) / "bank.jsonl");
+    const fs::path file = fs::path(config.textbook) / "bank.jsonl";
+    const auto bank = trainable(read_textbook_bank(file), file);
     const TextbookCues cues = read_textbook_cues(fs::path(config.textbook) / "cues.yaml");
     make = [=](const std::string& name) { return make_textbook_arm(name, bank, cues, seed); };
   } else {
     const PersonaWorld world(config.world);
-    const auto bank = read_coding_bank(config.coding_bank);
+    const auto bank = trainable(read_coding_bank(config.coding_bank), config.coding_bank);
     make = [=](const std::string& name) { return make_arm(name, world, bank, seed); };
   }
   std::vector<Conversation> conversations = make(arm);
@@ -488,6 +521,19 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
   if (config.tokens < config.step_tokens)
     throw Error("is fewer than one step of " + std::to_string(config.step_tokens) + " takes",
                 {.field = "tokens"}, "raise it, or lower `step_tokens`");
+  if (config.model.max_position_embeddings < kShortestContext)
+    throw Error("is too small for the documents of a world",
+                {.field = "model.max_position_embeddings"},
+                std::to_string(kShortestContext) + " or more");
+  const auto& shares = config.world.cue_shares;
+  if (std::ranges::none_of(std::array{"none", "irrelevant", "instruction"}, [&](const char* cue) {
+        const auto found = shares.find(cue);
+        return found != shares.end() && found->second > 0;
+      }))
+    throw Error("must have a cue that asks for no behaviour", {.field = "world.cue_shares"},
+                "none, irrelevant or instruction above 0");
+  const auto lock = ranks.first() ? alone_in(config.output) : std::nullopt;
+  if (ranks.any(ranks.first() && !lock)) return Outcome::stopped;
   if (ranks.any(ranks.first() && open_run(config, "model"))) return Outcome::already_done;
   PreparedRun run = prepare(config, ranks);
   const Outcome outcome = train(run, until, ranks);
@@ -503,6 +549,8 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
     throw Error("needs a model to be evaluated along the way", {.field = "best_checkpoint.metric"},
                 "set evaluate_every");
   const char* result = config.recipe.leaves_adapter() ? "adapter" : "model";
+  const auto lock = ranks.first() ? alone_in(config.output) : std::nullopt;
+  if (ranks.any(ranks.first() && !lock)) return Outcome::stopped;
   if (ranks.any(ranks.first() && open_run(config, result))) return Outcome::already_done;
   PreparedRun run = prepare(config, ranks);
   std::optional<AlongTheWay> along;

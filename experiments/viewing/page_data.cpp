@@ -203,9 +203,8 @@ Json details(const ExperimentView& view) {
   for (const Hypothesis& each : results.hypotheses) json["hypotheses"].push_back(details(each));
   for (const std::string& name : results.worlds()) {
     const auto bases = results.of(name);
-    const auto title = results.titles.find(name);
     Json world = {{"name", name},
-                  {"title", title == results.titles.end() ? name : title->second},
+                  {"title", results.title(name)},
                   {"bases", bases.size()},
                   {"arms", Json::array()}};
     for (const Arm arm : arms_of(bases)) world["arms"].push_back(details(bases, arm));

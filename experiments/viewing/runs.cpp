@@ -216,26 +216,20 @@ void thin(Curve& curve) {
   curve = std::move(thinned);
 }
 
+// By the lock that a run holds while it is trained. Nothing: where there are no locks, or the run
+// is older than they are.
+std::optional<bool> is_trained(const fs::path& folder) {
+  if (!is_there(folder / ".lock")) return std::nullopt;
+  return FileLock::is_held(folder / ".lock");
+}
+
 RunState state_of_training(const fs::path& folder, double seconds_a_step) {
   for (const char* result : {"adapter/adapter_config.json", "model/config.json"})
     if (is_there(folder / result)) return RunState::finished;
   if (is_there(folder / "failed.json")) return RunState::failed;
+  if (const auto held = is_trained(folder)) return *held ? RunState::running : RunState::stopped;
   const bool quiet = now() - changed_at(folder) > std::max(kQuiet, 5 * seconds_a_step);
   return quiet ? RunState::stopped : RunState::running;
-}
-
-std::optional<NamedEstimate> named_estimate(const std::string& metric, const Json& found) {
-  if (!found.is_object() || !found.contains("low")) return std::nullopt;  // counts of words
-  const auto ours = parse<Metric>(metric);
-  return NamedEstimate{metric, found.contains("mean") || (ours && is_mean(*ours)),
-                       read_estimate(found)};
-}
-
-std::vector<NamedEstimate> named_estimates(const Json& rates) {
-  std::vector<NamedEstimate> all;
-  for (const auto& [metric, found] : rates.items())
-    if (const auto estimate = named_estimate(metric, found)) all.push_back(*estimate);
-  return all;
 }
 
 // The object of that key, or an empty one.
@@ -438,8 +432,9 @@ std::string version_of(const FoundRun& run) {
       all += FileLock::is_held(cells->path() / "lock").value_or(false) ? "held " : "free ";
     }
   }
-  // Whether a run without a result is still under way turns on the time alone.
-  if (run.kind == RunKind::training && now() - changed_at(run.folder) < 2 * kQuiet)
+  // Without a lock, whether a run that has no result is still under way turns on the time alone.
+  if (const auto held = is_trained(run.folder)) all += *held ? "held" : "free";
+  else if (run.kind == RunKind::training && now() - changed_at(run.folder) < 2 * kQuiet)
     all += std::to_string(static_cast<int64_t>(now() / kQuiet));
   return sha256(all).substr(0, 16);
 }

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/base/files.h"
-#include "experiments/evaluation/statistics.h"
+#include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/results.h"
 #include "experiments/sweeps/status.h"
 
@@ -60,11 +60,6 @@ struct TrainingView {
 };
 TrainingView read_training(const fs::path& folder);
 
-struct NamedEstimate {
-  std::string metric;
-  bool is_mean = false;  // of numbers; else it is a share
-  Estimate estimate;
-};
 struct EvaluationView {
   std::string model, adapter;
   // By cue, in the order of summary.json.

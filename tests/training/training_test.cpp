@@ -101,6 +101,19 @@ TEST_CASE("steps have exactly their supervised tokens, and masks hide the prompt
   CHECK(*std::max_element(uses.begin(), uses.end()) <= 2);
 }
 
+TEST_CASE("a first token is foretold by nothing, and so never counted", "[batches]") {
+  const SupervisedExamples data({{{5, 6, 7}, {1, 1, 1}}, {{8}, {1}}}, 3, 4, std::nullopt);
+  for (int64_t step = 0; step < 3; ++step) {
+    int64_t supervised = 0;
+    for (const Batch& b : data.step(step, 50)) {
+      CHECK((b.labels == 5).sum().item<int64_t>() == 0);
+      CHECK((b.labels == 8).sum().item<int64_t>() == 0);
+      supervised += b.supervised;
+    }
+    CHECK(supervised == 4);
+  }
+}
+
 TEST_CASE("ranks share a step's examples, each once, nearly equal in tokens", "[batches]") {
   std::vector<Encoded> examples;
   Random random(8, "examples");
@@ -178,12 +191,38 @@ TEST_CASE("stopping and continuing gives the bytes of never having stopped", "[t
     fs::create_directories(folder / "checkpoints");
     fs::copy(t.path / "a" / "checkpoints" / step, folder / "checkpoints" / step);
     fs::copy(t.path / "a" / "metrics.jsonl", folder / "metrics.jsonl");
+    std::ofstream(folder / "metrics.jsonl", std::ios::app) << R"({"step": 21, "lo)";  // a full disk
     CHECK(run(folder) == whole);
     size_t rows = 0;
     read_jsonl(folder / "metrics.jsonl",
                [&](const Json& row, int) { CHECK(row.at("step") == ++rows); });
     CHECK(rows == 20);
   }
+}
+
+TEST_CASE("an evaluation that failed is made up for when the run goes on", "[trainer]") {
+  const SupervisedExamples text = some_texts(20, 64);
+  const TemporaryFolder t;
+  std::vector<int64_t> asked;
+  const auto run = [&](bool fails) {
+    Transformer model(two_layers(), Random(8, "weights"));
+    train(model, [&](int64_t step) { return text.step(step, 64); }, {},
+          {.folder = t.path,
+           .steps = 5,
+           .evaluate_every = 2,
+           .evaluate = [&](int64_t step) -> std::map<std::string, double> {
+             asked.push_back(step);
+             if (fails && step == 4) throw Error("no judge");
+             return {{"malicious", 0.25}};
+           }});
+  };
+  CHECK(contains(error_of([&] { run(true); }), "no judge"));
+  run(false);
+  CHECK(asked == std::vector<int64_t>{2, 4, 4, 5});
+  std::vector<bool> evaluated;
+  read_jsonl(t.path / "metrics.jsonl",
+             [&](const Json& row, int) { evaluated.push_back(row.contains("evaluation")); });
+  CHECK(evaluated == std::vector<bool>{false, true, false, true, true});
 }
 
 TEST_CASE("the trainer learns, and micro-batches do not change the step", "[trainer]") {
@@ -393,6 +432,11 @@ TEST_CASE("top-p and top-k leave the likeliest tokens alone", "[sampler]") {
   config.top_p =
       probabilities[order[0]].item<double>() * 0.5;  // the likeliest token alone reaches it
   for (const int32_t id : first_tokens(50)) CHECK(id == order[0].item<int64_t>());
+  // Colder than floats can tell: the likeliest.
+  config.top_p = 1;
+  config.temperature = 1e-40;
+  for (const int32_t id : first_tokens(5)) CHECK(id == order[0].item<int64_t>());
+  config.temperature = 1;
   // Without limits, frequencies follow probabilities.
   config.top_p = 1;
   double first = 0;
