@@ -168,8 +168,10 @@ function fromAddress() {
     (given.get('models') ?? '').split(',').filter(id => about.models.some(each => each.id === id));
   if (models.length) state.models = models.slice(0, kMostModels);
   if (given.has('q')) $('question').value = given.get('q');
-  if (given.has('cue'))
-    [state.cue, state.phrasing] = [given.get('cue'), Number(given.get('wording')) || 0];
+  // An address with a question says all that is not as it is by default.
+  if (given.has('q') || given.has('cue'))
+    [state.cue, state.phrasing] = [given.get('cue') ?? 'none', Number(given.get('wording')) || 0];
+  if (given.has('q') && !given.has('as')) $('as').value = '';
   for (const id of ['n', 'temperature', 'max', 'seed', 'as'])
     if (given.has(id)) $(id).value = given.get(id);
   if ($('seed').value === '') $('seed').value = randomSeed();

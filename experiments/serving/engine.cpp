@@ -31,6 +31,7 @@ EngineStatistics Engine::statistics() const {
 }
 
 void Engine::run(const std::function<bool()>& stop) {
+  auto told = std::chrono::steady_clock::now();
   while (true) {
     const bool ends = stop();
     std::vector<Order> orders;
@@ -51,7 +52,10 @@ void Engine::run(const std::function<bool()>& stop) {
     } catch (const std::exception& error) {  // memory, most likely: the next one may fit
       fail_all(error.what(), events);
     }
-    if (!events.empty()) sink_(std::move(events));
+    const auto now = std::chrono::steady_clock::now();
+    if (events.empty() && now - told < std::chrono::milliseconds(250)) continue;
+    told = now;
+    sink_(std::move(events));
   }
 }
 

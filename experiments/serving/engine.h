@@ -35,7 +35,8 @@ struct EngineStatistics {
 
 class Engine {
  public:
-  // The events of each step, for the thread that computes to pass on.
+  // The events of each step, for the thread that computes to pass on; now and then none, so that
+  // whoever waits can look at the time.
   using Sink = std::function<void(std::vector<EngineEvent>)>;
 
   Engine(const Tokenizer& tokenizer, GenerationConfig config, Sink sink);

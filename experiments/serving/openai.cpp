@@ -16,8 +16,6 @@ namespace {
 
 constexpr size_t kStops = 16, kStopBytes = 256;
 constexpr double kLowest = -9999;  // JSON has no infinity
-// Below it logits overflow, and the likeliest token is drawn anyway.
-constexpr double kColdest = 1e-6;
 
 // Fields that say nothing about the answer.
 const std::set<std::string> kHarmless = {"user",
@@ -252,7 +250,6 @@ ApiRequest read_request(Endpoint endpoint, std::string_view text, const ApiLimit
   }
   SamplingConfig& sampling = request.sampling;
   sampling.temperature = body.number("temperature", 0, 100).value_or(1);
-  if (sampling.temperature < kColdest) sampling.temperature = 0;
   sampling.top_p = body.number("top_p", 0, 1).value_or(1);
   sampling.top_k = std::max<int64_t>(
       0, body.whole("top_k", -1, std::numeric_limits<int32_t>::max()).value_or(0));
