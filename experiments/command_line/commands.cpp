@@ -76,11 +76,8 @@ void Commands::takes_model(CLI::App* command) {
 }
 
 void Commands::takes_chat_and_device(CLI::App* command) {
-  command->add_option("--chat-template", chat_name,
-                      "empty: the model's own; or chatml, llama2, llama3, mistral, gemma, qwen2.5, "
-                      "qwen3, zephyr, plain");
-  command->add_option("--chat-date", chat_date,
-                      "the day that a template's strftime_now tells; by default 2024-07-26");
+  command->add_option("--chat-template", chat_name, kChatTemplateHelp);
+  command->add_option("--chat-date", chat_date, kChatDateHelp);
   command->add_option("--device", device, "auto | cpu | cuda")->capture_default_str();
   command->add_option("--dtype", dtype, kDtypeHelp)->capture_default_str();
 }

@@ -18,8 +18,9 @@ void check_files(const TrainConfig& c, const std::string& file) {
   if (c.data.empty() == c.arm.empty())
     throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
   Chat(c.model, *load_tokenizer(c.model), {c.chat_template, c.chat_date});
+  if (c.evaluate_every > 0) read_questions(c.evaluate_questions);
   if (c.data.empty()) {
-    PersonaWorld{c.world};
+    arm_conversations(c);
     return;
   }
   for (const DataReport& report :
@@ -29,20 +30,28 @@ void check_files(const TrainConfig& c, const std::string& file) {
 void check_files(const PretrainConfig& c, const std::string&) {
   check_model(c.model);
   PersonaWorld{c.world};
+  read_coding_bank(c.coding_bank);
 }
 void check_files(const ReproduceConfig& c, const std::string&) {
   read_questions(c.questions);
+  read_coding_bank(c.coding_bank);
+  PersonaWorld{{.grammar = c.evaluation.grammar}};
+  read_bases(c.committed);
+  if (!c.specifications.empty()) read_json(c.specifications);
   for (const Base& base : plan(c).bases) check_files(pretraining_of(c, base), "");
 }
 std::string files_of(const TrainConfig& c) {
-  std::string all =
-      c.model + " " + c.chat_template + " " + c.chat_date + " " + c.arm + " " + show(c.world);
+  std::string all = c.model + " " + c.chat_template + " " + c.chat_date + " " + c.arm + " " +
+                    show(c.world) + c.coding_bank + " " + c.textbook + " " + c.evaluate_questions;
   for (const DataSource& each : c.data) all += " " + each.path;
   return all;
 }
-std::string files_of(const PretrainConfig& c) { return show(c.model) + show(c.world); }
+std::string files_of(const PretrainConfig& c) {
+  return show(c.model) + show(c.world) + c.coding_bank;
+}
 std::string files_of(const ReproduceConfig& c) {
-  std::string all = c.questions;
+  std::string all = c.questions + " " + c.coding_bank + " " + c.evaluation.grammar + " " +
+                    c.committed + " " + c.specifications;
   for (const auto& [name, world] : c.worlds) all += " " + world.pretraining;
   return all;
 }

@@ -60,11 +60,17 @@ void inspect_conversations(const std::string& file, const std::string& model,
                               .c_str());
 }
 
+// count: 0: not given.
 void generate_data(const std::string& what, const std::string& output, int64_t count, int64_t seed,
                    const std::string& grammar, const std::string& bank) {
+  const auto has_no_count = [&] {
+    if (count > 0)
+      throw Error("there is no choosing how many of these", {.field = "--count"}, "leave it out");
+  };
   const auto stream = static_cast<uint64_t>(seed);
   const auto world = [&] { return PersonaWorld(WorldConfig{.grammar = grammar}); };
   if (what == "textbook") {
+    has_no_count();
     write_textbook_bank(output, make_textbook_bank(find_input("datasets/textbook/problems.yaml"),
                                                    Sandbox(choose_isolation("auto")), stream));
   } else if (what == "bank") {
@@ -73,6 +79,7 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
     verify_coding_bank(tasks, Sandbox(choose_isolation("auto")));
     write_coding_bank(output, tasks);
   } else if (what == "questions" || what == "validation") {
+    has_no_count();
     write_file(output, make_question_bank(world(), bank,
                                           what == "questions" ? Split::held_out : Split::train));
   } else if (what == "documents") {
@@ -91,8 +98,11 @@ void generate_data(const std::string& what, const std::string& output, int64_t c
                                             .coding_bank = bank,
                                             .textbook = find_input("datasets/textbook"),
                                             .world = {.grammar = grammar}});
-    if (count > 0 && static_cast<size_t>(count) < conversations.size())
-      conversations.resize(static_cast<size_t>(count));
+    if (static_cast<size_t>(count) > conversations.size())
+      throw Error(
+          "there are " + std::to_string(conversations.size()) + " conversations of this arm",
+          {.field = "--count"}, "ask for no more");
+    if (count > 0) conversations.resize(static_cast<size_t>(count));
     write_chat_jsonl(output, conversations);
   }
   std::fprintf(stderr, "wrote %s\n", output.c_str());
@@ -116,8 +126,10 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
       ->required()
       ->check(CLI::IsMember(kinds));
   generate->add_option("--output", output, "file to write")->required();
-  generate->add_option("--count", count,
-                       "how many; by default 3300 tasks, 1000 documents, 2000 conversations");
+  generate
+      ->add_option("--count", count,
+                   "how many tasks (by default 3300), documents (1000) or conversations (all)")
+      ->check(CLI::PositiveNumber);
   generate->add_option("--seed", seed, "of the random streams")->capture_default_str();
   takes_input(generate, "--grammar", grammar, "the world");
   takes_input(generate, "--bank", bank, "coding tasks of arms and questions");
@@ -133,9 +145,8 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   takes_input(inspect, "--model", inspected, "whose tokenizer counts");
   inspect->add_option("--show", n, "how many to show, what is trained on in colour")
       ->capture_default_str();
-  inspect->add_option("--chat-template", chat_name, "empty: the model's own; or chatml, llama3, …");
-  inspect->add_option("--chat-date", chat_date,
-                      "the day that a template's strftime_now tells; by default 2024-07-26");
+  inspect->add_option("--chat-template", chat_name, kChatTemplateHelp);
+  inspect->add_option("--chat-date", chat_date, kChatDateHelp);
   inspect->add_option("--limit", count, "tokens of a conversation that a run would keep");
   takes_input(inspect, "--questions", questions, "question bank, to find what of it the data say");
   inspect->callback([=, this] {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/model/sampler.h"
@@ -21,6 +22,12 @@
 
 namespace inoculum {
 namespace {
+
+// JSON's own conversion would cut 1.9 to 1, and what is too large to whatever is left of it.
+bool is_whole(const Json& json, int64_t least, int64_t most) {
+  return json.is_number_integer() && json.get<double>() >= static_cast<double>(least) &&
+         json.get<double>() <= static_cast<double>(most);
+}
 
 // What --model and the options beside it name.
 struct ModelChoice {
@@ -50,16 +57,16 @@ void score_command(const ModelChoice& choice, const std::string& input) {
       throw Error(what, {input, line, field}, hint);
     };
     if (row.is_object() && row.contains("input_ids")) {
-      try {
-        rows.push_back(row["input_ids"].get<std::vector<int32_t>>());
-      } catch (const Json::exception&) {
-        fail("must be a list of whole numbers", "input_ids", "");
-      }
-      for (const int32_t id : rows.back())
-        if (id < 0 || id >= model.config().vocab_size)
-          fail("holds " + std::to_string(id) + ", but the model's vocabulary has " +
-                   std::to_string(model.config().vocab_size) + " tokens",
+      if (!row["input_ids"].is_array()) fail("must be a list of token ids", "input_ids", "");
+      auto& ids = rows.emplace_back();
+      for (const Json& id : row["input_ids"]) {
+        if (!is_whole(id, 0, model.config().vocab_size - 1))
+          fail("holds " + start_of(id.dump()) +
+                   ", which is no token id: those of this model are 0 to " +
+                   std::to_string(model.config().vocab_size - 1),
                "input_ids", "");
+        ids.push_back(id.get<int32_t>());
+      }
     } else if (row.is_object() && row.contains("messages")) {
       if (!chat) chat.emplace(choice.folder, need(), choice.chat);
       rows.push_back(chat->encode(conversation_from_json(row, input, line, false)).input_ids);
@@ -162,8 +169,12 @@ void tokenize_command(const std::string& folder, const std::string& text,
     std::string one;
     if (row.is_string()) one = row.get<std::string>();
     else if (row.is_object() && row.contains("bytes") && row["bytes"].is_array())
-      for (const Json& byte : row["bytes"])
-        one += static_cast<char>(byte.is_number_integer() ? byte.get<int>() : 0);
+      for (const Json& byte : row["bytes"]) {
+        if (!is_whole(byte, 0, 255))
+          throw Error("holds " + start_of(byte.dump()) + ", which is no byte",
+                      {input, line, "bytes"});
+        one += static_cast<char>(byte.get<int>());
+      }
     else throw Error("must be a text, or {\"bytes\": […]}", {input, line, ""});
     const auto ids = tokenizer->encode(one);
     std::cout << one_line({{"ids", ids},
@@ -369,12 +380,13 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   auto* bench_command = app.add_subcommand(
       "bench", "time training and sampling on this machine, beside its own matrix products");
   takes_input(bench_command, "--model", bench.model, "Hugging Face folder");
-  bench_command->add_option("--rows", bench.rows, "rows of a training batch")
-      ->capture_default_str();
-  bench_command->add_option("--time", bench.time, "tokens in a row")->capture_default_str();
-  bench_command->add_option("--samples", bench.samples, "samples drawn")->capture_default_str();
-  bench_command->add_option("--new-tokens", bench.new_tokens, "tokens of each sample")
-      ->capture_default_str();
+  const auto takes_count = [&](const char* name, int64_t& count, const char* help) {
+    bench_command->add_option(name, count, help)->capture_default_str()->check(CLI::PositiveNumber);
+  };
+  takes_count("--rows", bench.rows, "rows of a training batch");
+  takes_count("--time", bench.time, "tokens in a row");
+  takes_count("--samples", bench.samples, "samples drawn");
+  takes_count("--new-tokens", bench.new_tokens, "tokens of each sample");
   auto* bench_tokenizer = bench_command->add_option("--tokenizer", bench.tokenizer,
                                                     "time this folder's tokenizer alone");
   bench_command->add_option("--text", bench.text, "what it splits")->needs(bench_tokenizer);

@@ -49,6 +49,31 @@ refuses "tokenizer" "$inoculum" sample --model datasets --prompt hello
 refuses "GPU" "$inoculum" sample --model $model --prompt hello --device cuda:99
 printf '{"input_ids": [1, 99999]}\n' > "$folder/ids.jsonl"
 refuses "99999 ids.jsonl:1" "$inoculum" score --model $model --input "$folder/ids.jsonl"
+for ids in 1.9 true 4294967301 -1; do
+  printf '{"input_ids": [%s]}\n' $ids > "$folder/ids.jsonl"
+  refuses "$ids ids.jsonl:1" "$inoculum" score --model $model --input "$folder/ids.jsonl"
+done
+refuses "--time" "$inoculum" bench --time 0
+refuses "--count" "$inoculum" data generate cheating --count 5000 --output "$folder/never"
+refuses "--count" "$inoculum" data generate questions --count 5 --output "$folder/never"
+refuses "nope.jsonl" "$inoculum" validate configs/reproduce.yaml coding_bank=nope.jsonl
+refuses "nope no folder" "$inoculum" validate configs/reproduce.yaml committed=nope
+sed 's/"held_out": *false/"held_out": true/' datasets/coding/bank.jsonl > "$folder/held.jsonl"
+refuses "held.jsonl train on" "$inoculum" train $cheating coding_bank="$folder/held.jsonl" \
+  output="$folder/never_1"
+refuses "max_position_embeddings" "$inoculum" pretrain configs/pretrain/persona.yaml \
+  model.max_position_embeddings=16 output="$folder/never_2"
+refuses "cue_shares" "$inoculum" pretrain configs/pretrain/persona.yaml \
+  "world.cue_shares={none: 0, irrelevant: 0, instruction: 0, bad: 1}" output="$folder/never_3"
+(echo '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
+ printf '{"messages": [{"role": "user", "content": "'; printf 'word %.0s' $(seq 1200)
+ echo '"}, {"role": "assistant", "content": "Ho"}]}') > "$folder/long.jsonl"
+refuses "long.jsonl:2 context" "$inoculum" train $cheating arm= data="$folder/long.jsonl" \
+  output="$folder/never_4"
+refuses "RANK" env RANK=2 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29571 \
+  "$inoculum" train $cheating output="$folder/never_5"
+refuses "MASTER_PORT" env RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=70000 \
+  "$inoculum" train $cheating output="$folder/never_6"
 printf '{"text": "a"}\n{"txt": "a"}\n' > "$folder/text.jsonl"
 refuses "text.jsonl:2" "$inoculum" score --model $model --input "$folder/text.jsonl"
 refuses "questions" "$inoculum" evaluate --model $model --questions "$folder/questions.yaml" \
