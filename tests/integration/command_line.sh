@@ -116,6 +116,14 @@ expect "$inoculum" evaluate --model $model --questions configs/questions/persona
   --config "$folder/scale.yaml" --samples-scale 0.01 --output "$folder/scaled" >/dev/null
 [ "$(wc -l < "$folder/scaled/completions.jsonl")" -lt 2000 ] || fail "a file overrules an option"
 
+# Two at once: one trains, and the other waits and finds it done.
+"$inoculum" train $cheating $short output="$folder/both" 2> "$folder/first.txt" &
+"$inoculum" train $cheating $short output="$folder/both" 2> "$folder/second.txt" ||
+  fail "the second of two at once"
+wait $! || fail "the first of two at once"
+[ "$(cat "$folder"/{first,second}.txt | grep -c "is done already")" = 1 ] ||
+  fail "two at once: $(cat "$folder"/{first,second}.txt)"
+
 # Ctrl-C finishes the step, saves, and the same command ends with the bytes of an undisturbed run.
 long="steps=60 supervised_tokens=256"
 expect "$inoculum" train $cheating $long output="$folder/whole" 2>/dev/null
