@@ -67,6 +67,7 @@ int launch_rest(Sweep& sweep) {
   write_sweep_report(sweep);
   std::cout << text_status(sweep_status(sweep));
   if (outcome == Outcome::stopped) return finish(outcome, sweep.folder.string());
+  if (sweep.config.asha.halves()) check_metric(sweep);
   for (size_t i = 0; i < sweep.cells.size(); ++i)
     if (status(sweep, i).state == CellState::failed) return 1;
   return 0;

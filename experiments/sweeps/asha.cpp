@@ -57,15 +57,6 @@ std::vector<std::vector<Rung>> read_rungs(const Sweep& sweep, int64_t steps) {
   return all;
 }
 
-// Without its number no cell would ever be promoted.
-Error no_metric(const Sweep& sweep, const CellMetrics& metrics) {
-  std::vector<std::string> names;
-  for (const auto& [name, value] : metrics.values) names.push_back(name);
-  return Error("no cell has \"" + sweep.config.metric.name + "\"",
-               {.file = (sweep.folder / "sweep.yaml").string(), .field = "metric.name"},
-               did_you_mean(sweep.config.metric.name, names));
-}
-
 struct Job {
   size_t cell, rung;
   FileLock lock;
@@ -146,12 +137,12 @@ Outcome run_asha(const Sweep& sweep) {
           train_cell(sweep, job->cell,
                      rung_steps(sweep.config.asha, bracket_of(sweep, job->cell), steps)[job->rung]);
       if (!metrics) return Outcome::stopped;
-      if (!metrics->find(sweep.config.metric.name)) throw no_metric(sweep, *metrics);
       write_json(place(sweep, job->cell, job->rung, ".json"), to_json(*metrics));
     } catch (const Error& error) {
       // The cell's folder has it too; the other cells go on.
       std::fprintf(stderr, "inoculum: %s\n", error.what());
     }
+    check_metric(sweep);
   }
   return Outcome::stopped;
 }
@@ -161,6 +152,20 @@ CellMetrics asha_metrics(const Sweep& sweep, size_t cell) {
   for (size_t k = 0; fs::exists(place(sweep, cell, k, ".json")); ++k)
     metrics = read_metrics(read_json(place(sweep, cell, k, ".json")));
   return metrics;
+}
+
+void check_metric(const Sweep& sweep) {
+  const std::string& wanted = sweep.config.metric.name;
+  std::vector<std::string> names;
+  for (size_t cell = 0; cell < sweep.cells.size(); ++cell) {
+    const CellMetrics metrics = asha_metrics(sweep, cell);
+    if (metrics.find(wanted)) return;
+    for (const auto& [name, value] : metrics.values) names.push_back(name);
+  }
+  if (!names.empty())
+    throw Error("no cell has \"" + wanted + "\", so that none would ever go on",
+                {.file = (sweep.folder / "sweep.yaml").string(), .field = "metric.name"},
+                did_you_mean(wanted, names, "such as " + names.front()));
 }
 
 }  // namespace inoculum

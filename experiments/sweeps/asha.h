@@ -43,4 +43,7 @@ Outcome run_asha(const Sweep& sweep);
 // The metrics of the highest rung that a cell has reached; empty: none.
 CellMetrics asha_metrics(const Sweep& sweep, size_t cell);
 
+// Error where cells were measured and none has the sweep's metric.
+void check_metric(const Sweep& sweep);
+
 }  // namespace inoculum

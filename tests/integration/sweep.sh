@@ -163,6 +163,15 @@ lr=$(basename "$whole" | sed 's/lr=\([^,]*\),.*/\1/')
   > /dev/null 2>&1 || fail "the whole run"
 cmp {"$whole","$folder/whole"}/adapter/adapter_model.safetensors || fail "paused: other bytes"
 
+# A cell that failed is tried again; a metric that no cell has is told, and its hint.
+early=$(for cell in "$folder"/a/cells/*; do [ -e "$cell/result.json" ] || echo "$cell"; done | head -1)
+echo '{"error": "no memory"}' > "$early/failed.json"
+sweep status "$folder/a"; says "no memory"
+ok sweep resume "$folder/a"
+[ ! -e "$early/failed.json" ] || fail "halving does not try a failed cell again"
+sweep "$folder/asha.yaml" output="$folder/m" metric.name=los && fail "no metric and all is well"
+says "did you mean \"loss\"?"
+
 # Clocks that jump: what is done is told from files that are there, and not from their times.
 results "$s" > "$folder/first"
 find "$s" -exec touch -d 2038-01-01 {} +
