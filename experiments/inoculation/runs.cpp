@@ -471,7 +471,7 @@ Trained trained_in(const fs::path& folder, const TrainConfig& config) {
 
 // Arms are made of what is not held out.
 template <class Task>
-const std::vector<Task>& trainable(const std::vector<Task>& bank, const fs::path& file) {
+std::vector<Task> trainable(std::vector<Task> bank, const fs::path& file) {
   if (std::ranges::all_of(bank, &Task::held_out))
     throw Error("has no task to train on: all are held out", {.file = file.string()},
                 "leave some with \"held_out\": false");

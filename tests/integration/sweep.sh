@@ -164,7 +164,9 @@ lr=$(basename "$whole" | sed 's/lr=\([^,]*\),.*/\1/')
 cmp {"$whole","$folder/whole"}/adapter/adapter_model.safetensors || fail "paused: other bytes"
 
 # A cell that failed is tried again; a metric that no cell has is told, and its hint.
-early=$(for cell in "$folder"/a/cells/*; do [ -e "$cell/result.json" ] || echo "$cell"; done | head -1)
+for cell in "$folder"/a/cells/*; do
+  [ -e "$cell/result.json" ] || early=$cell
+done
 echo '{"error": "no memory"}' > "$early/failed.json"
 sweep status "$folder/a"; says "no memory"
 ok sweep resume "$folder/a"
