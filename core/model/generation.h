@@ -49,12 +49,13 @@ struct GenerationRequest {
   Random random;                 // sample i draws from random.fork(i)
   int64_t samples = 1;
   std::optional<int64_t> logprobs = {};  // of every token, with so many of the likeliest
-  bool prompt_logprobs = false;          // of the prompt's tokens too
+  bool prompt_logprobs = false;          // of the prompt's tokens too, with Shapes::fixed
   bool stream = false;                   // text as it comes
 };
 
 struct Completion {
-  std::vector<int32_t> ids;  // without the stop token
+  // Without the token that stopped it; the tokens of a stop string stay, whose text does not.
+  std::vector<int32_t> ids;
   std::string text;
   std::string finish_reason;                // "stop" or "length"
   std::vector<TokenLogprob> logprobs = {};  // of `ids`, where they are asked for

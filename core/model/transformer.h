@@ -2,7 +2,7 @@
 //
 // The fields carry the names of Hugging Face's `config.json` where it has one; parameters carry the
 // names of the family's checkpoints ("model.layers.0.self_attn.q_proj.weight"). A family
-// (core/families.h) is a mapping of names and a setting of the switches, never a copy of the
+// (core/model/families.h) is a mapping of names and a setting of the switches, never a copy of the
 // forward pass.
 //
 //   Transformer model(config, Random(seed, "initial weights"));

@@ -1,7 +1,8 @@
 // Text to token ids and back.
 //
 //   auto tokenizer = load_tokenizer("experiments/models/persona_1");
-//   tokenizer->decode(tokenizer->encode(text)) == text;      // for every valid UTF-8 text
+//   tokenizer->decode(tokenizer->encode(text)) == text;      // for every valid UTF-8 text, but for
+//                                  // the space that a tokenizer.model may put before it
 #pragma once
 
 #include <cstdint>
