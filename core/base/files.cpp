@@ -56,13 +56,13 @@ Where place_of(size_t at, std::string_view text, const Where& begin) {
   return {begin.file, std::max(1, begin.line) + static_cast<int>(lines), begin.field};
 }
 
+}  // namespace
+
 void refuse_lfs_pointer(std::string_view text, const fs::path& path) {
   if (text.starts_with("version https://git-lfs"))
     throw Error("this is a Git LFS pointer, not the file itself",
                 {.file = path.string(), .line = 1}, "run `git lfs pull`");
 }
-
-}  // namespace
 
 std::string read_file(const fs::path& path) {
   std::string bytes;

@@ -29,6 +29,8 @@ std::string read_file(const fs::path& path);
 void write_file(const fs::path& path, std::string_view bytes);
 void write_file(const fs::path& path, const std::vector<std::string_view>& parts);
 Json read_json(const fs::path& path);  // Error names file and line
+// Refuses what Git keeps in place of a large file that was not fetched.
+void refuse_lfs_pointer(std::string_view text, const fs::path& path);
 // Refuses what is nested more than 500 deep, which the parser may lack the stack for; `begin` is
 // where `text` begins.
 void refuse_deep_json(std::string_view text, const Where& begin);

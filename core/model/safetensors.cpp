@@ -55,8 +55,7 @@ std::string_view header_of(std::span<const std::byte> file, const fs::path& path
   uint64_t size = 0;
   for (size_t i = 0; i < 8; ++i) size |= std::to_integer<uint64_t>(file[i]) << (8 * i);
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
-  if (text.starts_with("version https://git-lfs"))
-    fail(path, "this is a Git LFS pointer, not the weights", "run `git lfs pull`");
+  refuse_lfs_pointer(text, path);
   if (size > kLongestHeader)
     fail(path,
          "the header claims " + std::to_string(size) + " bytes, more than the format's 100 MB");

@@ -166,9 +166,7 @@ void for_each_row(std::string_view text, const std::string& file,
 }
 
 void refuse_other_kinds(std::string_view text, const std::string& file) {
-  if (text.starts_with("version https://git-lfs"))
-    throw Error("this is a Git LFS pointer, not the data", {.file = file, .line = 1},
-                "run `git lfs pull`");
+  refuse_lfs_pointer(text, file);
   static const std::vector<std::pair<std::string_view, std::pair<const char*, const char*>>> kinds =
       {{"\x1F\x8B", {"is compressed with gzip", "unpack it with `gunzip`"}},
        {"\x28\xB5\x2F\xFD", {"is compressed with Zstandard", "unpack it with `unzstd`"}},
