@@ -66,16 +66,20 @@ std::string written_now(const fs::path& file) {
   return show_file(config);
 }
 
+template <class Config>
+void refuse_another(const Config& config) {
+  const fs::path file = fs::path(config.output) / "config.yaml";
+  if (fs::exists(file) && settings_of(written_now<Config>(file)) != settings_of(show_file(config)))
+    throw Error("the folder holds a run of another configuration", {.file = file.string()},
+                "name another `output`, or remove " + config.output);
+}
+
 // Claims the run folder for this configuration. True: `result` is there, so the run is done.
 template <class Config>
 bool open_run(const Config& config, const std::string& result) {
   const fs::path folder = config.output;
-  const std::string text = show_file(config);
-  const fs::path file = folder / "config.yaml";
-  if (fs::exists(file) && settings_of(written_now<Config>(file)) != settings_of(text))
-    throw Error("the folder holds a run of another configuration", {.file = file.string()},
-                "name another `output`, or remove " + folder.string());
-  write_file(file, text);
+  refuse_another(config);
+  write_file(folder / "config.yaml", show_file(config));
   const bool done = fs::exists(folder / result);
   if (!done) write_json(folder / "versions.json", versions());
   return done;
@@ -85,7 +89,10 @@ bool open_run(const Config& config, const std::string& result) {
 constexpr int64_t kShortestContext = 128;
 
 // Held while a run is trained. Who comes second waits, and finds it done. Nothing: asked to stop.
-std::optional<FileLock> alone_in(const fs::path& folder) {
+template <class Config>
+std::optional<FileLock> alone_in(const Config& config) {
+  refuse_another(config);  // better now than behind its end
+  const fs::path folder = config.output;
   for (bool told = false; !stop_requested(); told = true) {
     if (auto lock = FileLock::try_take(folder / ".lock")) return lock;
     if (!told)
@@ -532,7 +539,7 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
       }))
     throw Error("must have a cue that asks for no behaviour", {.field = "world.cue_shares"},
                 "none, irrelevant or instruction above 0");
-  const auto lock = ranks.first() ? alone_in(config.output) : std::nullopt;
+  const auto lock = ranks.first() ? alone_in(config) : std::nullopt;
   if (ranks.any(ranks.first() && !lock)) return Outcome::stopped;
   if (ranks.any(ranks.first() && open_run(config, "model"))) return Outcome::already_done;
   PreparedRun run = prepare(config, ranks);
@@ -549,7 +556,7 @@ Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) 
     throw Error("needs a model to be evaluated along the way", {.field = "best_checkpoint.metric"},
                 "set evaluate_every");
   const char* result = config.recipe.leaves_adapter() ? "adapter" : "model";
-  const auto lock = ranks.first() ? alone_in(config.output) : std::nullopt;
+  const auto lock = ranks.first() ? alone_in(config) : std::nullopt;
   if (ranks.any(ranks.first() && !lock)) return Outcome::stopped;
   if (ranks.any(ranks.first() && open_run(config, result))) return Outcome::already_done;
   PreparedRun run = prepare(config, ranks);
