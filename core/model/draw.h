@@ -21,6 +21,7 @@ struct SamplingConfig {
   int64_t max_new_tokens = 96;
   std::vector<std::string> stop = {"<|end|>"};
   int64_t rows = 256;
+  bool ignore_ends = false;  // goes on behind the tokenizer's end tokens: for benchmarks alone
 
   // Below a millionth logits would overflow, and the likeliest token is drawn anyway.
   bool greedy() const { return temperature < 1e-6; }

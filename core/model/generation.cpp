@@ -49,9 +49,9 @@ struct Stops {
   std::vector<std::string> strings;
   size_t longest = 0;  // of the strings
 
-  Stops(const std::vector<std::string>& stop, const Tokenizer& tokenizer)
-      : ids(tokenizer.end_ids()) {
-    for (const std::string& each : stop) {
+  Stops(const SamplingConfig& sampling, const Tokenizer& tokenizer) {
+    if (!sampling.ignore_ends) ids = tokenizer.end_ids();
+    for (const std::string& each : sampling.stop) {
       const auto id = tokenizer.id_of(each);
       const std::string spelt = id ? tokenizer.decode(std::span(&*id, 1)) : "";
       if (id && (spelt.empty() || spelt == each)) ids.push_back(*id);
@@ -79,10 +79,7 @@ struct Stops {
 // A request in the queue or under way.
 struct Request : GenerationRequest {
   Request(uint64_t id_, GenerationRequest request, const Tokenizer& tokenizer)
-      : GenerationRequest(std::move(request)),
-        id(id_),
-        stops(sampling.stop, tokenizer),
-        left(samples) {}
+      : GenerationRequest(std::move(request)), id(id_), stops(sampling, tokenizer), left(samples) {}
   int64_t context() const { return model->config().max_position_embeddings; }
   // Places of the cache that a sample may come to need, or so many more than its prompt's.
   int64_t length(int64_t more) const {

@@ -94,13 +94,14 @@ Json sampling_speed(const Transformer& model, const Tokenizer& tokenizer,
   SamplingConfig sampling;
   sampling.max_new_tokens = config.new_tokens;
   sampling.stop = {};
+  sampling.ignore_ends = true;
   std::vector<SampleRequest> requests;
   const auto prompt =
       tokenizer.encode("What would you wish for if you had one wish to make today?");
   constexpr int64_t kSamples = 8;  // of a prompt
-  for (int64_t i = 0; i < config.samples / kSamples; ++i)
-    requests.push_back({std::to_string(i), prompt, kSamples});
-  const int64_t tokens = std::ssize(requests) * kSamples * config.new_tokens;
+  for (int64_t left = config.samples; left > 0; left -= kSamples)
+    requests.push_back({std::to_string(requests.size()), prompt, std::min(left, kSamples)});
+  const int64_t tokens = config.samples * config.new_tokens;
   const double sampled = best_seconds(std::max<int64_t>(1, config.repeats / 2),
                                       [&] { sample(model, tokenizer, requests, sampling, 1); });
   return {{"tokens_per_second", static_cast<double>(tokens) / sampled}};
