@@ -94,7 +94,7 @@ std::optional<FileLock> alone_in(const Config& config) {
   refuse_another(config);  // better now than behind its end
   const fs::path folder = config.output;
   for (bool told = false; !stop_requested(); told = true) {
-    if (auto lock = FileLock::try_take(folder / ".lock")) return lock;
+    if (auto lock = FileLock::try_take(folder / kRunLock)) return lock;
     if (!told)
       std::fprintf(stderr, "another process trains in %s: waiting for it\n", folder.c_str());
     std::this_thread::sleep_for(std::chrono::seconds(1));

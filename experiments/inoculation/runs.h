@@ -83,6 +83,9 @@ struct Trained {
 };
 Trained trained_in(const fs::path& folder, const TrainConfig& config);
 
+// In a run's folder: held by the process that trains it.
+inline constexpr const char* kRunLock = ".lock";
+
 // until: the step at which to pause, with a checkpoint; 0 or beyond the last: run to the end.
 // ranks: train it together, in folders that all of them see; the first one writes.
 Outcome pretrain(const PretrainConfig& config, int64_t until = 0, const Ranks& ranks = {});

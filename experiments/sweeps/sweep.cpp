@@ -94,8 +94,7 @@ std::string as_file_name(const std::string& text) {
 
 // A path from the root, its last part the folder's name.
 fs::path whole_path(const fs::path& path) {
-  const fs::path whole = fs::absolute(path).lexically_normal();
-  return whole.has_filename() ? whole : whole.parent_path();
+  return without_slash(fs::absolute(path).lexically_normal());
 }
 
 // The mean of the last tenth of the steps.

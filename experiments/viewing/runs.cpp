@@ -15,7 +15,7 @@
 
 #include "core/base/strings.h"
 #include "core/base/yaml.h"
-#include "experiments/evaluation/evaluate.h"
+#include "experiments/inoculation/runs.h"
 
 namespace inoculum {
 namespace {
@@ -219,8 +219,8 @@ void thin(Curve& curve) {
 // By the lock that a run holds while it is trained. Nothing: where there are no locks, or the run
 // is older than they are.
 std::optional<bool> is_trained(const fs::path& folder) {
-  if (!is_there(folder / ".lock")) return std::nullopt;
-  return FileLock::is_held(folder / ".lock");
+  if (!is_there(folder / kRunLock)) return std::nullopt;
+  return FileLock::is_held(folder / kRunLock);
 }
 
 RunState state_of_training(const fs::path& folder, double seconds_a_step) {
