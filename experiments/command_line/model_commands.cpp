@@ -380,8 +380,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   auto* bench_command = app.add_subcommand(
       "bench", "time training and sampling on this machine, beside its own matrix products");
   takes_input(bench_command, "--model", bench.model, "Hugging Face folder");
-  const auto takes_count = [&](const char* name, int64_t& count, const char* help) {
-    bench_command->add_option(name, count, help)->capture_default_str()->check(CLI::PositiveNumber);
+  const auto takes_count = [&](const char* name, int64_t& value, const char* help) {
+    bench_command->add_option(name, value, help)->capture_default_str()->check(CLI::PositiveNumber);
   };
   takes_count("--rows", bench.rows, "rows of a training batch");
   takes_count("--time", bench.time, "tokens in a row");
