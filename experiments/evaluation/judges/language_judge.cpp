@@ -199,8 +199,7 @@ std::vector<JudgeReply> ModelJudge::ask(const std::vector<JudgeRequest>& request
   const at::NoGradGuard no_grad;
   const auto tokenizer = load_tokenizer(config_.model);
   const Chat chat(config_.model, *tokenizer, config_.chat_template);
-  const at::Device device = device_from(config_.device);
-  const Transformer model = load_model(config_.model, dtype_from(config_.dtype, device), device);
+  const Transformer model = load_adapted(config_.model, "", config_.dtype, config_.device);
   check_vocabulary(model, *tokenizer);
   const Spelling answers = spelling_of(answers_of(config_.scale), *tokenizer);
   const int64_t context = model.config().max_position_embeddings;
