@@ -1,11 +1,11 @@
 #include "training/metrics.h"
 
-#include <chrono>
 #include <cmath>
 #include <sstream>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/process.h"
 
 namespace inoculum {
 namespace {
@@ -26,10 +26,6 @@ std::vector<Json> rows_until(const fs::path& file, int64_t step) {
     rows.push_back(row);
   }
   return rows;
-}
-
-double unix_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 void add_scalars(EventFile& events, const Json& row, double time) {

@@ -4,9 +4,9 @@
 
 #include <array>
 #include <bit>
-#include <chrono>
 
 #include "core/base/error.h"
+#include "core/base/process.h"
 
 namespace inoculum {
 namespace {
@@ -48,10 +48,6 @@ std::string hparams_summary(const std::string& tag, const std::string& message) 
   return bytes(5, bytes(1, bytes(1, tag) + bytes(9, metadata) + bytes(8, tensor)));
 }
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 }  // namespace
 
 uint32_t crc32c(std::string_view text) {
@@ -81,7 +77,7 @@ EventFile::EventFile(const fs::path& folder, const Json& hyperparameters) {
   // A name of its own: readers follow a file by its name.
   char host[256] = "localhost";
   ::gethostname(host, sizeof host - 1);
-  const double time = now();
+  const double time = unix_time();
   path_ = folder / ("events.out.tfevents." + std::to_string(static_cast<int64_t>(time * 1000)) +
                     "." + host + "." + std::to_string(::getpid()));
   out_.open(path_, std::ios::binary);

@@ -171,6 +171,11 @@ std::string one_line(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+bool is_whole(const Json& value, int64_t least, int64_t most) {
+  return value.is_number_integer() && value.get<double>() >= static_cast<double>(least) &&
+         value.get<double>() <= static_cast<double>(most);
+}
+
 void write_json(const fs::path& path, const Json& value) {
   write_file(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }

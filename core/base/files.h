@@ -44,6 +44,9 @@ template <class T = Json>
 T parse_json(std::string_view text, const fs::path& path);
 // JSON on one line, without a line's end; what is no UTF-8 in it becomes U+FFFD.
 std::string one_line(const Json& value);
+// Whether it is a whole number within these bounds. JSON's own conversion would cut 1.9 to 1, and
+// what is too large to whatever is left of it.
+bool is_whole(const Json& value, int64_t least, int64_t most);
 void write_json(const fs::path& path, const Json& value);  // atomic, indented, final newline
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
 

@@ -167,6 +167,10 @@ pid_t wait_for_any(int& status, bool (*give_up)()) {
   return 0;
 }
 
+double unix_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";

@@ -38,6 +38,8 @@ Finished run_program(const std::vector<std::string>& command, const std::string&
 // Waits until a child ends, or until `give_up` says so: then 0.
 pid_t wait_for_any(int& status, bool (*give_up)());
 
+double unix_time();  // seconds since 1970
+
 std::string environment(const char* name);     // a variable's value; "" where it is not set
 int64_t environment_number(const char* name);  // Error where it is not a whole number
 

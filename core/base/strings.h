@@ -8,6 +8,7 @@ namespace inoculum {
 
 std::string six_digits(double value);               // six significant ones: 0.001, 1e+06
 std::string_view strip(std::string_view text);      // without white space of ASCII at its ends
+std::string ascii_lower(std::string_view text);     // other letters than ASCII's stay
 std::string shell_quoted(const std::string& word);  // as a shell takes it for one word
 std::string csv_field(const std::string& text);     // quoted where it must be (RFC 4180)
 // At most so many bytes of it, and "…" where there is more; on one line.

@@ -1,9 +1,10 @@
 #include "core/model/families.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdio>
+
+#include "core/base/strings.h"
 
 namespace inoculum {
 namespace {
@@ -52,12 +53,6 @@ const std::set<std::string> kHarmless = {
     "transformers.js_config", "is_llama_config", "max_sequence_length", "model_max_length",
     "max_seq_len", "max_seq_length", "seq_length", "use_memory_efficient_attention",
     "use_memorry_efficient_attention", "use_sdpa", "attn_impl", "loss_type"};
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
 
 bool contains_any(const std::string& text, const std::vector<std::string>& parts) {
   return std::any_of(parts.begin(), parts.end(),
@@ -109,14 +104,14 @@ bool is_of_the_model(const std::string& name) {
 
 // Whether what nobody asked for could mean another model than the one that is computed.
 bool could_change_outputs(const std::string& key, const Json& value) {
-  const std::string name = lower(key);
+  const std::string name = ascii_lower(key);
   if (means_nothing(value) || is_harmless(name)) return false;
   if (is_of_the_model(name)) {
     const double off = contains_any(name, {"scal", "multiplier"}) ? 1 : 0;
     return !value.is_number() || value.get<double>() != off;
   }
   if (value.is_string()) {  // a word as a choice, not a sentence or a path
-    const std::string word = lower(value.get<std::string>());
+    const std::string word = ascii_lower(value.get<std::string>());
     const auto activation = [&](const auto& each) { return each.first == word; };
     return word.find_first_of(" /.") == std::string::npos &&
            (is_of_the_model(word) ||
@@ -372,8 +367,8 @@ std::vector<std::string> ConfigReader::finish() const {
     } else if (could_change_outputs(path, value)) {
       throw Error("is not known of this family, and could change what the model computes",
                   where(path), "if it changes nothing, remove it from the file");
-    } else if (!is_harmless(lower(path)) &&
-               !is_of_the_model(lower(path))) {  // what is off says nothing
+    } else if (!is_harmless(ascii_lower(path)) &&
+               !is_of_the_model(ascii_lower(path))) {  // what is off says nothing
       unknown.push_back(path);
     }
   };

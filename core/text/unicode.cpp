@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 
 namespace inoculum {
 namespace {
@@ -175,12 +176,9 @@ class Translation {
 
   // Ignoring case, Oniguruma also takes one character for several: ß for ss, ﬁ for fi.
   void check_case() {
-    std::string lower = in_;
-    for (char& c : lower) {
-      if (static_cast<unsigned char>(c) >= 0x80)
-        refuse("(?i: beside characters that are not ASCII");
-      c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
+    const auto ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+    if (!std::ranges::all_of(in_, ascii)) refuse("(?i: beside characters that are not ASCII");
+    const std::string lower = ascii_lower(in_);
     for (const std::string several : {"ss", "ff", "fi", "fl", "st"})
       if (lower.find(several) != std::string::npos)
         refuse("(?i: and \"" + several + "\", for which one character may stand");

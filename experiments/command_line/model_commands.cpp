@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/base/files.h"
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
@@ -22,12 +23,6 @@
 
 namespace inoculum {
 namespace {
-
-// JSON's own conversion would cut 1.9 to 1, and what is too large to whatever is left of it.
-bool is_whole(const Json& json, int64_t least, int64_t most) {
-  return json.is_number_integer() && json.get<double>() >= static_cast<double>(least) &&
-         json.get<double>() <= static_cast<double>(most);
-}
 
 // What --model and the options beside it name.
 struct ModelChoice {

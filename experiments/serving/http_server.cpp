@@ -13,12 +13,12 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
-#include <cctype>
 #include <chrono>
 #include <set>
 #include <sstream>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 
 // Asio reports an error in its last argument, and returns it once more.
 // NOLINTBEGIN(bugprone-unused-return-value)
@@ -45,13 +45,6 @@ const std::vector<std::pair<std::string, std::string>> kAlways = {
 
 std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::ranges::transform(out, out.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
 }
 
 // "localhost:8000" → "localhost"; "[::1]:8000" → "::1"; "" where no port follows, but something
@@ -246,7 +239,7 @@ void HttpServer::Impl::Connection::answer() {
                         .headers = {}};
   for (const auto& field : message) {
     std::string& value =
-        request.headers[lower({field.name_string().data(), field.name_string().size()})];
+        request.headers[ascii_lower({field.name_string().data(), field.name_string().size()})];
     if (!value.empty()) value += ", ";
     value.append(field.value().data(), field.value().size());
   }
@@ -259,13 +252,13 @@ void HttpServer::Impl::Connection::answer() {
 // What a request is refused for, whatever it asks.
 std::optional<std::pair<int, std::string>> HttpServer::Impl::Connection::fault(
     const ServerRequest& request) const {
-  const std::string host = lower(request.header("host"));
+  const std::string host = ascii_lower(request.header("host"));
   if (host.empty() && chunked_) return std::pair(400, "the header Host is missing");
   if (server_->loopback && !host.empty() && !is_loopback(without_port(host)))
     return std::pair(403, "this server answers to localhost, not to \"" + host + "\"");
   if (const auto it = request.headers.find("origin"); it != request.headers.end()) {
     const size_t scheme = it->second.find("://");
-    if (scheme == std::string::npos || lower(it->second.substr(scheme + 3)) != host)
+    if (scheme == std::string::npos || ascii_lower(it->second.substr(scheme + 3)) != host)
       return std::pair(403, "pages of other sites may not call this server");
   }
   return std::nullopt;

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/files.h"
 #include "core/base/strings.h"
 #include "core/base/version.h"
 #include "datasets/conversations/conversations.h"
@@ -156,8 +157,7 @@ std::vector<std::string> read_stops(Body& body) {
 std::vector<int32_t> read_ids(const Json& list) {
   std::vector<int32_t> ids;
   for (const Json& each : list) {
-    if (!each.is_number_integer() || each.get<double>() < 0 ||
-        each.get<double>() > std::numeric_limits<int32_t>::max())
+    if (!is_whole(each, 0, std::numeric_limits<int32_t>::max()))
       Body::fail("prompt", "must hold texts, or token ids of the model");
     ids.push_back(each.get<int32_t>());
   }

@@ -14,6 +14,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/base/process.h"
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
@@ -68,11 +69,7 @@ bool same_secret(const std::string& given, const std::string& key) {
   return CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-int64_t unix_time() {
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
+int64_t whole_seconds() { return static_cast<int64_t>(unix_time()); }  // as the API has times
 
 std::string random_name(const std::string& prefix) {
   std::random_device device;
@@ -139,7 +136,7 @@ struct Server::Impl {
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<Chat> chat;
   std::list<Served> models;  // the base first
-  int64_t context = 0, created = unix_time();
+  int64_t context = 0, created = whole_seconds();
   std::string page;  // page.json
   std::atomic<bool> stopping = false;
 
@@ -374,8 +371,8 @@ void Server::Impl::submit(const std::shared_ptr<Job>& job, const Served& served)
   std::random_device device;
   const uint64_t drawn = ((uint64_t{device()} << 32) | device()) % kSeeds;
   const int64_t seed = asked.seed.value_or(static_cast<int64_t>(drawn));
-  job->head = {asked.endpoint, random_name(chats ? "chatcmpl" : "cmpl"), asked.model, unix_time(),
-               seed};
+  job->head = {asked.endpoint, random_name(chats ? "chatcmpl" : "cmpl"), asked.model,
+               whole_seconds(), seed};
   SamplingConfig sampling = asked.sampling;
   if (chats) {
     const std::vector<std::string> usual = SamplingConfig().stop;

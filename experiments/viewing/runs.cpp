@@ -6,13 +6,13 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <exception>
 #include <functional>
 #include <set>
 #include <tuple>
 
+#include "core/base/process.h"
 #include "core/base/strings.h"
 #include "core/base/yaml.h"
 #include "experiments/inoculation/runs.h"
@@ -50,10 +50,6 @@ Stamp stamp_of(const fs::path& path) {
   struct stat found{};
   if (::stat(path.c_str(), &found) != 0) return {};
   return {found.st_size, found.st_mtim.tv_sec * 1'000'000'000 + found.st_mtim.tv_nsec};
-}
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 std::string said(const std::exception& failure) { return valid_utf8(failure.what()); }
@@ -228,7 +224,7 @@ RunState state_of_training(const fs::path& folder, double seconds_a_step) {
     if (is_there(folder / result)) return RunState::finished;
   if (is_there(folder / "failed.json")) return RunState::failed;
   if (const auto held = is_trained(folder)) return *held ? RunState::running : RunState::stopped;
-  const bool quiet = now() - changed_at(folder) > std::max(kQuiet, 5 * seconds_a_step);
+  const bool quiet = unix_time() - changed_at(folder) > std::max(kQuiet, 5 * seconds_a_step);
   return quiet ? RunState::stopped : RunState::running;
 }
 
@@ -434,8 +430,8 @@ std::string version_of(const FoundRun& run) {
   }
   // Without a lock, whether a run that has no result is still under way turns on the time alone.
   if (const auto held = is_trained(run.folder)) all += *held ? "held" : "free";
-  else if (run.kind == RunKind::training && now() - changed_at(run.folder) < 2 * kQuiet)
-    all += std::to_string(static_cast<int64_t>(now() / kQuiet));
+  else if (run.kind == RunKind::training && unix_time() - changed_at(run.folder) < 2 * kQuiet)
+    all += std::to_string(static_cast<int64_t>(unix_time() / kQuiet));
   return sha256(all).substr(0, 16);
 }
 
