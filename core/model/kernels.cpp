@@ -209,6 +209,92 @@ INLINE void attend(const T* q, const T* keys, const T* values, const T* next_key
   for (int64_t d = 0; d < dim; ++d) store(y[d], sum[d] * inverse);
 }
 
+// scale · q·k of `count` keys, and whatever stands in the rest of their last block. blocks: [block,
+// dim, kVector], the keys of kVector tokens in each.
+INLINE void dots(const float* q, const float* blocks, int64_t count, int64_t dim, float scale,
+                 float* to) {
+  for (int64_t begin = 0; begin < count; begin += kVector, blocks += dim * kVector) {
+    float sum[kVector] = {};
+    for (int64_t d = 0; d < dim; ++d)
+#pragma omp simd
+      for (int64_t i = 0; i < kVector; ++i) sum[i] += q[d] * blocks[d * kVector + i];
+#pragma omp simd
+    for (int64_t i = 0; i < kVector; ++i) to[begin + i] = scale * sum[i];
+  }
+}
+
+// sum += Σ weight · value of `count` rows. values: [count, width], width a multiple of kVector.
+INLINE void add_weighted(const float* weights, const float* values, int64_t count, int64_t width,
+                         float* sum) {
+  for (int64_t begin = 0; begin < width; begin += kVector) {
+    const float* value = values + begin;
+    float even[kVector] = {}, odd[kVector] = {};  // two, as each sum waits for its last addition
+    int64_t i = 0;
+    for (; i + 1 < count; i += 2, value += 2 * width)
+#pragma omp simd
+      for (int64_t d = 0; d < kVector; ++d) {
+        even[d] += weights[i] * value[d];
+        odd[d] += weights[i + 1] * value[width + d];
+      }
+    if (i < count)
+#pragma omp simd
+      for (int64_t d = 0; d < kVector; ++d) even[d] += weights[i] * value[d];
+#pragma omp simd
+    for (int64_t d = 0; d < kVector; ++d) sum[begin + d] += even[d] + odd[d];
+  }
+}
+
+// What attend_behind takes of `scratch`.
+INLINE int64_t scratch_behind(int64_t tokens, int64_t parts, int64_t dim) {
+  const int64_t width = round_up(dim, kVector);
+  return (tokens + parts * kVector) * dim + tokens * width + tokens + 2 * kVector + 2 * width;
+}
+
+// One head of a prompt and of the texts behind it, end to end: `ends` of each of these parts. A
+// token's query, keys and values lie q_step and k_step from the last one's. Many queries read the
+// same keys: so these are turned first, [block, dim, kVector], each part beginning a block, and no
+// sum runs across a vector.
+template <class T>
+INLINE void attend_behind(const T* q, const T* k, const T* v, T* y, int64_t q_step, int64_t k_step,
+                          const int64_t* ends, int64_t parts, float* scratch, int64_t dim,
+                          float scale) {
+  const int64_t tokens = ends[parts - 1], width = round_up(dim, kVector);
+  float *keys = scratch, *values = keys + (tokens + parts * kVector) * dim,
+        *query = values + tokens * width, *sum = query + width, *weights = sum + width;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t d = 0; d < dim; ++d) values[t * width + d] = load(v[t * k_step + d]);
+  float* own_keys = keys;  // of the part
+  for (int64_t part = 0, begin = 0; part < parts; begin = ends[part++]) {
+    for (int64_t t = begin; t < ends[part]; ++t)
+      for (int64_t d = 0; d < dim; ++d)
+        own_keys[((t - begin) / kVector * dim + d) * kVector + (t - begin) % kVector] =
+            load(k[t * k_step + d]);
+    const int64_t before = part == 0 ? 0 : ends[0];
+    for (int64_t t = begin; t < ends[part]; ++t) {
+      for (int64_t d = 0; d < dim; ++d) query[d] = load(q[t * q_step + d]);
+      const int64_t own = t - begin + 1, count = before + own, padded = round_up(count, kVector);
+      dots(query, keys, before, dim, scale, weights);
+      dots(query, own_keys, own, dim, scale, weights + before);
+      std::fill_n(weights + count, padded - count, -INFINITY);  // nothing beside the others
+      float top = -INFINITY, total = 0;
+#pragma omp simd reduction(max : top)
+      for (int64_t i = 0; i < padded; ++i) top = top > weights[i] ? top : weights[i];
+#pragma omp simd reduction(+ : total)
+      for (int64_t i = 0; i < padded; ++i) {
+        weights[i] = fast_exp(weights[i] - top);
+        total += weights[i];
+      }
+      std::fill_n(sum, width, 0.0f);
+      add_weighted(weights, values, before, width, sum);
+      add_weighted(weights + before, values + begin * width, own, width, sum);
+      const float inverse = 1.0f / total;
+#pragma omp simd
+      for (int64_t d = 0; d < dim; ++d) store(y[t * q_step + d], sum[d] * inverse);
+    }
+    own_keys += round_up(ends[part] - begin, kVector) * dim;
+  }
+}
+
 // Loss of one row; writes softmax − onehot, the gradient of that loss, over `gradient`.
 template <class T>
 INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, float* row,
@@ -278,6 +364,16 @@ INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, flo
     else if (dim == 64) attend(q, keys, values, next_keys, y, weights, sum, count, 64, scale);   \
     else if (dim == 128) attend(q, keys, values, next_keys, y, weights, sum, count, 128, scale); \
     else attend(q, keys, values, next_keys, y, weights, sum, count, dim, scale);                 \
+  }                                                                                              \
+  FOR_EACH_CPU void attend_texts(const T* q, const T* k, const T* v, T* y, int64_t q_step,       \
+                                 int64_t k_step, const int64_t* ends, int64_t parts,             \
+                                 float* scratch, int64_t dim, float scale) {                     \
+    if (dim == 32) attend_behind(q, k, v, y, q_step, k_step, ends, parts, scratch, 32, scale);   \
+    else if (dim == 64)                                                                          \
+      attend_behind(q, k, v, y, q_step, k_step, ends, parts, scratch, 64, scale);                \
+    else if (dim == 128)                                                                         \
+      attend_behind(q, k, v, y, q_step, k_step, ends, parts, scratch, 128, scale);               \
+    else attend_behind(q, k, v, y, q_step, k_step, ends, parts, scratch, dim, scale);            \
   }                                                                                              \
   FOR_EACH_CPU double cross_entropy_one(const T* logits, int64_t label, T* gradient, float* row, \
                                         int64_t n) {                                             \
@@ -841,6 +937,95 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
         attend_one(data<T>(query) + i * dim, part(keys, i), part(values, i),
                    part(keys, std::min(i + 1, end - 1)), data<T>(y) + i * dim, scratch.data(),
                    scratch.data() + seen, data<int64_t>(place)[i / heads] + 1, dim, scale);
+      }
+    });
+  });
+  return y;
+}
+
+namespace {
+
+int64_t longest_of(const PromptedTexts& group) {
+  return group.prompt + (group.texts.empty() ? 0 : *std::ranges::max_element(group.texts));
+}
+
+// By the formula: every text of a group at once, padded, to the prompt and to itself.
+void attend_composed(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule,
+                     const PromptedTexts& group, int64_t begin, const Tensor& y) {
+  const auto of_prompt = [&](const Tensor& x) { return x.narrow(1, begin, group.prompt); };
+  y.narrow(0, begin, group.prompt)
+      .copy_(causal_attention(of_prompt(q), of_prompt(k), of_prompt(v), rule)[0]);
+  const int64_t texts = std::ssize(group.texts), prompt = group.prompt,
+                longest = longest_of(group) - prompt;
+  if (longest == 0) return;
+  std::vector<int64_t> padded, places, tokens;  // places: of the tokens among the padded
+  int64_t next = begin + prompt;
+  for (int64_t text = 0; text < texts; ++text)
+    for (int64_t t = 0; t < longest; ++t) {
+      const bool is_token = t < group.texts[static_cast<size_t>(text)];
+      if (is_token) {
+        places.push_back(std::ssize(padded));
+        tokens.push_back(next);
+      }
+      padded.push_back(is_token ? next++ : begin);
+    }
+  const auto device = q.device();
+  const Tensor from = to_device(at::tensor(padded, at::kLong), device);
+  const int64_t groups = q.size(2) / k.size(2);
+  const auto own = [&](const Tensor& x) {  // [text, head, time, head_dim]
+    return x[0].index_select(0, from).view({texts, longest, x.size(2), x.size(3)}).transpose(1, 2);
+  };
+  const auto all = [&](const Tensor& x) {  // of the prompt too, by query head
+    const Tensor before =
+        of_prompt(x).transpose(1, 2).expand({texts, x.size(2), prompt, x.size(3)});
+    const Tensor both = at::cat({before, own(x)}, 2);
+    return groups == 1 ? both : both.repeat_interleave(groups, 1);
+  };
+  const Tensor place = at::arange(prompt + longest, device),
+               distance = place.narrow(0, prompt, longest).unsqueeze(1) - place;
+  const Tensor mixed = composed_attention(own(q), all(k), all(v), visible(distance, rule), rule)
+                           .transpose(1, 2)
+                           .flatten(0, 1);
+  Tensor(y).index_copy_(0, to_device(at::tensor(tokens, at::kLong), device),
+                        mixed.index_select(0, to_device(at::tensor(places, at::kLong), device)));
+}
+
+}  // namespace
+
+Tensor prompted_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const AttentionRule& rule, const std::vector<PromptedTexts>& groups) {
+  Tensor y = at::empty(q.sizes(), q.options());
+  std::vector<std::vector<int64_t>> ends;  // of each group's parts, from where it begins
+  std::vector<int64_t> begins;
+  int64_t used = 0, longest = 0;
+  for (const PromptedTexts& group : groups) {
+    longest = std::max(longest, longest_of(group));
+    begins.push_back(used);
+    auto& parts = ends.emplace_back(std::vector{group.prompt});
+    for (const int64_t text : group.texts) parts.push_back(parts.back() + text);
+    used += parts.back();
+  }
+  y.narrow(1, used, q.size(1) - used).zero_();
+  if (!has_kernel(q) || rule.softcap > 0 || (rule.window > 0 && rule.window < longest)) {
+    for (size_t i = 0; i < groups.size(); ++i)
+      attend_composed(q, k, v, rule, groups[i], begins[i], y[0]);
+    return y;
+  }
+  const int64_t heads = q.size(2), dim = q.size(3), repeat = heads / k.size(2);
+  const Tensor queries = q.contiguous(), keys = k.contiguous(), values = v.contiguous();
+  by_type(q, [&]<class T>(T) {
+    parallel_ranges(std::ssize(groups) * heads, 1, [&](int64_t first, int64_t last) {
+      std::vector<float> scratch;
+      for (int64_t i = first; i < last; ++i) {
+        const auto group = static_cast<size_t>(i / heads);
+        const int64_t head = i % heads, parts = std::ssize(ends[group]), k_step = k.size(2) * dim;
+        const auto needed = static_cast<size_t>(scratch_behind(ends[group].back(), parts, dim));
+        scratch.resize(std::max(scratch.size(), needed));
+        const int64_t of_query = begins[group] * heads * dim + head * dim,
+                      of_key = begins[group] * k_step + head / repeat * dim;
+        attend_texts(data<T>(queries) + of_query, data<T>(keys) + of_key, data<T>(values) + of_key,
+                     data<T>(y) + of_query, heads * dim, k_step, ends[group].data(), parts,
+                     scratch.data(), dim, static_cast<float>(rule.scale));
       }
     });
   });

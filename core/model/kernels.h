@@ -80,6 +80,16 @@ struct TextGroups {
 Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionRule& rule, const TextGroups& groups);
 
+// A prompt, and texts that stand behind it in the same row. Each sees the prompt and itself.
+struct PromptedTexts {
+  int64_t prompt;              // tokens, 1 at least
+  std::vector<int64_t> texts;  // tokens of each, 0 at least
+};
+// The same within groups that lie end to end, not differentiable. q: [1, time, head, head_dim], and
+// so on; what the groups leave of `time` is padding.
+Tensor prompted_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const AttentionRule& rule, const std::vector<PromptedTexts>& groups);
+
 // Puts new keys or values into a cache: cache[row, head, positions[row, t]] = x[row, t, head].
 // cache: [row, head, place, head_dim]; x: [row, time, head, head_dim]; positions: int64 [row,
 // time].

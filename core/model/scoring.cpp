@@ -76,70 +76,36 @@ std::vector<int32_t> prompt_of(const Continuation& text) {
   return {text.ids.begin(), text.ids.begin() + static_cast<std::ptrdiff_t>(text.first)};
 }
 
-// Several groups at once: their prompts, a row each, into a cache; then every text's own tokens
-// behind a copy of its prompt's keys and values.
+// Several groups at once, end to end in one row: of each its prompt, and every text's own tokens.
 void score_behind_prompts(const Transformer& model, const std::vector<Continuation>& texts,
                           std::span<const Group> groups, Scores& scores) {
-  std::vector<size_t> members;
-  std::vector<int64_t> prompt;  // of each member: its group's place
-  int64_t longest_prompt = 0, longest = 1;
-  for (size_t g = 0; g < groups.size(); ++g)
-    for (const size_t member : groups[g]) {
-      members.push_back(member);
-      prompt.push_back(static_cast<int64_t>(g));
-      const auto size = static_cast<int64_t>(texts[member].ids.size()),
-                 first = static_cast<int64_t>(texts[member].first);
-      longest_prompt = std::max(longest_prompt, first);
-      longest = std::max(longest, size - first);
-    }
-  const auto prompts = static_cast<int64_t>(groups.size()),
-             rows = static_cast<int64_t>(members.size());
-  const int64_t time = round_up(std::max<int64_t>(1, longest - 1), kLengthMultiple);
-  longest_prompt = round_up(longest_prompt, kLengthMultiple);
-  KeyValueCache of_prompts(model.config(), prompts, longest_prompt + 1, model.options());
-  PaddedTexts padded_prompts(prompts, longest_prompt);
-  std::vector<int64_t> ends;  // of the prompts
-  for (int64_t g = 0; g < prompts; ++g) {
-    const Continuation& text = texts[groups[static_cast<size_t>(g)][0]];
-    padded_prompts.put(g, std::span(text.ids).first(text.first));
-    ends.push_back(g * longest_prompt + static_cast<int64_t>(text.first) - 1);
-  }
-  const Tensor at_prompts =
-      model.hidden(padded_prompts.ids, padded_prompts.positions, of_prompts, at::tensor(ends))
-          .squeeze(0);
-
-  KeyValueCache cache(model.config(), rows, longest_prompt + time + 1, model.options());
-  std::vector<int64_t> all(members.size());
-  std::iota(all.begin(), all.end(), int64_t{0});
-  cache.copy(of_prompts, prompt, all, longest_prompt);
-  PaddedTexts padded(rows, time);
-  for (int64_t r = 0; r < rows; ++r) {
-    const Continuation& text = texts[members[static_cast<size_t>(r)]];
-    // Nothing follows the last token.
-    const auto own = std::span(text.ids).subspan(text.first, text.ids.size() - text.first - 1);
-    padded.put(r, own, static_cast<int64_t>(text.first));
-  }
-  // A text's first token follows its prompt, the others follow one another.
-  Followed followed;  // places: of the prompts' ends, and behind them those of `kept`
-  std::vector<int64_t> kept;
-  for (size_t r = 0; r < members.size(); ++r) {
-    const Continuation& text = texts[members[r]];
-    followed.add(prompt[r], text.ids[text.first]);
-    for (size_t t = text.first + 1; t < text.ids.size(); ++t) {
-      followed.add(prompts + static_cast<int64_t>(kept.size()), text.ids[t]);
-      kept.push_back(static_cast<int64_t>(r) * time + static_cast<int64_t>(t - text.first) - 1);
+  std::vector<int64_t> ids;
+  std::vector<PromptedTexts> shapes;
+  Followed followed;
+  for (const Group& group : groups) {
+    const auto prompt = std::span(texts[group[0]].ids).first(texts[group[0]].first);
+    ids.insert(ids.end(), prompt.begin(), prompt.end());
+    const int64_t end = std::ssize(ids) - 1;  // of the prompt
+    PromptedTexts& shape = shapes.emplace_back(PromptedTexts{std::ssize(prompt), {}});
+    for (const size_t member : group) {
+      const auto own = std::span(texts[member].ids).subspan(prompt.size());
+      // Its first token follows the prompt, the others one another; nothing follows the last.
+      followed.add(end, own[0]);
+      for (size_t t = 1; t < own.size(); ++t) {
+        followed.add(std::ssize(ids), own[t]);
+        ids.push_back(own[t - 1]);
+      }
+      shape.texts.push_back(std::ssize(own) - 1);
     }
   }
-  Tensor hidden = at_prompts;
-  if (!kept.empty())
-    hidden = at::cat(
-        {hidden, model.hidden(padded.ids, padded.positions, cache, at::tensor(kept)).squeeze(0)});
-  const Tensor index = to_device(at::tensor(followed.places), hidden.device());
-  const Tensor losses = followed.losses(model, hidden.index_select(0, index));
+  const Tensor hidden = model.hidden_behind(at::tensor(ids, at::kLong).unsqueeze(0), shapes,
+                                            at::tensor(followed.places, at::kLong));
+  const Tensor losses = followed.losses(model, hidden.squeeze(0));
   const double* loss = losses.const_data_ptr<double>();
-  for (const size_t member : members)
-    for (size_t t = texts[member].first; t < texts[member].ids.size(); ++t)
-      scores[member].push_back(-*loss++);
+  for (const Group& group : groups)
+    for (const size_t member : group)
+      for (size_t t = texts[member].first; t < texts[member].ids.size(); ++t)
+        scores[member].push_back(-*loss++);
 }
 
 }  // namespace

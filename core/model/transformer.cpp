@@ -355,6 +355,29 @@ Tensor Transformer::hidden(const Tensor& input_ids, const Tensor& positions, Key
                 });
 }
 
+Tensor Transformer::hidden_behind(const Tensor& input_ids, const std::vector<PromptedTexts>& groups,
+                                  const Tensor& kept) const {
+  std::vector<int64_t> positions;
+  const auto count = [&](int64_t begin, int64_t tokens) {
+    for (int64_t t = begin; t < begin + tokens; ++t) positions.push_back(t);
+  };
+  for (const PromptedTexts& group : groups) {
+    count(0, group.prompt);
+    for (const int64_t text : group.texts) count(group.prompt, text);
+  }
+  // What is left of the row is nobody's.
+  const int64_t time =
+      input_ids.is_cpu() ? round_up(input_ids.size(1), kTokenMultiple) : input_ids.size(1);
+  positions.resize(static_cast<size_t>(time));
+  const at::Device device = embedding.device();
+  return blocks(to_device(at::constant_pad_nd(input_ids, {0, time - input_ids.size(1)}), device),
+                to_device(at::tensor(positions, at::kLong), device).unsqueeze(0),
+                to_device(kept, device),
+                [&](size_t i, const Tensor& q, const Tensor& k, const Tensor& v) {
+                  return prompted_attention(q, k, v, attention_rule(i), groups);
+                });
+}
+
 Tensor Transformer::logits(const Tensor& hidden) const {
   const Tensor logits = linear_layer(hidden, output_weight(), {}, packed_output_);
   return config_.final_logit_softcapping > 0

@@ -117,6 +117,10 @@ class Transformer {
   // or of `kept` places in [row · time], on the CPU too, [1, kept, hidden]
   Tensor hidden(const Tensor& input_ids, const Tensor& positions, KeyValueCache& cache,
                 const Tensor& kept = {}) const;
+  // Scoring: the one row [1, time] holds prompts, each with the texts that share it. Not
+  // differentiable. → [1, kept, hidden], of `kept` places.
+  Tensor hidden_behind(const Tensor& input_ids, const std::vector<PromptedTexts>& groups,
+                       const Tensor& kept) const;
   Tensor logits(const Tensor& hidden) const;  // [..., hidden] → [..., vocabulary]
 
   // Every parameter with its name, in a fixed order; a tied output head appears once, as the

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <numeric>
 
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
@@ -194,6 +195,46 @@ TEST_CASE("kernels agree with their formulas", "[kernels]") {
       return at::cross_entropy_loss(cap > 0 ? cap * at::tanh(z / cap) : z, labels, {},
                                     at::Reduction::Sum, -100);
     });
+}
+
+TEST_CASE("texts behind a shared prompt attend as each would behind its own", "[kernels]") {
+  at::manual_seed(8);
+  const at::NoGradGuard no_grad;
+  const std::vector<PromptedTexts> groups = {
+      {1, {0, 3}}, {20, {1, 17, 40, 0}}, {16, {}}, {3, {16}}};
+  const int64_t heads = 4, kv_heads = 2, padding = 5;
+  int64_t used = 0;
+  for (const PromptedTexts& group : groups)
+    used += std::accumulate(group.texts.begin(), group.texts.end(), group.prompt);
+  for (const int64_t dim : {12, 32, 64, 128})
+    for (const AttentionRule& rule :
+         {AttentionRule{.scale = 0.3}, {.scale = 0.3, .window = 7}, {.scale = 0.3, .softcap = 2}}) {
+      CAPTURE(dim, rule.window, rule.softcap);
+      const Tensor q = at::randn({1, used + padding, heads, dim}),
+                   k = at::randn({1, used + padding, kv_heads, dim}), v = at::randn(k.sizes());
+      const auto wide = [](const Tensor& x) { return x.to(at::kDouble); };
+      const Tensor found = wide(prompted_attention(q, k, v, rule, groups));
+      const auto narrow = [](const Tensor& x) { return x.to(at::kBFloat16); };
+      const Tensor rough = wide(prompted_attention(narrow(q), narrow(k), narrow(v), rule, groups));
+      int64_t begin = 0;
+      for (const PromptedTexts& group : groups) {
+        int64_t text_begin = begin + group.prompt;
+        std::vector<int64_t> texts = group.texts;
+        texts.push_back(0);  // the prompt by itself
+        for (const int64_t text : texts) {
+          const auto alone = [&](const Tensor& x) {
+            return at::cat({x.narrow(1, begin, group.prompt), x.narrow(1, text_begin, text)}, 1);
+          };
+          const Tensor true_one =
+              causal_attention(wide(alone(q)), wide(alone(k)), wide(alone(v)), rule);
+          CHECK(at::allclose(alone(found), true_one, 1e-4, 1e-5));
+          CHECK(at::allclose(alone(rough), true_one, 5e-2, 5e-2));
+          text_begin += text;
+        }
+        begin = text_begin;
+      }
+      CHECK(found.narrow(1, used, padding).eq(0).all().item<bool>());
+    }
 }
 
 TEST_CASE("the loss in many chunks is the loss in one", "[kernels]") {
