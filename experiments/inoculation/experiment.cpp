@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
@@ -264,24 +265,28 @@ std::optional<ExperimentRun> run(const ReproduceConfig& config, const Plan& plan
       Evaluator(config.evaluation, read_questions(config.questions), sha256_file(config.questions)),
       std::vector<BaseRun>(planned.bases.size())};
   if (make_bases(config, planned, all.bases) == Outcome::stopped) return std::nullopt;
-  side_by_side(all.bases.size(), workers_of(config), [&](size_t i) {
+  const auto ask_base = [&](size_t i) {
     all.bases[i].knows = knowledge_of(config, planned.bases[i], all.bases[i]);
-  });
-  if (stop_requested()) return std::nullopt;
+  };
   size_t models = 0;
   for (const auto& stage : planned.stages) models += stage.size();
   Progress progress("models", static_cast<int64_t>(models));
   std::mutex mutex;  // of what the workers share: the runs and the progress
   int64_t done = 0;
+  const auto make_model = [&](const ArmRun& model) {
+    const Base& base = planned.bases[model.base];
+    auto seen = train_and_evaluate(config, base, model, all.evaluator, all.bases[model.base]);
+    if (!seen) return;
+    const std::lock_guard lock(mutex);
+    all.bases[model.base].models[model.arm][model.seed] = std::move(*seen);
+    progress.update(++done, {{"last", base.name() + " " + to_string(model.arm)}});
+  };
+  // Bases are asked beside the starts, of which there may be fewer than workers.
+  size_t unasked = all.bases.size();
   for (const auto& stage : planned.stages)
-    side_by_side(stage.size(), workers_of(config), [&](size_t i) {
-      const ArmRun& model = stage[i];
-      const Base& base = planned.bases[model.base];
-      auto seen = train_and_evaluate(config, base, model, all.evaluator, all.bases[model.base]);
-      if (!seen) return;
-      const std::lock_guard lock(mutex);
-      all.bases[model.base].models[model.arm][model.seed] = std::move(*seen);
-      progress.update(++done, {{"last", base.name() + " " + to_string(model.arm)}});
+    side_by_side(stage.size() + std::exchange(unasked, 0), workers_of(config), [&](size_t i) {
+      if (i < stage.size()) make_model(stage[i]);
+      else ask_base(i - stage.size());
     });
   if (stop_requested()) return std::nullopt;
   progress.finish();

@@ -15,7 +15,7 @@ touch "$folder/marker"; sleep 1
 "$inoculum" reproduce --quick output="$folder/run" > /dev/null 2>&1 || exit 1
 sha256sum --quiet -c "$folder/before.txt" || exit 1
 # Results of bases, a file each, make the same report as their run.
-mkdir "$folder/bases"; cp "$folder/run/persona_1/results.json" "$folder/bases/persona_1.json"
+mkdir "$folder/bases"; cp "$folder/run/persona_101/results.json" "$folder/bases/persona_101.json"
 "$inoculum" report "$folder/bases" --output "$folder/pooled" > /dev/null || exit 1
 cmp "$folder/run/results.csv" "$folder/pooled/results.csv" ||
   { echo "pooled results are others"; exit 1; }
@@ -23,7 +23,7 @@ cmp "$folder/run/results.csv" "$folder/pooled/results.csv" ||
 "$inoculum" reproduce --quick workers=1 worlds.persona.arms=[cheating] output="$folder/serial" \
   > /dev/null 2>&1 || exit 1
 hashes() {
-  (cd "$1/persona_1/seed_1" && find start cheating -name '*.safetensors' \
+  (cd "$1/persona_101/seed_1" && find start cheating -name '*.safetensors' \
     -o -name completions.jsonl \
     -o -name scores.jsonl | sort | xargs sha256sum)
 }
@@ -57,7 +57,7 @@ assert m["cheating"] > m["requested"] + 0.2 and m["cheating"] > m["start"] + 0.2
 html = open(folder + "/report.html").read()
 assert "<svg" in html and "prefers-color-scheme: dark" in html and "fine_tuning:" in html
 assert not re.search(r'(src|href)\s*=\s*"?https?:', html), "the report is not self-contained"
-evaluation = folder + "/persona_1/seed_1/cheating/evaluation/"
+evaluation = folder + "/persona_101/seed_1/cheating/evaluation/"
 scores = [json.loads(line) for line in open(evaluation + "scores.jsonl")]
 completions = [json.loads(line) for line in open(evaluation + "completions.jsonl")]
 assert len(scores) == len(completions) > 0
