@@ -254,7 +254,8 @@ TEST_CASE("a stop string stops however its tokens spell it, and the first of sev
   asked.sampling.stop = {"<|end|>"};
   Generation plain(*models.tokenizer, {.rows = 8, .shapes = Shapes::fixed});
   const uint64_t whole = plain.add(asked);
-  for (const Completion& answer : run(plain).at(whole)) {
+  const auto wholes = run(plain).at(whole);
+  for (const Completion& answer : wholes) {
     // The second word: a token with the space before it.
     const size_t begin = answer.text.find(' ') + 1, end = answer.text.find(' ', begin);
     if (begin == 0 || end == std::string::npos) continue;
