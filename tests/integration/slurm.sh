@@ -157,21 +157,28 @@ done
 
 # The node dies: slurmd, the job and all; it comes back, and so does the job. All of it is stopped
 # before any of it is killed, or Slurm's helper on the node lives to report that a job was killed:
-# that is a failed job, which Slurm does not requeue.
+# that is a failed job, which Slurm does not requeue. What starts meanwhile the next look finds.
 kill_node() {
-  local each pid kept pids=()
+  local each pid kept before=-1 pids=()
   kept=" $(cat "$folder/slurmctld.pid" "$folder/munged.pid" | tr '\n' ' ') "
-  for each in /proc/[0-9]*; do
-    pid=${each#/proc/}
-    [[ $kept = *" $pid "* ]] && continue
-    grep -qzsx "SLURM_CONF=$SLURM_CONF" "$each/environ" && pids+=("$pid")
+  while [ ${#pids[@]} -ne $before ]; do
+    before=${#pids[@]} pids=()
+    for each in /proc/[0-9]*; do
+      pid=${each#/proc/}
+      [[ $kept = *" $pid "* ]] && continue
+      grep -qzsx "SLURM_CONF=$SLURM_CONF" "$each/environ" && pids+=("$pid")
+    done
+    kill -STOP "${pids[@]}" 2> /dev/null
   done
-  kill -STOP "${pids[@]}" 2> /dev/null
   kill -9 "${pids[@]}" 2> /dev/null
+  for _ in {1..100}; do  # a killed process takes its time to go
+    pgrep -f "sweep cell $folder/node" > /dev/null || return 0
+    sleep 0.1
+  done
+  fail "the node lives"
 }
 start "$folder/node"
 kill_node
-pgrep -f "sweep cell $folder/node" > /dev/null && fail "the node lives"
 slurmd || fail "slurmd does not start again"
 wait_for "2 done" "$folder/node"
 same_weights "$folder/node" "$folder/undisturbed" "after the node died"
