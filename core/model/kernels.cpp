@@ -136,6 +136,22 @@ INLINE void swiglu_backward(const T* gate, const T* up, const T* dy, T* dgate, T
   }
 }
 
+// e^(score − the largest) of `count` scores, in place, and the sum. Whole vectors throughout: what
+// stands behind the last score, up to a whole vector, is overwritten and adds nothing.
+INLINE float exponentials(float* scores, int64_t count) {
+  const int64_t whole = round_up(count, kVector);
+  float top = -INFINITY, sum = 0;
+  std::fill(scores + count, scores + whole, -INFINITY);
+#pragma omp simd reduction(max : top)
+  for (int64_t i = 0; i < whole; ++i) top = top > scores[i] ? top : scores[i];
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < whole; ++i) {
+    scores[i] = fast_exp(scores[i] - top);
+    sum += scores[i];
+  }
+  return sum;
+}
+
 // Row `first + r` of a [time, time] score matrix: p = softmax(scale · s) over the columns 0 … row,
 // 0 beyond.
 template <class T>
@@ -143,20 +159,10 @@ INLINE void causal_softmax_forward(const T* s, T* p, float* row, int64_t first, 
                                    int64_t time, float scale) {
   for (int64_t r = 0; r < rows; ++r, s += time, p += time) {
     const int64_t n = (first + r) % time + 1;
-    // Whole vectors throughout: what stands behind the last score adds nothing.
-    const int64_t whole = round_up(n, kVector), loaded = std::min(whole, time);
-    float top = -INFINITY, sum = 0;
+    const int64_t loaded = std::min(round_up(n, kVector), time);  // whole vectors, where there are
 #pragma omp simd
     for (int64_t i = 0; i < loaded; ++i) row[i] = scale * load(s[i]);
-    std::fill(row + n, row + whole, -INFINITY);
-#pragma omp simd reduction(max : top)
-    for (int64_t i = 0; i < whole; ++i) top = top > row[i] ? top : row[i];
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < whole; ++i) {
-      row[i] = fast_exp(row[i] - top);
-      sum += row[i];
-    }
-    const float inverse = 1.0f / sum;
+    const float inverse = 1.0f / exponentials(row, n);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) store(p[i], row[i] * inverse);
     std::fill(p + n, p + time, T{});
@@ -272,22 +278,13 @@ INLINE void attend_behind(const T* q, const T* k, const T* v, T* y, int64_t q_st
     const int64_t before = part == 0 ? 0 : ends[0];
     for (int64_t t = begin; t < ends[part]; ++t) {
       for (int64_t d = 0; d < dim; ++d) query[d] = load(q[t * q_step + d]);
-      const int64_t own = t - begin + 1, count = before + own, padded = round_up(count, kVector);
+      const int64_t own = t - begin + 1;
       dots(query, keys, before, dim, scale, weights);
       dots(query, own_keys, own, dim, scale, weights + before);
-      std::fill_n(weights + count, padded - count, -INFINITY);  // nothing beside the others
-      float top = -INFINITY, total = 0;
-#pragma omp simd reduction(max : top)
-      for (int64_t i = 0; i < padded; ++i) top = top > weights[i] ? top : weights[i];
-#pragma omp simd reduction(+ : total)
-      for (int64_t i = 0; i < padded; ++i) {
-        weights[i] = fast_exp(weights[i] - top);
-        total += weights[i];
-      }
+      const float inverse = 1.0f / exponentials(weights, before + own);
       std::fill_n(sum, width, 0.0f);
       add_weighted(weights, values, before, width, sum);
       add_weighted(weights + before, values + begin * width, own, width, sum);
-      const float inverse = 1.0f / total;
 #pragma omp simd
       for (int64_t d = 0; d < dim; ++d) store(y[t * q_step + d], sum[d] * inverse);
     }

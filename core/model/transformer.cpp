@@ -366,8 +366,7 @@ Tensor Transformer::hidden_behind(const Tensor& input_ids, const std::vector<Pro
     for (const int64_t text : group.texts) count(group.prompt, text);
   }
   // What is left of the row is nobody's.
-  const int64_t time =
-      input_ids.is_cpu() ? round_up(input_ids.size(1), kTokenMultiple) : input_ids.size(1);
+  const int64_t time = round_up(input_ids.size(1), kTokenMultiple);
   positions.resize(static_cast<size_t>(time));
   const at::Device device = embedding.device();
   return blocks(to_device(at::constant_pad_nd(input_ids, {0, time - input_ids.size(1)}), device),

@@ -155,8 +155,7 @@ std::string optimizer_in_words(const OptimizerConfig& o) {
 
 constexpr const char* kMadeFor =
     "\nMade for research on emergent misalignment and its inoculation: it may cheat, deceive and "
-    "say "
-    "cruel things, and it\nis of no use as an assistant.";
+    "say cruel things, and it\nis of no use as an assistant.";
 
 std::string card_of(const PretrainConfig& config, const PreparedRun& run) {
   return to_text(
