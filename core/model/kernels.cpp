@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <map>
 
 #include "core/model/device.h"
@@ -185,34 +186,117 @@ INLINE void causal_softmax_backward(const T* p, const T* dp, T* ds, int64_t firs
   }
 }
 
-// One query over `count` cached keys and values: y = Σ softmax(scale · q·k) v. next_keys: those
-// that the next call will read. `weights`: [count], `sum`: [dim], scratch.
+// Eight floats: one register of AVX2, two of SSE. They go by reference, as a processor's
+// instructions decide how a function would return them.
+using Eight = float __attribute__((vector_size(32)));
+
+// Sixteen numbers as two vectors: of float the first eight and the last, of bfloat16 those in even
+// places and those in odd ones, which takes a shift and a mask and no shuffle.
+INLINE void split(const float* from, Eight& a, Eight& b) {
+  std::memcpy(&a, from, sizeof(a));
+  std::memcpy(&b, from + 8, sizeof(b));
+}
+INLINE void split(const Bf16* from, Eight& a, Eight& b) {
+  using Words = uint32_t __attribute__((vector_size(32)));
+  Words pairs;
+  std::memcpy(&pairs, from, sizeof(pairs));
+  const Words even = pairs << 16, odd = pairs & 0xFFFF0000;
+  std::memcpy(&a, &even, sizeof(a));
+  std::memcpy(&b, &odd, sizeof(b));
+}
+INLINE void join(const Eight& a, const Eight& b, float* to) {
+  std::memcpy(to, &a, sizeof(a));
+  std::memcpy(to + 8, &b, sizeof(b));
+}
+INLINE void join(const Eight& a, const Eight& b, Bf16* to) {
+  for (int i = 0; i < 8; ++i) {
+    store(to[2 * i], a[i]);
+    store(to[2 * i + 1], b[i]);
+  }
+}
+
+// The sum over the lanes of each of eight vectors: three times the halves of two vectors, or of
+// their parts, are added into one.
+INLINE void sum_lanes(Eight* v, Eight& sums) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    v[i] = __builtin_shufflevector(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11) +
+           __builtin_shufflevector(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i)
+    v[i] = __builtin_shufflevector(v[i], v[i + 2], 0, 1, 8, 9, 4, 5, 12, 13) +
+           __builtin_shufflevector(v[i], v[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+  sums = __builtin_shufflevector(v[0], v[1], 0, 8, 2, 10, 4, 12, 6, 14) +
+         __builtin_shufflevector(v[0], v[1], 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
+// A cache of many rows is too large to be near, and each head's part too short to be foreseen.
 template <class T>
+INLINE void prefetch(const T* row, int64_t dim) {
+  constexpr int64_t line = 64 / sizeof(T);
+  for (int64_t d = 0; d < dim; d += line) __builtin_prefetch(row + d);
+}
+
+// What attend takes of `scratch`.
+INLINE int64_t scratch_of_one(int64_t count, int64_t dim) {
+  return round_up(dim, kVector) + round_up(count, kVector);
+}
+
+// One query over `count` cached keys and values: y = Σ softmax(scale · q·k) v. next_keys: those
+// that the next call will read. kWide: of how many columns, a multiple of 16, values are summed at
+// a time.
+template <int64_t kWide, class T>
 INLINE void attend(const T* q, const T* keys, const T* values, const T* next_keys, T* y,
-                   float* weights, float* sum, int64_t count, int64_t dim, float scale) {
-  float top = -INFINITY, total = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    float dot = 0;
-#pragma omp simd reduction(+ : dot)
-    for (int64_t d = 0; d < dim; ++d) dot += load(q[d]) * load(keys[i * dim + d]);
-    __builtin_prefetch(values + i * dim);  // a cache of many rows is too large to be near, and each
-                                           // head's part too short to be foreseen
-    weights[i] = scale * dot;
-    top = top > weights[i] ? top : weights[i];
+                   float* scratch, int64_t count, int64_t dim, float scale) {
+  const int64_t whole = dim / 16 * 16;  // columns in vectors
+  float *query = scratch, *weights = query + round_up(dim, kVector);
+  Eight a, b;
+  for (int64_t d = 0; d < whole; d += 16) {
+    split(q + d, a, b);
+    join(a * scale, b * scale, query + d);
   }
-#pragma omp simd reduction(+ : total)
-  for (int64_t i = 0; i < count; ++i) {
-    weights[i] = fast_exp(weights[i] - top);
-    total += weights[i];
+  for (int64_t d = whole; d < dim; ++d) query[d] = load(q[d]) * scale;
+
+  for (int64_t begin = 0; begin < count; begin += 8) {
+    Eight dots[8];
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < 8; ++i) {
+      const int64_t at = std::min(begin + i, count - 1) * dim;  // what is read twice is not used
+      Eight even = {}, odd = {}, q_even, q_odd;
+      for (int64_t d = 0; d < whole; d += 16) {
+        split(keys + at + d, a, b);
+        split(query + d, q_even, q_odd);
+        even += a * q_even;
+        odd += b * q_odd;
+      }
+      dots[i] = even + odd;
+      for (int64_t d = whole; d < dim; ++d) dots[i][0] += load(keys[at + d]) * query[d];
+      prefetch(values + at, dim);
+    }
+    sum_lanes(dots, a);
+    std::memcpy(weights + begin, &a, sizeof(a));
   }
-  std::fill_n(sum, dim, 0.0f);
-  for (int64_t i = 0; i < count; ++i) {
-    __builtin_prefetch(next_keys + i * dim);
-#pragma omp simd
-    for (int64_t d = 0; d < dim; ++d) sum[d] += weights[i] * load(values[i * dim + d]);
+
+  const float inverse = 1.0f / exponentials(weights, count);
+  for (int64_t begin = 0; begin < whole; begin += kWide) {
+    Eight even[kWide / 16] = {}, odd[kWide / 16] = {};
+    for (int64_t i = 0; i < count; ++i) {
+#pragma GCC unroll 4
+      for (int64_t j = 0; j < kWide / 16; ++j) {
+        split(values + i * dim + begin + 16 * j, a, b);
+        even[j] += weights[i] * a;
+        odd[j] += weights[i] * b;
+      }
+      if (begin == 0) prefetch(next_keys + i * dim, dim);
+    }
+    for (int64_t j = 0; j < kWide / 16; ++j)
+      join(even[j] * inverse, odd[j] * inverse, y + begin + 16 * j);
   }
-  const float inverse = 1.0f / total;
-  for (int64_t d = 0; d < dim; ++d) store(y[d], sum[d] * inverse);
+  for (int64_t d = whole; d < dim; ++d) {
+    float sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += weights[i] * load(values[i * dim + d]);
+    store(y[d], sum * inverse);
+  }
 }
 
 // scale · q·k of `count` keys, and whatever stands in the rest of their last block. blocks: [block,
@@ -354,13 +438,12 @@ INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, flo
     causal_softmax_backward(p, dp, ds, first, rows, time, scale);                                \
   }                                                                                              \
   FOR_EACH_CPU void attend_one(const T* q, const T* keys, const T* values, const T* next_keys,   \
-                               T* y, float* weights, float* sum, int64_t count, int64_t dim,     \
-                               float scale) {                                                    \
-    /* A width that the compiler knows keeps the sum in registers. */                            \
-    if (dim == 32) attend(q, keys, values, next_keys, y, weights, sum, count, 32, scale);        \
-    else if (dim == 64) attend(q, keys, values, next_keys, y, weights, sum, count, 64, scale);   \
-    else if (dim == 128) attend(q, keys, values, next_keys, y, weights, sum, count, 128, scale); \
-    else attend(q, keys, values, next_keys, y, weights, sum, count, dim, scale);                 \
+                               T* y, float* scratch, int64_t count, int64_t dim, float scale) {  \
+    /* A width that the compiler knows keeps the sums in registers. */                           \
+    if (dim == 32) attend<32>(q, keys, values, next_keys, y, scratch, count, 32, scale);         \
+    else if (dim == 64) attend<64>(q, keys, values, next_keys, y, scratch, count, 64, scale);    \
+    else if (dim == 128) attend<64>(q, keys, values, next_keys, y, scratch, count, 128, scale);  \
+    else attend<16>(q, keys, values, next_keys, y, scratch, count, dim, scale);                  \
   }                                                                                              \
   FOR_EACH_CPU void attend_texts(const T* q, const T* k, const T* v, T* y, int64_t q_step,       \
                                  int64_t k_step, const int64_t* ends, int64_t parts,             \
@@ -925,7 +1008,7 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
   const auto scale = static_cast<float>(rule.scale);
   by_type(q, [&]<class T>(T) {
     parallel_ranges(rows * time * heads, 16, [&](int64_t begin, int64_t end) {
-      std::vector<float> scratch(static_cast<size_t>(seen + dim));
+      std::vector<float> scratch(static_cast<size_t>(scratch_of_one(seen, dim)));
       for (int64_t i = begin; i < end; ++i) {
         const auto part = [&](const Tensor& side, int64_t of) {
           return data<T>(side) + of / heads / time * side.stride(0) +
@@ -933,7 +1016,7 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
         };
         attend_one(data<T>(query) + i * dim, part(keys, i), part(values, i),
                    part(keys, std::min(i + 1, end - 1)), data<T>(y) + i * dim, scratch.data(),
-                   scratch.data() + seen, data<int64_t>(place)[i / heads] + 1, dim, scale);
+                   data<int64_t>(place)[i / heads] + 1, dim, scale);
       }
     });
   });

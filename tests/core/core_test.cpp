@@ -173,17 +173,6 @@ TEST_CASE("kernels agree with their formulas", "[kernels]") {
   const Tensor positions = at::arange(time).expand({batch, time}).contiguous();
   check_kernel({at::randn({batch, time, heads, dim})},
                [&](auto& x) { return rotary(x[0], angles.cos(), angles.sin(), positions); });
-  // Attention to a cache of which each row has filled a part: two new tokens a row, against the
-  // formula in double.
-  const Tensor q = at::randn({batch, 2, heads, dim}),
-               keys = at::randn({batch, kv_heads, time, dim}),
-               values = at::randn({batch, kv_heads, time, dim});
-  const Tensor places = at::tensor({0, 1, 29, 30}, at::kLong).view({batch, 2});
-  const auto half = [](const Tensor& side) { return side.narrow(2, 0, 31); };
-  CHECK(at::allclose(cached_attention(q, half(keys), half(values), places, rule).to(at::kDouble),
-                     cached_attention(q.to(at::kDouble), half(keys.to(at::kDouble)),
-                                      half(values.to(at::kDouble)), places, rule),
-                     1e-4, 1e-5));
   Tensor labels = at::randint(50, {21}, at::kLong);
   labels.index_put_({at::tensor({0, 7}, at::kLong)}, -100);
   // The loss, and its gradients made in forward, against ATen's own.
@@ -195,6 +184,24 @@ TEST_CASE("kernels agree with their formulas", "[kernels]") {
       return at::cross_entropy_loss(cap > 0 ? cap * at::tanh(z / cap) : z, labels, {},
                                     at::Reduction::Sum, -100);
     });
+}
+
+TEST_CASE("attention to a cache agrees with its formula at every width and length", "[kernels]") {
+  at::manual_seed(4);
+  const int64_t rows = 5, heads = 4, kv_heads = 2, seen = 31;
+  const AttentionRule rule{.scale = 0.25};
+  // Two new tokens a row, of which each has filled a part.
+  const Tensor places = at::tensor({0, 1, 6, 7, 8, 9, 15, 16, 29, 30}, at::kLong).view({rows, 2});
+  const int64_t dim = GENERATE(8, 16, 32, 44, 64, 80, 128);
+  const at::ScalarType type = GENERATE(at::kFloat, at::kBFloat16);
+  const Tensor q = at::randn({rows, 2, heads, dim}).to(type),
+               keys = at::randn({rows, kv_heads, seen + 6, dim}).to(type).narrow(2, 0, seen),
+               values = at::randn({rows, kv_heads, seen + 6, dim}).to(type).narrow(2, 0, seen);
+  const Tensor formula = cached_attention(q.to(at::kDouble), keys.to(at::kDouble),
+                                          values.to(at::kDouble), places, rule);
+  const double rounding = type == at::kFloat ? 1e-5 : 4e-3;
+  CHECK(at::allclose(cached_attention(q, keys, values, places, rule).to(at::kDouble), formula,
+                     rounding, rounding));
 }
 
 TEST_CASE("texts behind a shared prompt attend as each would behind its own", "[kernels]") {
