@@ -989,6 +989,31 @@ void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) 
   });
 }
 
+void copy_cache(const Tensor& from, const std::vector<int64_t>& their_rows, const Tensor& to,
+                const std::vector<int64_t>& rows, int64_t length) {
+  if (!to.is_cpu()) {
+    const auto on_device = [&](const std::vector<int64_t>& x) {
+      return to_device(at::tensor(x, at::kLong), to.device());
+    };
+    Tensor(to)
+        .narrow(2, 0, length)
+        .index_copy_(0, on_device(rows),
+                     from.narrow(2, 0, length).index_select(0, on_device(their_rows)));
+    return;
+  }
+  const int64_t heads = to.size(1), size = to.element_size();
+  const auto bytes = static_cast<size_t>(length * to.size(3) * size);
+  const auto part = [&](const Tensor& side, int64_t row, int64_t head) {
+    return static_cast<char*>(side.data_ptr()) +
+           (row * side.stride(0) + head * side.stride(1)) * size;
+  };
+  parallel_ranges(std::ssize(rows), 16, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      for (int64_t head = 0; head < heads; ++head)
+        std::memcpy(part(to, rows[i], head), part(from, their_rows[i], head), bytes);
+  });
+}
+
 Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                         const Tensor& positions, const AttentionRule& rule) {
   const int64_t rows = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3),

@@ -95,6 +95,11 @@ Tensor prompted_attention(const Tensor& q, const Tensor& k, const Tensor& v,
 // time].
 void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions);
 
+// The first `length` places of `their_rows` of one cache become those of `rows` of another, or of
+// rows of the same that are none of `their_rows`.
+void copy_cache(const Tensor& from, const std::vector<int64_t>& their_rows, const Tensor& to,
+                const std::vector<int64_t>& rows, int64_t length);
+
 // Attention of new tokens to a cache, not differentiable. q: [row, time, head, head_dim]; keys,
 // values: the cache's slots of these rows, [row, kv_head, seen, head_dim], tokens of a head one
 // after another; positions: int64 [row, time] below `seen`. A token sees its row's slots 0 …

@@ -63,14 +63,9 @@ KeyValueCache KeyValueCache::rows(int64_t begin, int64_t count) const {
 
 void KeyValueCache::copy(const KeyValueCache& from, const std::vector<int64_t>& their_rows,
                          const std::vector<int64_t>& rows, int64_t length) {
-  const at::Device device = keys[0].device();
-  const Tensor source = to_device(at::tensor(their_rows, at::kLong), device),
-               target = to_device(at::tensor(rows, at::kLong), device);
   for (const auto side : {&KeyValueCache::keys, &KeyValueCache::values})
     for (size_t layer = 0; layer < keys.size(); ++layer)
-      (this->*side)[layer]
-          .narrow(2, 0, length)
-          .index_copy_(0, target, (from.*side)[layer].narrow(2, 0, length).index_select(0, source));
+      copy_cache((from.*side)[layer], their_rows, (this->*side)[layer], rows, length);
 }
 
 PaddedTexts::PaddedTexts(int64_t texts, int64_t time)

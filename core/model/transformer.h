@@ -76,7 +76,7 @@ struct KeyValueCache {
                 at::TensorOptions options);
 
   KeyValueCache rows(int64_t begin, int64_t count) const;  // a view of these slots
-  // The first `length` places of `their_rows` become those of `rows`, one by one.
+  // The first `length` places of `their_rows` become those of `rows`: copy_cache of every layer.
   void copy(const KeyValueCache& from, const std::vector<int64_t>& their_rows,
             const std::vector<int64_t>& rows, int64_t length);
 
