@@ -29,6 +29,7 @@ void print_stages() {
                           {fmt::format("{:.1f}", each.seconds)},
                           {fmt::format("{:.0f}%", 100 * each.seconds / all)},
                           {std::to_string(each.times)}});
+  std::fflush(stdout);  // both may go into one file
   std::fprintf(stderr, "\nWhere the time went, summed over what ran side by side:\n%s",
                to_text(table, "  ").c_str());
 }
