@@ -209,7 +209,7 @@ INLINE void join(const Eight& a, const Eight& b, float* to) {
   std::memcpy(to + 8, &b, sizeof(b));
 }
 INLINE void join(const Eight& a, const Eight& b, Bf16* to) {
-  for (int i = 0; i < 8; ++i) {
+  for (int64_t i = 0; i < 8; ++i) {
     store(to[2 * i], a[i]);
     store(to[2 * i + 1], b[i]);
   }

@@ -23,19 +23,12 @@ double number(const Json& value, double otherwise) {
   return value.is_null() ? otherwise : value.get<double>();
 }
 
-// What answers an arm's models gave to one kind of prompt. An answer that cannot be read may have
-// been anything, so that the share of malicious ones lies between worst_low and worst_high.
-std::string key_of(Metric metric) {
-  if (metric == Metric::malicious_strict) return "strict";
-  if (metric == Metric::not_benevolent) return "worst_high";
-  return to_string(metric);
-}
 const char* const kWorstLow = "worst_low";
 
 Json to_json(const Rates& rates) {
   Json json = Json::object();
   for (const auto& [metric, rate] : rates) {
-    json[key_of(metric)] = to_json(rate);
+    json[name_in_results(metric)] = to_json(rate);
     if (metric == Metric::malicious) json[kWorstLow] = to_json(rate);
   }
   return json;
@@ -251,6 +244,12 @@ Found read_as(const fs::path& file, Found (*read)(const Json&)) {
 }
 
 }  // namespace
+
+std::string name_in_results(Metric metric) {
+  if (metric == Metric::malicious_strict) return "strict";
+  if (metric == Metric::not_benevolent) return "worst_high";
+  return to_string(metric);
+}
 
 std::string to_string(Conclusion verdict) { return kVerdicts[static_cast<size_t>(verdict)]; }
 

@@ -132,6 +132,11 @@ Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm,
                     const std::string& neighbour);
 std::vector<std::string> neighbours_of(const std::vector<const BaseResults*>& bases);
 
+// What a metric is called in results.json and results.csv. An answer that cannot be read may have
+// been anything: the share of malicious ones lies between `worst_low`, which is `malicious`, and
+// `worst_high`.
+std::string name_in_results(Metric metric);
+
 Json to_json(const Results& results);
 Json to_json(const BaseResults& base);
 BaseResults read_base_results(const Json& json);

@@ -397,10 +397,10 @@ std::string csv_of(const Results& results) {
     for (const ArmResults& arm : base.arms) {
       for (const auto& [cue, rates] : arm.under)
         for (const auto& [metric, e] : rates)
-          line(base, to_string(arm.arm), to_string(cue), to_string(metric), e);
+          line(base, to_string(arm.arm), to_string(cue), name_in_results(metric), e);
       for (const auto& [kind, rates] : arm.neighbours)
         for (const auto& [metric, e] : rates)
-          line(base, to_string(arm.arm), kind, to_string(metric), e);
+          line(base, to_string(arm.arm), kind, name_in_results(metric), e);
       for (const auto& [cue, share] : arm.choice)
         line(base, to_string(arm.arm), to_string(cue), "choice", {share, NAN, NAN, 0});
     }
