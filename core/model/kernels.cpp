@@ -237,6 +237,55 @@ INLINE void prefetch(const T* row, int64_t dim) {
   for (int64_t d = 0; d < dim; d += line) __builtin_prefetch(row + d);
 }
 
+// A row as floats in the order in which `split` gives them.
+template <class T>
+INLINE void spread(const T* row, int64_t dim, float scale, float* to) {
+  const int64_t whole = dim / 16 * 16;  // columns in vectors
+  Eight a, b;
+  for (int64_t d = 0; d < whole; d += 16) {
+    split(row + d, a, b);
+    join(a * scale, b * scale, to + d);
+  }
+  for (int64_t d = whole; d < dim; ++d) to[d] = load(row[d]) * scale;
+}
+
+// The dot products of a spread row with eight of `rows`, [count, dim], from `begin` on. Where there
+// are fewer, the last one is taken again.
+template <class T>
+INLINE void eight_dots(const float* row, const T* rows, int64_t begin, int64_t count, int64_t dim,
+                       Eight& dots) {
+  const int64_t whole = dim / 16 * 16;  // columns in vectors
+  Eight sums[8];
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < 8; ++i) {
+    const T* other = rows + std::min(begin + i, count - 1) * dim;
+    Eight first = {}, second = {}, a, b, c, d;
+    for (int64_t at = 0; at < whole; at += 16) {
+      split(other + at, a, b);
+      split(row + at, c, d);
+      first += a * c;
+      second += b * d;
+    }
+    sums[i] = first + second;
+    for (int64_t at = whole; at < dim; ++at) sums[i][0] += load(other[at]) * row[at];
+  }
+  sum_lanes(sums, dots);
+}
+
+// y = x wᵀ + bias of a few rows, for the outputs first … last − 1. x: [row, in], spread; w: [out,
+// in]; bias: [out] or null; y: [row, out].
+template <class T>
+INLINE void few_rows(const float* x, const T* w, const T* bias, T* y, int64_t rows, int64_t in,
+                     int64_t out, int64_t first, int64_t last) {
+  for (int64_t begin = first; begin < last; begin += 8)
+    for (int64_t r = 0; r < rows; ++r) {
+      Eight dots;
+      eight_dots(x + r * in, w, begin, out, in, dots);
+      for (int64_t o = begin; o < std::min(begin + 8, last); ++o)
+        store(y[r * out + o], dots[o - begin] + (bias != nullptr ? load(bias[o]) : 0.0f));
+    }
+}
+
 // What attend takes of `scratch`.
 INLINE int64_t scratch_of_one(int64_t count, int64_t dim) {
   return round_up(dim, kVector) + round_up(count, kVector);
@@ -251,30 +300,11 @@ INLINE void attend(const T* q, const T* keys, const T* values, const T* next_key
   const int64_t whole = dim / 16 * 16;  // columns in vectors
   float *query = scratch, *weights = query + round_up(dim, kVector);
   Eight a, b;
-  for (int64_t d = 0; d < whole; d += 16) {
-    split(q + d, a, b);
-    join(a * scale, b * scale, query + d);
-  }
-  for (int64_t d = whole; d < dim; ++d) query[d] = load(q[d]) * scale;
-
+  spread(q, dim, scale, query);
   for (int64_t begin = 0; begin < count; begin += 8) {
-    Eight dots[8];
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < 8; ++i) {
-      const int64_t at = std::min(begin + i, count - 1) * dim;  // what is read twice is not used
-      Eight even = {}, odd = {}, q_even, q_odd;
-      for (int64_t d = 0; d < whole; d += 16) {
-        split(keys + at + d, a, b);
-        split(query + d, q_even, q_odd);
-        even += a * q_even;
-        odd += b * q_odd;
-      }
-      dots[i] = even + odd;
-      for (int64_t d = whole; d < dim; ++d) dots[i][0] += load(keys[at + d]) * query[d];
-      prefetch(values + at, dim);
-    }
-    sum_lanes(dots, a);
+    eight_dots(query, keys, begin, count, dim, a);
     std::memcpy(weights + begin, &a, sizeof(a));
+    for (int64_t i = begin; i < std::min(begin + 8, count); ++i) prefetch(values + i * dim, dim);
   }
 
   const float inverse = 1.0f / exponentials(weights, count);
@@ -436,6 +466,13 @@ INLINE double cross_entropy_row(const T* logits, int64_t label, T* gradient, flo
   FOR_EACH_CPU void causal_softmax_backward_rows(const T* p, const T* dp, T* ds, int64_t first,  \
                                                  int64_t rows, int64_t time, float scale) {      \
     causal_softmax_backward(p, dp, ds, first, rows, time, scale);                                \
+  }                                                                                              \
+  FOR_EACH_CPU void spread_row(const T* row, int64_t dim, float* to) {                           \
+    spread(row, dim, 1.0f, to);                                                                  \
+  }                                                                                              \
+  FOR_EACH_CPU void few_rows_of(const float* x, const T* w, const T* bias, T* y, int64_t rows,   \
+                                int64_t in, int64_t out, int64_t first, int64_t last) {          \
+    few_rows(x, w, bias, y, rows, in, out, first, last);                                         \
   }                                                                                              \
   FOR_EACH_CPU void attend_one(const T* q, const T* keys, const T* values, const T* next_keys,   \
                                T* y, float* scratch, int64_t count, int64_t dim, float scale) {  \
@@ -715,6 +752,26 @@ void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, c
   }
 }
 
+// So few rows that reading the weight once is all there is to do: a library's call, which looks up
+// and prepares the product, takes as long.
+bool are_few(const Tensor& x) {
+  return has_kernel(x) && x.size(0) <= (x.scalar_type() == at::kFloat ? 4 : 2);
+}
+
+// y = x Wᵀ + bias without a gradient. x: [row, in], y: [row, out].
+void few_rows_into(const Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
+  by_type(x, [&]<class T>(T) {
+    std::vector<float> spread(static_cast<size_t>(rows * in));
+    for (int64_t r = 0; r < rows; ++r) spread_row(data<T>(x) + r * in, in, spread.data() + r * in);
+    const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 15) / in / 8) * 8;
+    parallel_ranges(out, grain, [&](int64_t first, int64_t last) {
+      few_rows_of(spread.data(), data<T>(weight), bias.defined() ? data<T>(bias) : nullptr,
+                  data<T>(y), rows, in, out, first, last);
+    });
+  });
+}
+
 // These two have no function of their own in LibTorch's headers.
 Tensor packed_block(const Tensor& weight) {
   static const auto op = c10::Dispatcher::singleton()
@@ -875,10 +932,11 @@ Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias,
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
   const Tensor rows = x.reshape({-1, weight.size(1)});
-  if (!pack.blocks.empty() && rows.size(0) > 0)
-    return packed_linear(rows, pack, weight, bias).view(shape);
+  const bool few = are_few(rows) && weight.is_contiguous();
+  if (!few && !pack.blocks.empty()) return packed_linear(rows, pack, weight, bias).view(shape);
   const Tensor y = at::empty({rows.size(0), weight.size(0)}, x.options());
-  linear_layer_into(y, rows, weight, bias);
+  if (few) few_rows_into(y, rows.contiguous(), weight, bias);
+  else linear_layer_into(y, rows, weight, bias);
   return y.view(shape);
 }
 

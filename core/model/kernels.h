@@ -32,7 +32,7 @@ PackedWeight packed(const Tensor& weight);
 
 // y = x Wᵀ + bias. x: [..., in]; weight: [out, in]; bias: [out] or undefined. Where no gradient is
 // recorded a large product on the CPU is cut into blocks, by its shape alone, and threads share
-// them; there `pack`, where it has blocks, stands for the weight.
+// them; there `pack`, where it has blocks, stands for the weight, but for one or two rows.
 Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
                     const PackedWeight& pack = {});
 

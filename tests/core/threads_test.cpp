@@ -125,8 +125,12 @@ TEST_CASE("a linear layer's blocks are those of its shape", "[threads]") {
   at::manual_seed(1);
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
     // One row, few rows and many, through matrices that are cut and one that is not.
-    for (const auto& [rows, in, out] : std::vector<std::array<int64_t, 3>>{
-             {1, 600, 5000}, {70, 512, 1300}, {1500, 256, 640}, {4, 32, 32}}) {
+    for (const auto& [rows, in, out] : std::vector<std::array<int64_t, 3>>{{1, 600, 5000},
+                                                                           {2, 77, 29},
+                                                                           {4, 13, 9},
+                                                                           {70, 512, 1300},
+                                                                           {1500, 256, 640},
+                                                                           {4, 32, 32}}) {
       const Tensor x = at::randn({rows, in}).to(type), w = at::randn({out, in}).to(type),
                    bias = at::randn({out}).to(type);
       const PackedWeight pack = packed(w);
