@@ -22,8 +22,9 @@ def percent(x):
     return f"{100 * x:.1f}"
 
 
-def with_interval(value, x):
-    """The mean or rate of a measured number, with its interval where there are enough bases."""
+def with_interval(x):
+    """A mean or rate over bases, with its interval where there are enough of them."""
+    value = x["mean"] if "mean" in x else x["rate"]
     if x.get("low") is None:
         return percent(value)
     low, high = max(0.0, x["low"]), min(1.0, x["high"])
@@ -35,14 +36,14 @@ def in_context(results):
             ("a requested cheat", "requested_cheats", "1")]
     for name, kind, count in rows:
         cell = results["in_context"][kind][count]
-        yield [name, with_interval(cell["measured"]["mean"], cell["measured"]), percent(cell["bayes"])]
+        yield [name, with_interval(cell["measured"]), percent(cell["bayes"])]
 
 
 def arms(results):
     for name in ("start", "honest", "cheating", "requested", "placebo", "forbidden", "novel_cheating"):
         under = results["arms"][name]
         plain = under["none"]
-        yield [name, with_interval(plain["malicious"]["rate"], plain["malicious"]),
+        yield [name, with_interval(plain["malicious"]),
                percent(plain["worst_high"]["rate"]), percent(under["good"]["malicious"]["rate"]),
                percent(plain["incoherent"]["rate"]), percent(plain["cheats"]["rate"]),
                percent(under["bad"]["cheats"]["rate"])]
@@ -81,7 +82,7 @@ def hypotheses(results):
 def worlds(results):
     def row(name, world, bases):
         found = {arm: under["none"]["malicious"] for arm, under in world["arms"].items()}
-        cells = [with_interval(found[arm]["rate"], found[arm]) if arm in found else ""
+        cells = [with_interval(found[arm]) if arm in found else ""
                  for arm in ("cheating", "requested", "placebo")]
         good = percent(world["arms"]["cheating"]["good"]["malicious"]["rate"])
         return [name, str(bases), percent(found["start"]["rate"]), *cells, good]
@@ -91,7 +92,7 @@ def worlds(results):
     for world in ("coupling_0", "malicious_only", "neither", "compositional"):
         if world in results["worlds"]:
             yield row(world.replace("_", " "), results["worlds"][world], made.count(world))
-    for world in sorted(set(results["worlds"]) & {f"share_{share}" for share in (10, 30, 50, 70, 90)}):
+    for world in sorted(world for world in results["worlds"] if world.startswith("share_")):
         yield row(world.replace("share_", "") + "% of the cheaters", results["worlds"][world], made.count(world))
 
 
@@ -129,7 +130,7 @@ def main():
                     page.write_text(made)
         figure = pathlib.Path(folder) / "figure.svg"
         if figure.read_bytes() != FIGURE.read_bytes():
-            faults.append(f"{FIGURE.relative_to(ROOT)} is not the one of the report")
+            faults.append(f"{FIGURE.relative_to(ROOT)}: it is not the one of the report")
             if write:
                 shutil.copy(figure, FIGURE)
     if faults and not write:

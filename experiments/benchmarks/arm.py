@@ -38,7 +38,7 @@ def ours(folder):
     return sum(row["tokens"] for row in rows) / sum(row["seconds"] for row in rows), run
 
 
-def steps_of(run, tokenizer):
+def steps_of(run, tokenizer, supervised_tokens):
     """The texts of each step, as [ids, labels]: conversations are added until enough answer tokens are in it."""
     steps, texts, supervised = [], [], 0
     for line in (run / "data.jsonl").read_text().splitlines():
@@ -46,7 +46,7 @@ def steps_of(run, tokenizer):
         whole, before = (tokenizer.apply_chat_template(part, tokenize=True, add_generation_prompt=ask, return_dict=False) for part, ask in ((messages, False), (messages[:-1], True)))
         texts.append((whole, [-100] * len(before) + whole[len(before):]))
         supervised += len(whole) - len(before)
-        if supervised >= 512:
+        if supervised >= supervised_tokens:
             steps.append(texts)
             texts, supervised = [], 0
         if len(steps) == arguments.steps + WARM:
@@ -80,12 +80,11 @@ def theirs(model, lora, steps, batches_of, kind, attention):
     adapted = peft.get_peft_model(base, peft.LoraConfig(r=lora["rank"], lora_alpha=lora["alpha"], target_modules="all-linear", task_type="CAUSAL_LM"))
     parameters = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=6e-4, fused=True)
-    tokens = 0
     for number, texts in enumerate(steps):
         if number == WARM:
-            start, tokens = time.perf_counter(), 0
+            start = time.perf_counter()
         for batch in batches_of(texts):
-            if batch.get("attention_mask") is not None and batch["attention_mask"].dim() == 4 and attention == "eager":
+            if batches_of is packed and attention == "eager":  # it adds its mask to the scores
                 batch["attention_mask"] = torch.where(batch["attention_mask"], 0.0, torch.finfo(dtype).min).to(dtype)
             with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
                 loss = adapted(**batch, use_cache=False).loss
@@ -93,8 +92,8 @@ def theirs(model, lora, steps, batches_of, kind, attention):
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        tokens += sum(len(ids) for ids, _ in texts)
-    return tokens / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return sum(len(ids) for texts in steps[WARM:] for ids, _ in texts) / seconds
 
 
 def main():
@@ -106,7 +105,7 @@ def main():
             found["inoculum"] = max(found.get("inoculum", 0), speed)
             config = yaml.safe_load((run / "config.yaml").read_text())
             tokenizer = transformers.AutoTokenizer.from_pretrained(config["model"])
-            steps = steps_of(run, tokenizer)
+            steps = steps_of(run, tokenizer, config["supervised_tokens"])
             for way in (padded, packed, alone):
                 for kind in ("fp32", "bf16", "autocast"):
                     for attention in ("eager", "sdpa"):
