@@ -12,7 +12,7 @@
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
-#include "core/model/kernels.h"
+#include "core/model/linear.h"
 #include "core/model/parallel.h"
 #include "core/model/transformer.h"
 

@@ -7,7 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/model/device.h"
-#include "core/model/kernels.h"
+#include "core/model/linear.h"
 #include "core/model/parallel.h"
 
 namespace inoculum {

@@ -17,7 +17,8 @@
 #include <vector>
 
 #include "core/base/random.h"
-#include "core/model/kernels.h"
+#include "core/model/attention.h"
+#include "core/model/linear.h"
 #include "core/model/torch.h"
 #include "core/model/transformer_config.h"
 

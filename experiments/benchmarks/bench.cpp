@@ -5,7 +5,6 @@
 
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
-#include "core/model/kernels.h"
 #include "core/model/parallel.h"
 #include "core/model/sampler.h"
 #include "core/text/load_tokenizer.h"

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "core/model/attention.h"
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
 #include "core/model/safetensors.h"

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <set>
 
-#include "core/model/kernels.h"
+#include "core/model/linear.h"
 #include "core/model/lora.h"
 #include "core/model/parallel.h"
 #include "core/model/sampler.h"

@@ -8,7 +8,6 @@
 
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
-#include "core/model/kernels.h"
 #include "tests/catch.h"
 #include "tests/training/fake_device.h"
 #include "training/batches.h"

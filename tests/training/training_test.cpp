@@ -6,7 +6,6 @@
 #include <set>
 
 #include "core/model/checkpoint.h"
-#include "core/model/kernels.h"
 #include "core/model/sampler.h"
 #include "core/model/scoring.h"
 #include "core/text/load_tokenizer.h"
