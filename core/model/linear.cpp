@@ -31,13 +31,86 @@ INLINE void few_rows(const float* x, const T* w, const T* bias, T* y, int64_t ro
     }
 }
 
-#define INSTANTIATE(T)                                                                         \
-  FOR_EACH_CPU void spread_row(const T* row, int64_t dim, float* to) {                         \
-    spread(row, dim, 1.0f, to);                                                                \
-  }                                                                                            \
-  FOR_EACH_CPU void few_rows_of(const float* x, const T* w, const T* bias, T* y, int64_t rows, \
-                                int64_t in, int64_t out, int64_t first, int64_t last) {        \
-    few_rows(x, w, bias, y, rows, in, out, first, last);                                       \
+// The products of a low-rank update, [rank, dim], with many rows, [row, dim], whose numbers a rank
+// are `low`, [row, rank]. Four ranks at a time, as many sums as stay in registers, and whole
+// vectors: rank is a multiple of four, dim of sixteen.
+constexpr int64_t kRanks = 4;
+
+// low = x wᵀ
+template <class T>
+INLINE void to_low(const T* x, const float* w, float* low, int64_t rows, int64_t dim,
+                   int64_t rank) {
+  for (int64_t first = 0; first < rank; first += kRanks, w += kRanks * dim)
+    for (int64_t r = 0; r < rows; ++r) {
+      Sixteen sums[kRanks] = {}, a, b;
+      for (int64_t d = 0; d < dim; d += kVector) {
+        read(x + r * dim + d, a);
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < kRanks; ++k) {
+          read(w + k * dim + d, b);
+          sums[k] += a * b;
+        }
+      }
+#pragma GCC unroll 4
+      for (int64_t k = 0; k < kRanks; ++k) low[r * rank + first + k] = sum_of(sums[k]);
+    }
+}
+
+// y += low w
+template <class T>
+INLINE void add_from_low(const float* low, const float* w, T* y, int64_t rows, int64_t dim,
+                         int64_t rank) {
+  for (int64_t first = 0; first < rank; first += kRanks, w += kRanks * dim)
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* const factors = low + r * rank + first;
+      for (int64_t d = 0; d < dim; d += kVector) {
+        Sixteen a, b;
+        read(y + r * dim + d, a);
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < kRanks; ++k) {
+          read(w + k * dim + d, b);
+          a += factors[k] * b;
+        }
+        write(a, y + r * dim + d);
+      }
+    }
+}
+
+// gradient = lowᵀ x, [rank, dim], of its columns first … last − 1.
+template <class T>
+INLINE void sum_outer(const float* low, const T* x, float* gradient, int64_t rows, int64_t dim,
+                      int64_t rank, int64_t first, int64_t last) {
+  for (int64_t of = 0; of < rank; of += kRanks)
+    for (int64_t d = first; d < last; d += kVector) {
+      Sixteen sums[kRanks] = {}, a;
+      for (int64_t r = 0; r < rows; ++r) {
+        read(x + r * dim + d, a);
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < kRanks; ++k) sums[k] += low[r * rank + of + k] * a;
+      }
+      for (int64_t k = 0; k < kRanks; ++k) write(sums[k], gradient + (of + k) * dim + d);
+    }
+}
+
+#define INSTANTIATE(T)                                                                             \
+  FOR_EACH_CPU void spread_row(const T* row, int64_t dim, float* to) {                             \
+    spread(row, dim, 1.0f, to);                                                                    \
+  }                                                                                                \
+  FOR_EACH_CPU void few_rows_of(const float* x, const T* w, const T* bias, T* y, int64_t rows,     \
+                                int64_t in, int64_t out, int64_t first, int64_t last) {            \
+    few_rows(x, w, bias, y, rows, in, out, first, last);                                           \
+  }                                                                                                \
+  FOR_EACH_CPU void rows_to_low(const T* x, const float* w, float* low, int64_t rows, int64_t dim, \
+                                int64_t rank) {                                                    \
+    to_low(x, w, low, rows, dim, rank);                                                            \
+  }                                                                                                \
+  FOR_EACH_CPU void add_rows_from_low(const float* low, const float* w, T* y, int64_t rows,        \
+                                      int64_t dim, int64_t rank) {                                 \
+    add_from_low(low, w, y, rows, dim, rank);                                                      \
+  }                                                                                                \
+  FOR_EACH_CPU void sum_outer_rows(const float* low, const T* x, float* gradient, int64_t rows,    \
+                                   int64_t dim, int64_t rank, int64_t first, int64_t last) {       \
+    sum_outer(low, x, gradient, rows, dim, rank, first, last);                                     \
   }
 INSTANTIATE(float)
 INSTANTIATE(Bf16)
@@ -45,26 +118,83 @@ INSTANTIATE(Bf16)
 
 // ---- tensors
 
+// How a low-rank update, [rank, dim], is multiplied. A library's call takes longer than so narrow a
+// product; with more ranks the library is faster.
+constexpr int64_t kNarrow = 8;
+
+// x wᵀ: [row, dim] → [row, rank]
+Tensor low_of(const Tensor& x, const Tensor& w, bool narrow) {
+  if (!narrow) return at::mm(x, w.t());
+  const int64_t rank = w.size(0), dim = w.size(1);
+  Tensor low = at::empty({x.size(0), rank}, w.options());
+  by_type(x, [&]<class T>(T) {
+    parallel_ranges(x.size(0), rows_a_thread(rank * dim), [&](int64_t begin, int64_t end) {
+      rows_to_low(data<T>(x) + begin * dim, data<float>(w), data<float>(low) + begin * rank,
+                  end - begin, dim, rank);
+    });
+  });
+  return low;
+}
+
+// y += low w. y: [row, dim]
+void add_low(const Tensor& y, const Tensor& low, const Tensor& w, bool narrow) {
+  if (!narrow) {
+    Tensor(y).addmm_(low, w);
+    return;
+  }
+  const int64_t rank = w.size(0), dim = w.size(1);
+  by_type(y, [&]<class T>(T) {
+    parallel_ranges(y.size(0), rows_a_thread(rank * dim), [&](int64_t begin, int64_t end) {
+      add_rows_from_low(data<float>(low) + begin * rank, data<float>(w), data<T>(y) + begin * dim,
+                        end - begin, dim, rank);
+    });
+  });
+}
+
+// lowᵀ x: [rank, dim], the gradient of w in either
+Tensor low_gradient(const Tensor& low, const Tensor& x, bool narrow) {
+  if (!narrow) return at::mm(low.t(), x);
+  const int64_t rank = low.size(1), dim = x.size(1);
+  Tensor gradient = at::empty({rank, dim}, low.options());
+  by_type(x, [&]<class T>(T) {
+    parallel_ranges(dim / kVector, 1, [&](int64_t begin, int64_t end) {
+      sum_outer_rows(data<float>(low), data<T>(x), data<float>(gradient), x.size(0), dim, rank,
+                     begin * kVector, end * kVector);
+    });
+  });
+  return gradient;
+}
+
 struct LoraLinear : Function<LoraLinear> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight,
+  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight,
                         const Tensor& a, const Tensor& b, double scale) {
-    const Tensor low = at::mm(x, a.to(x.scalar_type()).t());  // [row, rank]
+    const Tensor x = input.contiguous();
+    const LowRank update = low_rank(a, b, scale, x);
+    const Tensor low = low_of(x, update.down, update.narrow);
     Tensor y = at::mm(x, weight.t());
-    y.addmm_(low, (b * scale).to(x.scalar_type()).t());
-    context->save_for_backward({x, weight, a, b, low});
+    add_low(y, low, update.up, update.narrow);
+    context->save_for_backward({x, weight, a, b, update.down, update.up, low});
     context->saved_data["scale"] = scale;
+    context->saved_data["narrow"] = update.narrow;
     return y;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &low = saved[4],
-                 &g = gradients[0];
+    const Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &down = saved[4],
+                 &up = saved[5], &low = saved[6], g = gradients[0].contiguous();
     const double scale = context->saved_data["scale"].toDouble();
-    const Tensor g_low = at::mm(g, (b * scale).to(g.scalar_type()));  // [row, rank]
+    const bool narrow = context->saved_data["narrow"].toBool();
+    const Tensor g_low = low_of(g, up, narrow);
     Tensor dx;
-    if (context->needs_input_grad(0)) dx = at::mm(g, weight).addmm_(g_low, a.to(g.scalar_type()));
-    return {dx, Tensor(), at::mm(g_low.t(), x).to(a.scalar_type()),
-            at::mm(g.t(), low).to(b.scalar_type()) * scale, Tensor()};
+    if (context->needs_input_grad(0)) {
+      dx = at::mm(g, weight);
+      add_low(dx, g_low, down, narrow);
+    }
+    const auto own = [&](const Tensor& gradient, const Tensor& of) {  // without the ranks of zeros
+      return gradient.narrow(0, 0, a.size(0)).to(of.scalar_type());
+    };
+    return {dx, Tensor(), own(low_gradient(g_low, x, narrow), a),
+            own(low_gradient(low, g, narrow), b).t() * scale, Tensor()};
   }
 };
 
@@ -196,6 +326,24 @@ Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias,
   if (few) few_rows_into(y, rows.contiguous(), weight, bias);
   else linear_layer_into(y, rows, weight, bias);
   return y.view(shape);
+}
+
+LowRank low_rank(const Tensor& a, const Tensor& b, double scale, const Tensor& x) {
+  const at::NoGradGuard no_grad;
+  const int64_t rank = a.size(0);
+  const Tensor up = (b * scale).t();
+  if (!has_kernel(x) || a.scalar_type() != at::kFloat || rank > kNarrow ||
+      a.size(1) % kVector != 0 || b.size(0) % kVector != 0)
+    return {a.to(x.scalar_type()), up.to(x.scalar_type()), false};
+  const auto in_fours = [&](const Tensor& w) {
+    const int64_t more = round_up(rank, kRanks) - rank;
+    return (more == 0 ? w : at::constant_pad_nd(w, {0, 0, 0, more})).contiguous();
+  };
+  return {in_fours(a), in_fours(up), true};
+}
+
+void add_low_rank(const Tensor& y, const Tensor& x, const LowRank& update) {
+  add_low(y, low_of(x, update.down, update.narrow), update.up, update.narrow);
 }
 
 Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b,

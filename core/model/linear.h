@@ -36,9 +36,22 @@ Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias = 
 void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight,
                        const Tensor& bias = {});
 
-// y = x Wᵀ + scale · (x aᵀ) bᵀ: a frozen linear layer under a low-rank update (Hu et al. 2021),
-// differentiable in x, a and b. x: [row, in]; weight: [out, in]; a: [rank, in]; b: [out, rank]. All
-// is computed in x's type, as under PEFT's autocast; a, b and their gradients keep their own.
+// A low-rank update (Hu et al. 2021) as it is multiplied with rows of one type on one device.
+struct LowRank {
+  Tensor down;  // [rank, in]: a
+  Tensor up;    // [rank, out]: scale · bᵀ
+  bool narrow;  // for kernels of our own: in float, with ranks of zeros up to a multiple of four
+};
+// Of rows like x, in the type of x but where it is narrow: on the CPU, of few ranks.
+LowRank low_rank(const Tensor& a, const Tensor& b, double scale, const Tensor& x);
+
+// y += (x downᵀ) up, in place, without a gradient. x: [row, in], y: [row, out], both contiguous.
+void add_low_rank(const Tensor& y, const Tensor& x, const LowRank& update);
+
+// y = x Wᵀ + scale · (x aᵀ) bᵀ: a frozen linear layer under such an update, differentiable in x, a
+// and b. x: [row, in]; weight: [out, in]; a: [rank, in]; b: [out, rank]. Base and update are each
+// in x's type, as under PEFT's autocast, and between the update's two products numbers are float
+// where ranks are few. a, b and their gradients keep their own type.
 Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b,
                    double scale);
 

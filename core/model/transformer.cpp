@@ -22,11 +22,11 @@ int64_t TransformerConfig::parameter_count() const {
 
 Tensor Linear::operator()(const Tensor& x) const {
   if (!lora) return linear_layer(x, weight, bias, pack);
-  const Tensor rows = x.reshape({-1, x.size(-1)});
+  const Tensor rows = x.reshape({-1, x.size(-1)}).contiguous();
   Tensor y, gain;
   if (lora->ready && !c10::GradMode::is_enabled()) {
     y = linear_layer(rows, weight, {}, pack);
-    y.addmm_(rows.mm(lora->ready->a.t()), lora->ready->b.t());
+    add_low_rank(y, rows, lora->ready->update);
     gain = lora->ready->gain;
   } else {
     y = lora_linear(rows, weight, lora->a, lora->b, lora->scale);

@@ -33,11 +33,9 @@ struct LoraWeights {
   double scale = 1;
   Tensor magnitude = {};  // [out], or undefined
 
-  // The same in the type of the weights, made once: forward passes without gradients compute with
-  // it what training does.
+  // The same, made once: forward passes without gradients compute with it what training does.
   struct Ready {
-    Tensor a;     // [rank, in]
-    Tensor b;     // [out, rank], scaled
+    LowRank update;
     Tensor gain;  // [out], or undefined: magnitude / row_lengths
   };
   std::optional<Ready> ready = {};

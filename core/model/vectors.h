@@ -102,6 +102,34 @@ INLINE void sum_lanes(Eight* v, Eight& sums) {
          __builtin_shufflevector(v[0], v[1], 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
+// Sixteen numbers as floats in their own order: one register of AVX-512, two of AVX2.
+using Sixteen = float __attribute__((vector_size(64)));
+using SixteenWords = uint32_t __attribute__((vector_size(64)));
+using SixteenHalves = uint16_t __attribute__((vector_size(32)));
+
+INLINE void read(const float* from, Sixteen& to) { std::memcpy(&to, from, sizeof(to)); }
+INLINE void read(const Bf16* from, Sixteen& to) {
+  SixteenHalves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  const SixteenWords words = __builtin_convertvector(halves, SixteenWords) << 16;
+  std::memcpy(&to, &words, sizeof(to));
+}
+INLINE void write(const Sixteen& from, float* to) { std::memcpy(to, &from, sizeof(from)); }
+INLINE void write(const Sixteen& from, Bf16* to) {  // rounded as `store` does
+  SixteenWords words;
+  std::memcpy(&words, &from, sizeof(words));
+  words = (words + 0x7FFF + ((words >> 16) & 1)) >> 16;
+  const SixteenHalves halves = __builtin_convertvector(words, SixteenHalves);
+  std::memcpy(to, &halves, sizeof(halves));
+}
+INLINE float sum_of(const Sixteen& x) {
+  float parts[kVector];
+  std::memcpy(parts, &x, sizeof(parts));
+  for (int64_t width = kVector / 2; width > 0; width /= 2)
+    for (int64_t i = 0; i < width; ++i) parts[i] += parts[i + width];
+  return parts[0];
+}
+
 // A row as floats in the order in which `split` gives them.
 template <class T>
 INLINE void spread(const T* row, int64_t dim, float scale, float* to) {

@@ -10,6 +10,7 @@
 #include "core/model/attention.h"
 #include "core/model/checkpoint.h"
 #include "core/model/kernels.h"
+#include "core/model/linear.h"
 #include "core/model/safetensors.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
@@ -185,6 +186,35 @@ TEST_CASE("kernels agree with their formulas", "[kernels]") {
       return at::cross_entropy_loss(cap > 0 ? cap * at::tanh(z / cap) : z, labels, {},
                                     at::Reduction::Sum, -100);
     });
+}
+
+TEST_CASE("a low-rank update agrees with its formula at every rank and width", "[kernels]") {
+  at::manual_seed(8);
+  constexpr int64_t rows = 37;
+  constexpr double scale = 2;
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{48, 80}, {20, 48}, {48, 20}})
+    for (const int64_t rank : {1, 3, 4, 7, 8, 9}) {
+      CAPTURE(in, out, rank);
+      const Tensor weight = at::randn({out, in});
+      const std::vector<Tensor> inputs = {at::randn({rows, in}), at::randn({rank, in}),
+                                          at::randn({out, rank})};
+      check_kernel(inputs, [&](auto& x) {
+        const Tensor w = weight.to(x[0].scalar_type());
+        if (x[0].scalar_type() == at::kFloat) return lora_linear(x[0], w, x[1], x[2], scale);
+        return at::linear(x[0], w) + scale * at::linear(at::linear(x[0], x[1]), x[2]);
+      });
+      // Rows of bfloat16 under an adapter of float, with a gradient and without.
+      const at::NoGradGuard no_grad;
+      const Tensor x = inputs[0].to(at::kBFloat16), w = weight.to(at::kBFloat16),
+                   trained = lora_linear(x, w, inputs[1], inputs[2], scale),
+                   exact = at::linear(x.to(at::kFloat), w.to(at::kFloat)) +
+                           scale * at::linear(at::linear(x.to(at::kFloat), inputs[1]), inputs[2]);
+      CHECK((trained.to(at::kFloat) - exact).norm().item<double>() <
+            0.01 * exact.norm().item<double>());
+      const Tensor asked = at::mm(x, w.t());
+      add_low_rank(asked, x, low_rank(inputs[1], inputs[2], scale, x));
+      CHECK(at::equal(asked, trained));
+    }
 }
 
 TEST_CASE("attention to a cache agrees with its formula at every width and length", "[kernels]") {
