@@ -1,6 +1,6 @@
 """An arm's adapter on a shipped base: `inoculum train` beside Transformers with PEFT, on the same texts in the same steps.
 
-    python experiments/benchmarks/arm.py [--inoculum build/inoculum] [--rounds 3]        # needs torch, transformers and peft
+    python experiments/benchmarks/arm.py [--inoculum build/inoculum] [--rounds 3] [--ways padded]        # needs torch, transformers and peft
 
 The texts are short and of many lengths. Ours lie end to end and none is padded. Theirs are tried in three ways, each with its
 best type and attention: padded to the longest of a step; end to end in one row under a mask by which each sees itself alone;
@@ -25,6 +25,7 @@ parser.add_argument("--inoculum", default="build/inoculum")
 parser.add_argument("--config", default="configs/train/cheating.yaml")
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--steps", type=int, default=20)
+parser.add_argument("--ways", nargs="+", choices=["padded", "packed", "alone"], default=["padded", "packed", "alone"], help="of theirs; most of the time goes to the last two")
 arguments = parser.parse_args()
 WARM = 5  # steps that are not counted
 torch.set_num_threads(os.cpu_count())
@@ -106,7 +107,7 @@ def main():
             config = yaml.safe_load((run / "config.yaml").read_text())
             tokenizer = transformers.AutoTokenizer.from_pretrained(config["model"])
             steps = steps_of(run, tokenizer, config["supervised_tokens"])
-            for way in (padded, packed, alone):
+            for way in [{"padded": padded, "packed": packed, "alone": alone}[name] for name in arguments.ways]:
                 for kind in ("fp32", "bf16", "autocast"):
                     for attention in ("eager", "sdpa"):
                         name = f"{way.__name__}, {kind}, {attention}"
