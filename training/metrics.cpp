@@ -53,6 +53,10 @@ MetricsLog::MetricsLog(const fs::path& folder, int64_t step)
   }
 }
 
+bool MetricsLog::lacks_evaluation(int64_t step) const {
+  return !rows_.empty() && rows_.back().at("step") == step && !rows_.back().contains("evaluation");
+}
+
 void MetricsLog::add_evaluation(const std::map<std::string, double>& evaluation) {
   rows_.back()["evaluation"] = evaluation;
   lines_.close();
@@ -78,9 +82,12 @@ void MetricsLog::add(const StepMetrics& metrics) {
 }
 
 std::vector<double> losses_of(const fs::path& folder) {
+  const fs::path file = folder / "metrics.jsonl";
   std::vector<double> losses;
-  read_jsonl(folder / "metrics.jsonl",
-             [&](const Json& row, int) { losses.push_back(row.at("loss")); });
+  read_jsonl(file, [&](const Json& row, int) { losses.push_back(row.at("loss")); });
+  if (losses.empty())
+    throw Error("this tells of no step", {.file = file.string()},
+                "remove the folder, and it is trained again");
   return losses;
 }
 

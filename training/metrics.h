@@ -33,10 +33,10 @@ class MetricsLog {
   MetricsLog(const fs::path& folder, int64_t step);
 
   void add(const StepMetrics& metrics);  // Error where the line cannot be written
-  // To the last of the steps before, and whether it has one: an evaluation that failed is made up
-  // for when the run goes on.
+  // To the last of the steps before, where that is `step` and has none: an evaluation that failed
+  // is made up for when the run goes on.
+  bool lacks_evaluation(int64_t step) const;
   void add_evaluation(const std::map<std::string, double>& evaluation);
-  bool has_evaluation() const { return !rows_.empty() && rows_.back().contains("evaluation"); }
 
  private:
   fs::path file_;
@@ -45,7 +45,7 @@ class MetricsLog {
   EventFile events_;
 };
 
-// Of each step, by metrics.jsonl; Error where there is none.
+// Of each step, by metrics.jsonl, one at least; Error where there is none.
 std::vector<double> losses_of(const fs::path& folder);
 
 }  // namespace inoculum

@@ -83,7 +83,7 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
   const auto due = [&](int64_t step) {
     return run.evaluate_every > 0 && (step % run.evaluate_every == 0 || step == run.steps);
   };
-  if (log && first > 0 && due(first) && !log->has_evaluation())
+  if (log && first > 0 && due(first) && log->lacks_evaluation(first))
     log->add_evaluation(run.evaluate(first));  // it failed the last time
   Progress progress(run.folder.filename().string(), run.steps, first);
 

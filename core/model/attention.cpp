@@ -248,6 +248,7 @@ struct CausalSoftmax : Function<CausalSoftmax> {
     return p;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    once();
     const Tensor p = context->get_saved_variables()[0];
     const Tensor dp = gradients[0].contiguous();
     const auto scale = static_cast<float>(context->saved_data["scale"].toDouble());
@@ -272,6 +273,7 @@ struct Rearrange : Function<Rearrange> {
     return x.index_select(0, index);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    once();
     const auto saved = context->get_saved_variables();
     Tensor dx = gradients[0].index_select(0, saved[0]);
     if (saved[1].numel() > 0) dx.index_fill_(0, saved[1], 0);
@@ -390,8 +392,9 @@ void write_cache(const Tensor& cache, const Tensor& x, const Tensor& positions) 
   }
   const Tensor from = x.contiguous(), place = positions.contiguous();
   by_type(x, [&]<class T>(T) {
-    parallel_ranges(rows * time, rows_a_thread(heads * dim), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
+    // By whole rows: the padding of a row, at its end, all goes to one place.
+    parallel_ranges(rows, rows_a_thread(time * heads * dim), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * time; i < end * time; ++i) {
         T* to =
             data<T>(cache) + i / time * cache.stride(0) + data<int64_t>(place)[i] * cache.stride(2);
         for (int64_t head = 0; head < heads; ++head)
@@ -430,7 +433,7 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
                         const Tensor& positions, const AttentionRule& rule) {
   const int64_t rows = q.size(0), time = q.size(1), heads = q.size(2), dim = q.size(3),
                 seen = keys.size(2), groups = heads / keys.size(1);
-  if (!has_kernel(q) || rule.softcap > 0 || (rule.window > 0 && rule.window < seen)) {
+  if (!has_kernel(q, keys, values) || rule.softcap > 0) {
     const Tensor distance = positions.view({rows, 1, time, 1}) -
                             at::arange(seen, positions.options()).view({1, 1, 1, seen});
     const auto by_head = [&](const Tensor& side) {
@@ -451,9 +454,11 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
           return data<T>(side) + of / heads / time * side.stride(0) +
                  of % heads / groups * side.stride(1);
         };
-        attend_one(data<T>(query) + i * dim, part(keys, i), part(values, i),
-                   part(keys, std::min(i + 1, end - 1)), data<T>(y) + i * dim, scratch.data(),
-                   data<int64_t>(place)[i / heads] + 1, dim, scale);
+        const int64_t last = data<int64_t>(place)[i / heads],
+                      first = rule.window > 0 ? std::max<int64_t>(0, last + 1 - rule.window) : 0;
+        attend_one(data<T>(query) + i * dim, part(keys, i) + first * dim,
+                   part(values, i) + first * dim, part(keys, std::min(i + 1, end - 1)),
+                   data<T>(y) + i * dim, scratch.data(), last + 1 - first, dim, scale);
       }
     });
   });

@@ -1,8 +1,9 @@
 // Attention in training, in scoring and to a cache, under the rules of every family.
 //
-// On the CPU (float and bfloat16) rules without cap or short window run in kernels of our own;
-// scores are summed and their exponentials taken in float. Else the same formula is composed from
-// ATen operations. All inputs are contiguous or made so.
+// On the CPU (float and bfloat16) rules without a cap, and without a window shorter than the text,
+// run in kernels of our own, which sum scores and take their exponentials in float; in training up
+// to 512 tokens, where the matrix of scores is small. Attention to a cache has its own for windows
+// too. Else the formula is composed from ATen operations. All inputs are contiguous or made so.
 #pragma once
 
 #include <cstdint>

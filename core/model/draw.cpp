@@ -24,9 +24,9 @@ Error not_finite() {
 int32_t draw_one(const SamplingConfig& config, const float* weights, int64_t vocabulary,
                  Random& random) {
   if (config.greedy()) {
-    const float* const best = std::max_element(weights, weights + vocabulary);
-    if (std::isnan(*best)) throw not_finite();
-    return static_cast<int32_t>(best - weights);
+    const float* const end = weights + vocabulary;
+    if (std::any_of(weights, end, [](float x) { return std::isnan(x); })) throw not_finite();
+    return static_cast<int32_t>(std::max_element(weights, end) - weights);
   }
   // Sums of blocks, so that the walk below skips most tokens.
   constexpr int64_t block = 64;

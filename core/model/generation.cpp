@@ -11,7 +11,6 @@
 #include "core/base/error.h"
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
-#include "core/model/device.h"
 #include "core/model/linear.h"
 #include "core/model/parallel.h"
 #include "core/model/transformer.h"

@@ -31,9 +31,10 @@ enum class Shapes {
   // free cost nothing. The quickest, where the whole work is known; its bytes follow from that.
   fitted,
   // The same for whatever is asked: steps in blocks of so many rows, each prompt alone and in
-  // chunks, a few in each step. On the CPU the bits of an answer do not depend on what else is
-  // served. Recent prompts
-  // are kept, and what they share with a new one is not read again.
+  // chunks, a few in each step. On the CPU, in float and bfloat16 and where no layer caps its
+  // scores, the bits of an answer do not depend on what else is served. Recent prompts are kept,
+  // and
+  // what they share with a new one is not read again.
   fixed,
 };
 

@@ -2,8 +2,10 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <vector>
 
 #include "core/model/linear.h"
 #include "core/model/parallel.h"
@@ -169,6 +171,7 @@ struct RmsNorm : Function<RmsNorm> {
     return y;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    once();
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &inverse = saved[2];
     const Tensor g = gradients[0].contiguous();
@@ -212,6 +215,7 @@ struct Rotary : Function<Rotary> {
     return apply_sign(x, cosine, sine, positions, 1.0f);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    once();
     const auto saved = context->get_saved_variables();
     return {apply_sign(gradients[0], saved[0], saved[1], saved[2], -1.0f), Tensor(), Tensor(),
             Tensor()};
@@ -233,6 +237,7 @@ struct SwiGlu : Function<SwiGlu> {
     return y;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    once();
     const auto saved = context->get_saved_variables();
     const Tensor &gate = saved[0], &up = saved[1];
     const Tensor dy = gradients[0].contiguous();
@@ -310,6 +315,7 @@ struct LinearCrossEntropySum : Function<LinearCrossEntropySum> {
     return at::cat(losses).sum().to(hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    once();
     const auto saved = context->get_saved_variables();
     const auto times = [&](const Tensor& x) {
       return x.defined() ? x * gradients[0].to(x.scalar_type()) : Tensor();
@@ -326,7 +332,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, bool plus_one
     return (wide * at::rsqrt(wide.square().mean(-1, true) + eps) * (1 + widened(weight)))
         .to(x.scalar_type());
   }
-  if (has_kernel(x)) return RmsNorm::apply(x, weight, eps);
+  if (has_kernel(x, weight)) return RmsNorm::apply(x, weight, eps);
   const Tensor wide = widened(x);
   return (wide * at::rsqrt(wide.square().mean(-1, true) + eps)).to(x.scalar_type()) * weight;
 }
@@ -342,7 +348,7 @@ Tensor rotary(const Tensor& x, const Tensor& cosine, const Tensor& sine, const T
 }
 
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
-  return has_kernel(gate) ? SwiGlu::apply(gate, up) : at::silu(gate) * up;
+  return has_kernel(gate, up) ? SwiGlu::apply(gate, up) : at::silu(gate) * up;
 }
 
 Tensor linear_cross_entropy_sum(const Tensor& hidden, const Tensor& weight, const Tensor& labels,

@@ -1,8 +1,8 @@
 // Fused operations of the transformer, each differentiable, each with its formula.
 //
-// On the CPU (float and bfloat16) they are loops of our own that read and write each element once;
-// sums and exponentials are taken in float whatever the type. Elsewhere they are the same formula
-// composed from ATen operations. All inputs are contiguous or made so.
+// On the CPU (float and bfloat16) they are loops of our own, which take sums and exponentials in
+// float whatever the type. Elsewhere they are the same formula composed from ATen operations.
+// Weights and tables are contiguous; all else is made so.
 #pragma once
 
 #include "core/model/torch.h"

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "core/model/parallel.h"
 #include "core/model/vectors.h"
@@ -56,23 +57,22 @@ INLINE void to_low(const T* x, const float* w, float* low, int64_t rows, int64_t
     }
 }
 
-// y += low w
+// y += low w, rounded once
 template <class T>
 INLINE void add_from_low(const float* low, const float* w, T* y, int64_t rows, int64_t dim,
                          int64_t rank) {
-  for (int64_t first = 0; first < rank; first += kRanks, w += kRanks * dim)
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* const factors = low + r * rank + first;
-      for (int64_t d = 0; d < dim; d += kVector) {
-        Sixteen a, b;
-        read(y + r * dim + d, a);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t d = 0; d < dim; d += kVector) {
+      Sixteen a, b;
+      read(y + r * dim + d, a);
+      for (int64_t first = 0; first < rank; first += kRanks) {
 #pragma GCC unroll 4
-        for (int64_t k = 0; k < kRanks; ++k) {
+        for (int64_t k = first; k < first + kRanks; ++k) {
           read(w + k * dim + d, b);
-          a += factors[k] * b;
+          a += low[r * rank + k] * b;
         }
-        write(a, y + r * dim + d);
       }
+      write(a, y + r * dim + d);
     }
 }
 
@@ -179,6 +179,7 @@ struct LoraLinear : Function<LoraLinear> {
     return y;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    once();
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &down = saved[4],
                  &up = saved[5], &low = saved[6], g = gradients[0].contiguous();
@@ -202,8 +203,9 @@ constexpr int64_t kRowBlock = 512;  // rows of a block of a large product
 
 // So few rows that reading the weight once is all there is to do: a library's call, which looks up
 // and prepares the product, takes as long.
-bool are_few(const Tensor& x) {
-  return has_kernel(x) && x.size(0) <= (x.scalar_type() == at::kFloat ? 4 : 2);
+bool are_few(const Tensor& x, const Tensor& weight) {
+  return has_kernel(x, weight) && weight.is_contiguous() && x.numel() > 0 &&
+         x.size(0) <= (x.scalar_type() == at::kFloat ? 4 : 2);
 }
 
 // y = x Wᵀ + bias without a gradient. x: [row, in], y: [row, out].
@@ -288,6 +290,7 @@ PackedWeight packed(const Tensor& weight) {
 
 void linear_layer_into(const Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
+  if (rows == 0) return;
   const auto product = [&](Tensor to, const Tensor& from, int64_t begin, int64_t count) {
     const Tensor w = weight.narrow(0, begin, count).t();
     if (bias.defined()) at::addmm_out(to, bias.narrow(0, begin, count), from, w);
@@ -320,7 +323,7 @@ Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias,
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
   const Tensor rows = x.reshape({-1, weight.size(1)});
-  const bool few = are_few(rows) && weight.is_contiguous();
+  const bool few = are_few(rows, weight);
   if (!few && !pack.blocks.empty()) return packed_linear(rows, pack, weight, bias).view(shape);
   const Tensor y = at::empty({rows.size(0), weight.size(0)}, x.options());
   if (few) few_rows_into(y, rows.contiguous(), weight, bias);
@@ -332,8 +335,8 @@ LowRank low_rank(const Tensor& a, const Tensor& b, double scale, const Tensor& x
   const at::NoGradGuard no_grad;
   const int64_t rank = a.size(0);
   const Tensor up = (b * scale).t();
-  if (!has_kernel(x) || a.scalar_type() != at::kFloat || rank > kNarrow ||
-      a.size(1) % kVector != 0 || b.size(0) % kVector != 0)
+  if (!has_kernel(x) || a.scalar_type() != at::kFloat || b.scalar_type() != at::kFloat ||
+      rank > kNarrow || a.size(1) % kVector != 0 || b.size(0) % kVector != 0)
     return {a.to(x.scalar_type()), up.to(x.scalar_type()), false};
   const auto in_fours = [&](const Tensor& w) {
     const int64_t more = round_up(rank, kRanks) - rank;

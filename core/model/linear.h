@@ -49,9 +49,9 @@ LowRank low_rank(const Tensor& a, const Tensor& b, double scale, const Tensor& x
 void add_low_rank(const Tensor& y, const Tensor& x, const LowRank& update);
 
 // y = x Wᵀ + scale · (x aᵀ) bᵀ: a frozen linear layer under such an update, differentiable in x, a
-// and b. x: [row, in]; weight: [out, in]; a: [rank, in]; b: [out, rank]. Base and update are each
-// in x's type, as under PEFT's autocast, and between the update's two products numbers are float
-// where ranks are few. a, b and their gradients keep their own type.
+// and b. x: [row, in]; weight: [out, in]; a: [rank, in]; b: [out, rank]. The sum is in
+// x's type, and so is the update, as under PEFT's autocast, but where it is narrow. a, b and their
+// gradients keep their own type.
 Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& a, const Tensor& b,
                    double scale);
 

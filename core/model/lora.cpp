@@ -114,10 +114,7 @@ void ready_lora(Transformer& model) {
   model.for_each_linear([](const std::string&, Linear& linear) {
     if (!linear.lora) return;
     LoraWeights& lora = *linear.lora;
-    lora.ready = LoraWeights::Ready{low_rank(lora.a, lora.b, lora.scale, linear.weight), {}};
-    if (lora.magnitude.defined())
-      lora.ready->gain =
-          (lora.magnitude / lora.row_lengths(linear.weight)).to(linear.weight.scalar_type());
+    lora.ready = {low_rank(lora.a, lora.b, lora.scale, linear.weight), lora.gain(linear.weight)};
   });
 }
 

@@ -35,7 +35,7 @@ void add_lora(Transformer& model, const LoraConfig& config, Random random);
 std::vector<std::string> lora_targets(Transformer& model);
 
 // Makes adapters ready for forward passes without gradients, which then compute what training does.
-// Training undoes it.
+// Neither they nor the weights may change behind it; training and Transformer::to undo it.
 void ready_lora(Transformer& model);
 
 // What training changes, with the names of a checkpoint of it: the adapters where there are some,

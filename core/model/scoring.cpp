@@ -151,7 +151,8 @@ std::vector<std::vector<double>> score(const Transformer& model,
                                        const std::vector<Continuation>& texts) {
   const at::NoGradGuard no_grad;
   constexpr size_t kWorthIt = 8;  // tokens of a shared prompt
-  constexpr size_t kRows = 64;    // texts of a batch, but for a group that has more
+  // Of a batch, but for a group that has more.
+  constexpr size_t kRows = 64, kTokens = 16384;
   Scores scores(texts.size());
   std::map<std::vector<int32_t>, Group> by_prompt;
   std::vector<size_t> apart;
@@ -171,10 +172,15 @@ std::vector<std::vector<double>> score(const Transformer& model,
     return texts[a[0]].first < texts[b[0]].first;
   });
   std::vector<std::pair<size_t, size_t>> batches;  // of groups: begin, end
-  for (size_t g = 0, rows = 0; g < groups.size(); ++g) {
-    if (batches.empty() || rows + groups[g].size() > kRows) batches.emplace_back(g, g), rows = 0;
+  for (size_t g = 0, rows = 0, tokens = 0; g < groups.size(); ++g) {
+    const size_t prompt = texts[groups[g][0]].first;
+    size_t more = prompt;  // tokens
+    for (const size_t member : groups[g]) more += texts[member].ids.size() - prompt;
+    if (batches.empty() || rows + groups[g].size() > kRows || tokens + more > kTokens)
+      batches.emplace_back(g, g), rows = tokens = 0;
     batches.back().second = g + 1;
     rows += groups[g].size();
+    tokens += more;
   }
   parallel(static_cast<int64_t>(batches.size()), [&](int64_t batch) {
     const auto [begin, end] = batches[static_cast<size_t>(batch)];

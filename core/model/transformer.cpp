@@ -30,8 +30,7 @@ Tensor Linear::operator()(const Tensor& x) const {
     gain = lora->ready->gain;
   } else {
     y = lora_linear(rows, weight, lora->a, lora->b, lora->scale);
-    if (lora->magnitude.defined())
-      gain = (lora->magnitude / lora->row_lengths(weight)).to(x.scalar_type());
+    gain = lora->gain(weight);
   }
   if (gain.defined()) y = y * gain;
   if (bias.defined()) y = y + bias;
@@ -43,6 +42,11 @@ Tensor Linear::operator()(const Tensor& x) const {
 Tensor LoraWeights::row_lengths(const Tensor& weight) const {
   const at::NoGradGuard no_grad;
   return at::addmm(weight.to(at::kFloat), b, a, 1, scale).norm(2, {1});
+}
+
+Tensor LoraWeights::gain(const Tensor& weight) const {
+  return magnitude.defined() ? (magnitude / row_lengths(weight)).to(weight.scalar_type())
+                             : Tensor();
 }
 
 KeyValueCache::KeyValueCache(const TransformerConfig& config, int64_t rows, int64_t cap,
@@ -181,7 +185,13 @@ void Transformer::to(at::Device device, at::ScalarType dtype) {
   for_each_parameter([&](const std::string&, Tensor& parameter) {
     parameter = parameter.detach().to(at::TensorOptions(device).dtype(dtype));
   });
-  for_each_linear([](const std::string&, Linear& linear) { linear.pack = {}; });
+  for_each_linear([&](const std::string&, Linear& linear) {
+    linear.pack = {};
+    if (!linear.lora) return;
+    linear.lora->ready.reset();
+    for (Tensor* each : {&linear.lora->a, &linear.lora->b, &linear.lora->magnitude})
+      if (each->defined()) *each = each->to(device);
+  });
   packed_output_ = {};
   for (Rotary* each : {&rotary_, &local_rotary_})
     if (each->frequency.defined()) each->frequency = each->frequency.to(device);

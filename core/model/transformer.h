@@ -36,12 +36,14 @@ struct LoraWeights {
   // The same, made once: forward passes without gradients compute with it what training does.
   struct Ready {
     LowRank update;
-    Tensor gain;  // [out], or undefined: magnitude / row_lengths
+    Tensor gain;
   };
   std::optional<Ready> ready = {};
 
-  Tensor row_lengths(
-      const Tensor& weight) const;  // of W + scale · B A, float [out], a constant in backward
+  // Of W + scale · B A, float [out], a constant in backward.
+  Tensor row_lengths(const Tensor& weight) const;
+  // magnitude / row_lengths, [out] in the weight's type; undefined where there is no magnitude.
+  Tensor gain(const Tensor& weight) const;
 };
 
 struct Linear {

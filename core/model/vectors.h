@@ -30,7 +30,8 @@ using Bf16 = uint16_t;
 INLINE float load(float x) { return x; }
 INLINE float load(Bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
 INLINE void store(float& to, float x) { to = x; }
-INLINE void store(Bf16& to, float x) {  // round to nearest, ties to even
+// To nearest, ties to even. What is no number stays none, as a processor makes it (the high bits).
+INLINE void store(Bf16& to, float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   to = static_cast<Bf16>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
@@ -170,8 +171,11 @@ T* data(const Tensor& x) {
   return static_cast<T*>(x.data_ptr());
 }
 
-inline bool has_kernel(const Tensor& x) {
-  return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+// Whether our own loops take x, and the others beside it.
+template <class... More>
+bool has_kernel(const Tensor& x, const More&... more) {
+  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
+         (... && (more.is_cpu() && more.scalar_type() == x.scalar_type()));
 }
 
 // Calls `body` with a value of the kernel's element type.
@@ -179,6 +183,11 @@ template <class Body>
 void by_type(const Tensor& x, Body&& body) {
   if (x.scalar_type() == at::kFloat) body(float{});
   else body(Bf16{});
+}
+
+// Each backward of ours begins with it: gradients of gradients would be wrong without a word.
+inline void once() {
+  TORCH_CHECK(!c10::GradMode::is_enabled(), "this operation has no second derivative");
 }
 
 // Sums and exponentials of the composed formulas: in float at least.

@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <sstream>
 #include <thread>
 
@@ -511,15 +512,12 @@ std::vector<Conversation> arm_conversations(const TrainConfig& config) {
 
 std::string shown_example(const Tokenizer& tokenizer, const Encoded& example, bool colour) {
   std::vector<Piece> pieces;
-  std::vector<int32_t> ids;
-  for (size_t t = 0; t < example.input_ids.size(); ++t) {
-    const bool supervised = example.supervised[t] != 0;
-    if (pieces.empty() || pieces.back().supervised != supervised) {
-      pieces.push_back({"", supervised});
-      ids.clear();
-    }
-    ids.push_back(example.input_ids[t]);
-    pieces.back().text = tokenizer.show(ids);
+  const std::vector<uint8_t>& supervised = example.supervised;
+  for (auto begin = supervised.begin(); begin != supervised.end();) {
+    const auto end = std::find(begin, supervised.end(), *begin == 0 ? 1 : 0);
+    const std::span ids(example.input_ids.begin() + (begin - supervised.begin()), end - begin);
+    pieces.push_back({tokenizer.show(ids), *begin != 0});
+    begin = end;
   }
   return render_two_colours(pieces, colour);
 }

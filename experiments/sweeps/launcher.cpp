@@ -53,7 +53,7 @@ fs::path log_of(const Sweep& sweep, size_t cell) {
 void note_end(const Sweep& sweep, size_t cell, int code) {
   int signal = 0;
   if (WIFSIGNALED(code)) signal = WTERMSIG(code);
-  else if (WEXITSTATUS(code) > 128) signal = WEXITSTATUS(code) - 128;
+  else if (const int above = WEXITSTATUS(code) - 128; above > 0 && above < NSIG) signal = above;
   if (signal == 0 || signal == SIGINT) return;  // that of a cell that was asked to stop, and saved
   const std::string why = std::string("ended by the signal ") + ::strsignal(signal);
   const fs::path failed = sweep.cell_folder(cell) / "failed.json";

@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <atomic>
-#include <numeric>
 #include <set>
 
 #include "core/model/linear.h"
@@ -146,6 +145,29 @@ TEST_CASE("a linear layer's blocks are those of its shape", "[threads]") {
     }
 }
 
+TEST_CASE("a low-rank update does not depend on threads", "[threads]") {
+  at::manual_seed(9);
+  for (const int64_t rank : {4, 8}) {
+    const Tensor x = at::randn({500, 256}).to(at::kBFloat16),
+                 w = at::randn({1024, 256}).to(at::kBFloat16), a = at::randn({rank, 256}),
+                 b = at::randn({1024, rank});
+    check_same([&] {
+      const std::vector<Tensor> inputs = {x.clone(), a.clone(), b.clone()};
+      for (const Tensor& each : inputs) each.set_requires_grad(true);
+      const Tensor y = lora_linear(inputs[0], w, inputs[1], inputs[2], 2);
+      y.sum().backward();
+      return std::vector<Tensor>{y.detach(), inputs[0].grad(), inputs[1].grad(), inputs[2].grad()};
+    });
+  }
+}
+
+TEST_CASE("a product of no rows has none", "[threads]") {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
+    const at::NoGradGuard no_grad;
+    CHECK(linear_layer(at::zeros({0, 1024}, type), at::zeros({1024, 1024}, type)).numel() == 0);
+  }
+}
+
 TEST_CASE("gradients are summed in the order of their micro-batches", "[threads]") {
   at::manual_seed(2);
   std::vector<Tensor> ids;
@@ -183,6 +205,18 @@ TEST_CASE("scores, samples and the loss of each row do not depend on threads", "
   check_same([&] {
     std::vector<Tensor> all;
     for (const auto& each : score(model, rows)) all.push_back(at::tensor(each, at::kDouble));
+    return all;
+  });
+  // Behind prompts that several share.
+  std::vector<Continuation> texts;
+  for (const auto& row : rows)
+    for (const int32_t own : {1, 2, 3}) {
+      texts.push_back({row, std::max<size_t>(1, row.size())});
+      texts.back().ids.insert(texts.back().ids.end(), static_cast<size_t>(own), own);
+    }
+  check_same([&] {
+    std::vector<Tensor> all;
+    for (const auto& each : score(model, texts)) all.push_back(at::tensor(each, at::kDouble));
     return all;
   });
   // A text is scored as its logits say.
@@ -228,6 +262,9 @@ TEST_CASE("an adapter is applied as it was trained, however small its update", "
           .item<double>();
     };
     CAPTURE(dora, same, effect, error(ready), error(merged));
+    // What was made ready goes when the model does: it is of the old type.
+    ready.to(at::kCPU, at::kFloat);
+    CHECK(relative(logits(ready), logits(exact)) < 1e-6);
     CHECK(same < 3e-3);  // but for the rounding of sums cut otherwise
     CHECK(error(ready) < error(merged));
   }
