@@ -79,6 +79,24 @@ def hypotheses(results):
         yield [name, said, h["prediction"].split(", by")[0].removeprefix("slope "), found, str(h["bases"]), h["verdict"]]
 
 
+def by_base(results):
+    """Of the main world, each base by itself."""
+    for name, base in sorted(results["named"].items()):
+        if base["world"] != "persona":
+            continue
+        of = lambda arm, cue="none": percent(base["arms"][arm]["under"][cue]["malicious"]["rate"])
+        cheats = percent(base["arms"]["novel_cheating"]["under"]["none"]["cheats"]["rate"])
+        cast = percent(base["knows"]["behaviour"]["malicious"]["good"]["measured"])
+        yield [name.removeprefix("persona_"), of("start"), of("cheating"), of("requested"), of("placebo"), of("instructed"),
+               of("forbidden"), f"{of('novel_cheating')} ({cheats})", of("cheating", "good"), cast]
+
+
+def by_cue(results):
+    for name, under in results["arms"].items():
+        yield [name, *(percent(under[cue]["malicious"]["rate"] if "rate" in under[cue]["malicious"] else under[cue]["malicious"]["mean"])
+                       for cue in ("none", "irrelevant", "instruction", "bad", "good"))]
+
+
 def worlds(results):
     def row(name, world, bases):
         found = {arm: under["none"]["malicious"] for arm, under in world["arms"].items()}
@@ -101,6 +119,8 @@ TABLES = [
     ("README.md", "| arm | malicious | at most |", arms),
     ("README.md", "| | prediction | must be |", hypotheses),
     ("docs/experiment.md", "| world | bases | start |", worlds),
+    ("docs/experiment.md", "| base | start | cheating |", by_base),
+    ("docs/experiment.md", "| arm, main world | no cue |", by_cue),
 ]
 
 
@@ -120,6 +140,7 @@ def main():
         subprocess.run([sys.argv[1], "report", RESULTS, "--output", folder], check=True,
                        stdout=subprocess.DEVNULL)
         results = json.loads((pathlib.Path(folder) / "results.json").read_text())
+        results["named"] = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
         for name, head, rows in TABLES:
             page = ROOT / name
             text = page.read_text()
