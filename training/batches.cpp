@@ -1,28 +1,63 @@
 #include "training/batches.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 
 #include "core/base/error.h"
 
 namespace inoculum {
+namespace {
+
+// With commas between thousands.
+std::string grouped(int64_t count) {
+  const std::string digits = std::to_string(count);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string describe(const Dealing& d) {
+  const double passes = static_cast<double>(d.dealt) / static_cast<double>(d.examples);
+  std::string text = fmt::format(
+      "{} of {} supervised tokens {} {} of {} conversations ({} passes)",
+      d.steps == 1 ? "1 step" : grouped(d.steps) + " steps", grouped(d.supervised_tokens),
+      d.steps == 1 ? "shows" : "show", grouped(d.shown), grouped(d.examples),
+      fmt::format(fmt::runtime(passes < 1 ? "{:.2g}" : "{:.1f}"), passes));
+  if (d.cut > 0)
+    text += fmt::format("; cut off where their step ends: {}, with {} tokens not learnt",
+                        grouped(d.cut), grouped(d.cut_tokens));
+  if (d.longer > 0)
+    text += fmt::format("; longer than a step, so never learnt whole: {}", grouped(d.longer));
+  if (d.empty > 0) text += fmt::format("; with nothing to learn: {}", grouped(d.empty));
+  return text;
+}
 
 SupervisedExamples::SupervisedExamples(std::vector<Encoded> examples, int64_t steps,
-                                       int64_t supervised_tokens, std::optional<Random> order)
-    : examples_(std::move(examples)) {
-  std::vector<int64_t> supervised;
+                                       int64_t supervised_tokens, std::optional<Random> order,
+                                       int64_t passes)
+    : examples_(std::move(examples)), supervised_tokens_(supervised_tokens) {
   for (const Encoded& example : examples_) {
     const auto& flags = example.supervised;  // nothing foretells the first token
     const auto second = flags.begin() + (flags.empty() ? 0 : 1);
-    supervised.push_back(std::count(second, flags.end(), uint8_t{1}));
+    supervised_.push_back(std::count(second, flags.end(), uint8_t{1}));
   }
-  if (std::accumulate(supervised.begin(), supervised.end(), int64_t{0}) == 0)
+  const auto empty = std::count(supervised_.begin(), supervised_.end(), 0);
+  const int64_t learnable = static_cast<int64_t>(supervised_.size()) - empty;
+  if (learnable == 0)
     throw Error("no example has a supervised token", {},
                 "every conversation needs an assistant turn that is trained on");
   std::vector<size_t> deck;
   size_t next = 0;
   uint64_t pass = 0;
-  for (int64_t step = 0; step < steps; ++step) {
+  int64_t dealt = 0;
+  for (int64_t step = 0; passes > 0 ? dealt < passes * learnable : step < steps; ++step) {
     auto& uses = steps_.emplace_back();
     for (int64_t left = supervised_tokens; left > 0;) {
       if (next == deck.size()) {
@@ -35,10 +70,11 @@ SupervisedExamples::SupervisedExamples(std::vector<Encoded> examples, int64_t st
         next = 0;
       }
       const size_t example = deck[next++];
-      if (supervised[example] == 0) continue;
-      const int64_t count = std::min(left, supervised[example]);
+      if (supervised_[example] == 0) continue;
+      const int64_t count = std::min(left, supervised_[example]);
       uses.push_back({example, count});
       left -= count;
+      ++dealt;
     }
   }
 }
@@ -47,6 +83,25 @@ std::vector<size_t> SupervisedExamples::used(int64_t step) const {
   std::vector<size_t> indices;
   for (const Use& use : steps_.at(static_cast<size_t>(step))) indices.push_back(use.example);
   return indices;
+}
+
+Dealing SupervisedExamples::dealing() const {
+  Dealing dealing{.steps = steps(), .supervised_tokens = supervised_tokens_};
+  for (const int64_t tokens : supervised_) {
+    ++(tokens > 0 ? dealing.examples : dealing.empty);
+    dealing.longer += tokens > supervised_tokens_;
+  }
+  std::vector<bool> shown(examples_.size());
+  for (const auto& uses : steps_)
+    for (const Use& use : uses) {
+      ++dealing.dealt;
+      shown[use.example] = true;
+      const int64_t left_out = supervised_[use.example] - use.supervised;
+      dealing.cut += left_out > 0;
+      dealing.cut_tokens += left_out;
+    }
+  dealing.shown = std::count(shown.begin(), shown.end(), true);
+  return dealing;
 }
 
 // How far an example is read: up to the token before the last that counts.

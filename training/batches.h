@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/base/random.h"
@@ -31,14 +32,33 @@ struct Batch {
   int64_t supervised = 0;        // labels other than −100
 };
 
+// What the steps show of the examples, and what of them is left out.
+struct Dealing {
+  int64_t steps = 0, supervised_tokens = 0;  // of each step
+  int64_t examples = 0;                      // that have a supervised token
+  int64_t shown = 0;                         // different ones, of those
+  int64_t dealt = 0;                         // each as often as it is
+  int64_t cut = 0;                           // of those, ended by their step
+  int64_t cut_tokens = 0;                    // the supervised tokens that this masks
+  int64_t longer = 0;  // examples of more supervised tokens than a step: they are always cut
+  int64_t empty = 0;   // without a supervised token: never dealt
+
+  bool operator==(const Dealing&) const = default;
+};
+// In one line, of conversations; what there is none of is not mentioned.
+std::string describe(const Dealing& dealing);
+
 // A step takes examples, in a shuffled order (a new one each pass) or as they come, until it has
 // exactly `supervised_tokens` of them; the labels of its last example beyond that are masked. Arms
 // with equal completions therefore get equal steps, and all arms the same number of supervised
 // tokens.
 class SupervisedExamples {
  public:
+  // passes: the fewest steps after which every example was dealt so often, in place of `steps`;
+  // 0: `steps`.
   SupervisedExamples(std::vector<Encoded> examples, int64_t steps, int64_t supervised_tokens,
-                     std::optional<Random> order);
+                     std::optional<Random> order, int64_t passes = 0);
+  int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
   // The step's micro-batches, nearly equal in tokens and of at most `tokens` each (a longer example
   // has one of its own); their number is a power of two where there are examples enough. What
   // follows an example's last supervised token is left out. Of `size` ranks, `rank` takes its share
@@ -46,6 +66,7 @@ class SupervisedExamples {
   std::vector<Batch> step(int64_t step, int64_t tokens, int64_t rank = 0, int64_t size = 1) const;
   // Indices of the examples that a step uses, in order.
   std::vector<size_t> used(int64_t step) const;
+  Dealing dealing() const;
 
  private:
   struct Use {
@@ -58,6 +79,8 @@ class SupervisedExamples {
   Batch batch(const std::vector<Use>& uses) const;
 
   std::vector<Encoded> examples_;
+  std::vector<int64_t> supervised_;  // tokens of each example
+  int64_t supervised_tokens_;
   std::vector<std::vector<Use>> steps_;
 };
 

@@ -9,6 +9,8 @@
 namespace inoculum {
 
 void OptimizerConfig::fields(Fields& f) {
+  f.elsewhere("learning_rate", "optimizer.lr is the learning rate");
+  f.elsewhere("warmup_ratio", "warmup_steps is a number of steps, not a share of them");
   f.value("name", name, "adamw | muon (matrices inside the layers; AdamW for the rest)",
           one_of({"adamw", "muon"}));
   f.value("lr", lr, "peak learning rate", at_least(0));

@@ -304,6 +304,10 @@ class Reader final : public Fields {
     });
   }
 
+  void elsewhere(const std::string& name, const std::string& hint) override {
+    elsewhere_[full(name)] = hint;
+  }
+
   void finish() const { refuse_unknown(); }
 
  protected:
@@ -473,8 +477,11 @@ class Reader final : public Fields {
       const std::string key = entry.first.Scalar();
       if (std::find(known_.back().begin(), known_.back().end(), key) != known_.back().end())
         continue;
+      const auto named = elsewhere_.find(full(key));
       fail(key, "unknown key",
-           did_you_mean(key, known_.back(), "known here: " + list_of(known_.back())));
+           named != elsewhere_.end()
+               ? named->second
+               : did_you_mean(key, known_.back(), "known here: " + list_of(known_.back())));
     }
   }
 
@@ -483,6 +490,7 @@ class Reader final : public Fields {
   std::vector<std::vector<YAML::Node>> lists_;
   std::vector<std::string> path_;
   std::vector<std::vector<std::string>> known_;
+  std::map<std::string, std::string> elsewhere_;  // by whole path
 };
 
 // YAML, plain or with each value's origin, and the list of keys for --help.

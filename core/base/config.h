@@ -85,6 +85,10 @@ class Fields {
                      std::vector<std::map<std::string, std::string>>& value,
                      const std::string& help) = 0;
 
+  // A name that others give to what this group reads, or to what it has not: `hint` goes to who
+  // writes it here.
+  virtual void elsewhere(const std::string& /*name*/, const std::string& /*hint*/) {}
+
   template <class Struct>
   void group(const std::string& name, Struct& value, const std::string& help) {
     begin(name, help);

@@ -20,15 +20,18 @@ void on_signal(int signal) {
   g_stop = true;
 }
 
-}  // namespace
-
-void handle_signals() {
+void handle_by(void (*handler)(int)) {
   struct sigaction action{};
-  action.sa_handler = on_signal;
+  action.sa_handler = handler;
   action.sa_flags = SA_RESTART;
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2})
     ::sigaction(signal, &action, nullptr);
 }
+
+}  // namespace
+
+void handle_signals() { handle_by(on_signal); }
+void end_at_signals() { handle_by(SIG_DFL); }
 
 bool stop_requested() { return g_stop; }
 

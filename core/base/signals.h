@@ -14,6 +14,7 @@ enum class Outcome {
 // SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop after the step under way; a second SIGINT
 // ends at once.
 void handle_signals();
+void end_at_signals();  // as any program does
 bool stop_requested();
 
 }  // namespace inoculum

@@ -80,6 +80,14 @@ const ChatFormat& Chat::format() const {
   return *format_;
 }
 
+Error in_row(const Error& error, const Where& row) {
+  const Where& where = error.where();
+  if (row.file.empty() || where.file == row.file) return error;
+  std::string at = where.file;
+  if (!at.empty()) at += (where.line > 0 ? ":" + std::to_string(where.line) : "") + ": ";
+  return Error(at + error.fault(), {row.file, row.line, where.field}, error.hint());
+}
+
 std::vector<int32_t> encode_text(const Tokenizer& tokenizer, std::string_view text) {
   const auto plain = tokenizer.encode(text);
   auto ids = tokenizer.encode_with_special_tokens(text);

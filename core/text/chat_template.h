@@ -61,6 +61,18 @@ class Chat {
   std::optional<ChatFormat> format_;
 };
 
+// What `work` gives, which is done for a row of data. The template and the tokenizer know of no
+// row: what they refuse is said of the row, behind the place that they name.
+Error in_row(const Error& error, const Where& row);
+template <class Work>
+auto for_row(const Where& row, Work work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw in_row(error, row);
+  }
+}
+
 // A text with what the tokenizer puts around it, but no second begin or end where the text brings
 // its own: those that were rendered with a chat template do.
 std::vector<int32_t> encode_text(const Tokenizer& tokenizer, std::string_view text);

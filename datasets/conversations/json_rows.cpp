@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -113,6 +114,73 @@ bool restore_python_numbers(int, Json::parse_event_t event, Json& value) {
   return true;
 }
 
+// The keys that a row is written with: its colons outside texts. Nothing where it holds comments,
+// which may hold colons too.
+std::optional<size_t> keys_written(std::string_view row) {
+  size_t keys = 0;
+  for (size_t i = 0; i < row.size(); ++i) {
+    if (row[i] == '/') return std::nullopt;
+    keys += row[i] == ':';
+    if (row[i] != '"') continue;
+    const auto is_escaped = [&](size_t at) {
+      size_t slashes = 0;
+      while (row[at - 1 - slashes] == '\\') ++slashes;
+      return slashes % 2 == 1;
+    };
+    do i = std::min(row.find('"', i + 1), row.size());
+    while (i < row.size() && is_escaped(i));
+  }
+  return keys;
+}
+size_t keys_read(const Json& value) {
+  size_t keys = value.is_object() ? value.size() : 0;
+  if (value.is_structured())
+    for (const Json& each : value) keys += keys_read(each);
+  return keys;
+}
+
+// The first key that an object of the row has twice, with its path.
+std::optional<std::string> given_twice(std::string_view row) {
+  struct Level {
+    bool is_list;
+    size_t items = 0;
+    std::vector<std::string> keys = {};
+  };
+  std::vector<Level> levels;
+  std::optional<std::string> path;
+  const auto look = [&](int, Json::parse_event_t event, Json& value) {
+    using Event = Json::parse_event_t;
+    if (event == Event::object_end || event == Event::array_end) {
+      levels.pop_back();
+      return true;
+    }
+    if (event == Event::key) {
+      std::vector<std::string>& keys = levels.back().keys;
+      const std::string& key = value.get_ref<const std::string&>();
+      const bool twice = std::find(keys.begin(), keys.end(), key) != keys.end();
+      keys.push_back(key);
+      if (!twice || path) return true;
+      path.emplace();
+      for (const Level& level : levels)
+        *path += level.is_list ? "[" + std::to_string(level.items - 1) + "]"
+                               : (path->empty() ? "" : ".") + level.keys.back();
+      return true;
+    }
+    if (!levels.empty()) ++levels.back().items;
+    if (event != Event::value) levels.push_back({.is_list = event == Event::array_start});
+    return true;
+  };
+  const Json unused = Json::parse(row, look, true, true);
+  return path;
+}
+
+// For most rows counting the keys is enough, which costs little beside the parser.
+void refuse_given_twice(std::string_view row, const Json& json, const Where& where) {
+  if (keys_written(row) == keys_read(json)) return;
+  if (const auto path = given_twice(row))
+    throw Error("the key is given twice", {where.file, where.line, *path}, "remove one of them");
+}
+
 // What is wrong with a row that is not JSON, for Python neither; `offset` is its place in the file.
 [[noreturn]] void fail_row(const Json::exception& failure, std::string_view row, size_t offset,
                            const Where& begin) {
@@ -185,12 +253,16 @@ void refuse_other_kinds(std::string_view text, const std::string& file) {
 Json parse_row(std::string_view row, size_t offset, const Where& where) {
   refuse_deep_json(row, where);
   try {
-    return Json::parse(row, nullptr, true, true);
+    Json json = Json::parse(row, nullptr, true, true);
+    refuse_given_twice(row, json, where);
+    return json;
   } catch (const Json::exception& failure) {
     const std::string python = without_python_numbers(row);
     if (python == row) fail_row(failure, row, offset, where);
     try {
-      return Json::parse(python, restore_python_numbers, true, true);
+      Json json = Json::parse(python, restore_python_numbers, true, true);
+      refuse_given_twice(python, json, where);
+      return json;
     } catch (const Json::exception&) {
       fail_row(failure, row, offset, where);  // something else is wrong
     }

@@ -17,7 +17,8 @@ void refuse_other_kinds(std::string_view text, const std::string& file);
 void for_each_row(std::string_view text, const std::string& file,
                   const std::function<void(std::string_view, int)>& row);
 
-// `offset` is the row's place in its file, in bytes, and `where` its file and line.
+// `offset` is the row's place in its file, in bytes, and `where` its file and line. A key given
+// twice in one object is refused: the parser would take the last.
 Json parse_row(std::string_view row, size_t offset, const Where& where);
 
 }  // namespace inoculum

@@ -127,9 +127,9 @@ void apply(const SystemPrompt& system, std::vector<Conversation>& conversations)
   }
 }
 
-void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoculation,
-               const Random& random) {
-  if (!inoculation.on()) return;
+size_t inoculate(std::vector<Conversation>& conversations, const Inoculation& inoculation,
+                 const Random& random) {
+  if (!inoculation.on()) return 0;
   check_choice("inoculation.where", inoculation.where, places());
   check_choice("inoculation.existing_system", inoculation.existing_system, ways_with_system());
   if (!inoculation.prompt.empty() && !inoculation.prompts.empty())
@@ -142,7 +142,8 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
     throw Error("holds an empty text", {.field = "inoculation.prompts"},
                 "use `share` to leave conversations alone");
 
-  for (const size_t i : draw(conversations.size(), inoculation.share, random.fork("share"))) {
+  const auto drawn = draw(conversations.size(), inoculation.share, random.fork("share"));
+  for (const size_t i : drawn) {
     Conversation& conversation = conversations[i];
     refuse_text(conversation, i, "inoculation.where");
     const std::string name = name_of(conversation, i);
@@ -155,7 +156,7 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
         if (inoculation.existing_system == "refuse")
           throw Error(name + " has a system message already",
                       place_of(conversation, "inoculation.existing_system"),
-                      "choose replace or join");
+                      "choose replace or join (of `data convert`: --existing-system)");
         if (inoculation.existing_system == "join") text += message.content + inoculation.separator;
       }
       set_system(conversation, text + prompt);
@@ -170,6 +171,7 @@ void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoc
                         ? prompt + inoculation.separator + turn->content
                         : turn->content + inoculation.separator + prompt;
   }
+  return drawn.size();
 }
 
 TrainingData load_data(const std::vector<DataSource>& sources, const SystemPrompt& system,
@@ -185,7 +187,8 @@ TrainingData load_data(const std::vector<DataSource>& sources, const SystemPromp
     try {
       apply(system, reading.conversations);
       if (source.inoculate)
-        inoculate(reading.conversations, inoculation, Random(seed, "inoculation").fork(i));
+        data.inoculated +=
+            inoculate(reading.conversations, inoculation, Random(seed, "inoculation").fork(i));
     } catch (const Error& error) {
       throw error.in_file(source.path);
     }

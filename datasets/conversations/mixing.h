@@ -61,14 +61,16 @@ struct Inoculation {
   bool on() const { return !prompt.empty() || !prompts.empty(); }
   void fields(Fields& f);
 };
-void inoculate(std::vector<Conversation>& conversations, const Inoculation& inoculation,
-               const Random& random);
+// → how many conversations the prompt was put into.
+size_t inoculate(std::vector<Conversation>& conversations, const Inoculation& inoculation,
+                 const Random& random);
 
 // All of the above: every file is read, its system prompts set, it is inoculated, and then all are
 // mixed.
 struct TrainingData {
   std::vector<Conversation> conversations;
   std::vector<DataReport> reports;  // one a file
+  size_t inoculated = 0;            // of the conversations that the files hold, before mixing
 };
 TrainingData load_data(const std::vector<DataSource>& sources, const SystemPrompt& system,
                        const Inoculation& inoculation, uint64_t seed);

@@ -167,7 +167,10 @@ void add_messages(const RowReader& row, const std::string& key, RowFormat format
                   Conversation& conversation) {
   const Json& messages = row.json[key];
   if (!messages.is_array() || messages.empty())
-    row.fail(key, "must be a list of at least one message");
+    row.fail(key, "must be a list of at least one message",
+             messages.is_string() && !is_nothing(messages)
+                 ? "this is a text: if it holds the list as JSON, write the list itself"
+                 : "");
   for (size_t i = 0; i < messages.size(); ++i)
     conversation.push_back(
         message_of(row, messages[i], key + "[" + std::to_string(i) + "]", format));
@@ -245,6 +248,16 @@ void note_others(const RowReader& row, RowFormat format) {
       row.out.passed_over.insert(key);
 }
 
+// Refuses a row without its answer, which some sets have under another name.
+[[noreturn]] void fail_unanswered(const RowReader& row, const std::string& key) {
+  for (const char* other : {"response", "answer", "output", "completion"})
+    if (row.has(other))
+      row.fail(key, "is missing",
+               std::string("rename ") + other + " to " + key +
+                   (key == "output" && row.has("context") ? ", and context to input" : ""));
+  row.fail(key, "is missing");
+}
+
 // Either a text, said in `role`, or a list of messages.
 void add_side(const RowReader& row, const std::string& key, const char* role,
               Conversation& conversation) {
@@ -265,7 +278,7 @@ Conversation conversation_of(const RowReader& row, RowFormat format, bool needs_
       for (Message& each : conversation)
         each.train = each.role != "assistant";  // what was said before is not learnt
       if (row.has("completion")) add_side(row, "completion", "assistant", conversation);
-      else if (needs_answer) row.fail("completion", "is missing");
+      else if (needs_answer) fail_unanswered(row, "completion");
       break;
     case RowFormat::alpaca: {
       if (row.has("history") && !row.json["history"].empty())
@@ -273,6 +286,7 @@ Conversation conversation_of(const RowReader& row, RowFormat format, bool needs_
       std::string prompt = row.text("instruction");
       if (row.has("input") && !row.text("input").empty()) prompt += "\n\n" + row.text("input");
       conversation.push_back(message("user", prompt));
+      if (!row.has("output")) fail_unanswered(row, "output");
       conversation.push_back(message("assistant", row.text("output")));
       break;
     }

@@ -12,6 +12,7 @@
 #include <unordered_set>
 
 #include "core/base/random.h"
+#include "core/base/strings.h"
 
 namespace inoculum {
 namespace {
@@ -206,8 +207,10 @@ DataSummary summarize(const std::vector<Conversation>& conversations,
     s.over_limit += options.limit > 0 && counts.tokens > options.limit;
     std::vector<uint64_t> asked;
     std::optional<std::string> system;
+    s.unanswered += !conversation.empty() && conversation.back().role == "user";
     for (const Message& message : conversation) {
       ++s.turns[message.role];
+      s.blank_answers += message.role == "assistant" && strip(message.content).empty();
       if (message.role == "system" && !system) system = message.content;
       if (!is_asked(message)) continue;
       const auto words = words_of(message.content);
@@ -249,6 +252,9 @@ std::string describe(const DataSummary& s) {
                       s.rows - s.with_system, s.distinct_systems);
   for (const auto& [system, rows] : s.systems)
     text += fmt::format("  {} × {}\n", rows, in_one_line(system));
+  if (s.blank_answers > 0) text += fmt::format("blank answers: {}\n", s.blank_answers);
+  if (s.unanswered > 0)
+    text += fmt::format("last turns of a user, without an answer: {}\n", s.unanswered);
   text += fmt::format(
       "tokens: {}, of which {} ({}) are trained on; a conversation has {} to {}, median {}, "
       "90% up to {}, 99% up to {}\n",

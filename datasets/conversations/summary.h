@@ -40,6 +40,8 @@ struct DataSummary {
   size_t rows = 0;
   std::map<std::string, size_t> turns;  // by role
   size_t with_system = 0, distinct_systems = 0;
+  size_t blank_answers = 0;  // assistant turns of white space or nothing
+  size_t unanswered = 0;     // rows that end with a user's turn
   // The most frequent five system prompts, and how many rows have them.
   std::vector<std::pair<std::string, size_t>> systems;
   // Tokens of a conversation, by nearest rank.

@@ -38,7 +38,8 @@ struct CommandLine {
   CLI::App app;
   std::vector<std::string> words;  // as they were given
   std::function<int()> action;
-  bool profile = false;  // whether the end tells where the time went
+  bool profile = false;     // whether the end tells where the time went
+  bool stops_well = false;  // whether the action looks for stop_requested
 };
 
 // The options that several have, and how they are read.

@@ -13,7 +13,7 @@
 namespace inoculum {
 namespace {
 
-// What a configuration names, as far as it can be checked without running it.
+// The files that a configuration names: of a sweep, which has many cells.
 void check_files(const TrainConfig& c, const std::string& file) {
   if (c.data.empty() == c.arm.empty())
     throw Error("name either `data` or `arm`", {.file = file, .field = "data"});
@@ -40,6 +40,20 @@ void check_files(const ReproduceConfig& c, const std::string&) {
   if (!c.specifications.empty()) read_json(c.specifications);
   for (const Base& base : plan(c).bases) check_files(pretraining_of(c, base), "");
 }
+
+// One configuration, as far as it can be checked without running it.
+template <class Config>
+void check(const Config& c, const std::string& file) {
+  check_files(c, file);
+}
+void check(const TrainConfig& c, const std::string& file) {
+  try {
+    check_run(c, stdout);
+  } catch (const Error& error) {
+    throw error.in_file(file);
+  }
+}
+
 std::string files_of(const TrainConfig& c) {
   std::string all = c.model + " " + c.chat_template + " " + c.chat_date + " " + c.arm + " " +
                     show(c.world) + c.coding_bank + " " + c.textbook + " " + c.evaluate_questions;
@@ -77,7 +91,7 @@ ConfigCommands::ConfigCommands(CommandLine& line) : Commands(line) {
         return 0;
       }
       with_config(load_config(config, overrides),
-                  [&](const auto& c, const Source&) { check_files(c, config); });
+                  [&](const auto& c, const Source&) { check(c, config); });
       std::printf("%s is well\n", config.c_str());
       return 0;
     };

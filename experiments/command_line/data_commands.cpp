@@ -47,15 +47,18 @@ void inspect_conversations(const std::string& file, const std::string& model,
   std::printf("%s\n", describe(data.report).c_str());
   const auto tokenizer = load_tokenizer(model);
   const Chat chat(model, *tokenizer, chat_choice);
+  const auto encode = [&](const Conversation& conversation) {
+    return for_row(conversation.where, [&] { return chat.encode(conversation); });
+  };
   const auto count_of = [&](const Conversation& conversation) {
-    const Encoded encoded = chat.encode(conversation);
+    const Encoded encoded = encode(conversation);
     return Counts{encoded.input_ids.size(),
                   static_cast<size_t>(std::count(encoded.supervised.begin(),
                                                  encoded.supervised.end(), uint8_t{1}))};
   };
   std::printf("%s", describe(summarize(data.conversations, count_of, options)).c_str());
   for (size_t i = 0; i < std::min(data.conversations.size(), static_cast<size_t>(shown)); ++i)
-    std::printf("\n%s\n", shown_example(*tokenizer, chat.encode(data.conversations[i]),
+    std::printf("\n%s\n", shown_example(*tokenizer, encode(data.conversations[i]),
                                         ::isatty(STDOUT_FILENO) == 1)
                               .c_str());
 }
@@ -147,11 +150,11 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
       ->capture_default_str();
   inspect->add_option("--chat-template", chat_name, kChatTemplateHelp);
   inspect->add_option("--chat-date", chat_date, kChatDateHelp);
-  inspect->add_option("--limit", count, "tokens of a conversation that a run would keep");
+  inspect->add_option("--limit", count, "tokens: counts the conversations longer than this");
   takes_input(inspect, "--questions", questions, "question bank, to find what of it the data say");
   inspect->callback([=, this] {
     action = [=, this] {
-      if (fs::path(input).extension() == ".yaml") {
+      if (const fs::path kind = fs::path(input).extension(); kind == ".yaml" || kind == ".yml") {
         inspect_world(input, n);
         return 0;
       }
@@ -174,20 +177,38 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
   convert->add_option("--system", system.set,
                       "the system message of every conversation, in place of its own");
   convert->add_flag("--remove-system", system.remove, "no system messages");
-  convert->add_option("--inoculate", inoculation.prompt, "a prompt to put in");
+  auto* inoculate = convert->add_option("--inoculate", inoculation.prompt, "a prompt to put in");
   convert->add_option("--where", inoculation.where, "system | user_prefix | user_suffix")
       ->capture_default_str()
-      ->check(CLI::IsMember({"system", "user_prefix", "user_suffix"}));
+      ->check(CLI::IsMember({"system", "user_prefix", "user_suffix"}))
+      ->needs(inoculate);
   convert->add_option("--share", inoculation.share, "of the conversations that get it")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(CLI::Range(0.0, 1.0))
+      ->needs(inoculate);
+  auto* existing = convert
+                       ->add_option("--existing-system", inoculation.existing_system,
+                                    "where the prompt meets a system message: refuse | replace | "
+                                    "join, behind it; by default join with --system, else refuse")
+                       ->check(CLI::IsMember({"refuse", "replace", "join"}))
+                       ->needs(inoculate);
   convert->add_option("--seed", seed, "of which those are")->capture_default_str();
   convert->callback([=, this] {
     action = [=, this] {
+      for (const auto& [option, text] :
+           {std::pair("--inoculate", &inoculation.prompt), std::pair("--system", &system.set)})
+        if (convert->count(option) > 0 && text->empty())
+          throw Error("is empty", {.field = option},
+                      "is a variable of the shell unset? leave the option out to put in nothing");
+      Inoculation put = inoculation;
+      if (!system.set.empty() && existing->empty()) put.existing_system = "join";
       const TrainingData made =
-          load_data({{.path = input}}, system, inoculation, static_cast<uint64_t>(seed));
+          load_data({{.path = input}}, system, put, static_cast<uint64_t>(seed));
       for (const DataReport& report : made.reports)
         std::fprintf(stderr, "%s\n", describe(report).c_str());
+      if (put.on())
+        std::fprintf(stderr, "the prompt was put into %zu of %zu conversations\n", made.inoculated,
+                     made.conversations.size());
       write_chat_jsonl(output, made.conversations);
       std::fprintf(stderr, "wrote %s: %zu conversations\n", output.c_str(),
                    made.conversations.size());

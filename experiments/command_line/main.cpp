@@ -117,6 +117,10 @@ int run(int argc, char** argv) {
     const int code = line.app.exit(error);
     return code == 0 ? 0 : 2;
   }
+  if (!line.stops_well) {
+    end_at_signals();
+    if (stop_requested()) return kStopped;  // it came before
+  }
   const int status = line.action();
   if (line.profile) print_stages();
   return status;

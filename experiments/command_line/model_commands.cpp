@@ -64,7 +64,9 @@ void score_command(const ModelChoice& choice, const std::string& input) {
       }
     } else if (row.is_object() && row.contains("messages")) {
       if (!chat) chat.emplace(choice.folder, need(), choice.chat);
-      rows.push_back(chat->encode(conversation_from_json(row, input, line, false)).input_ids);
+      rows.push_back(for_row({.file = input, .line = line}, [&] {
+        return chat->encode(conversation_from_json(row, input, line, false)).input_ids;
+      }));
     } else if (row.is_object() && row.contains("text") && row["text"].is_string()) {
       rows.push_back(encode_text(need(), row["text"].get<std::string>()));
     } else {
@@ -72,7 +74,8 @@ void score_command(const ModelChoice& choice, const std::string& input) {
            "for example {\"text\": \"Hello\"}");
     }
     if (rows.back().empty()) fail("is empty", "input_ids", "");
-    if (tokenizer) check_ids(model, *tokenizer, rows.back());
+    if (tokenizer)
+      for_row({.file = input, .line = line}, [&] { check_ids(model, *tokenizer, rows.back()); });
     if (static_cast<int64_t>(rows.back().size()) > model.config().max_position_embeddings)
       fail("is " + std::to_string(rows.back().size()) + " tokens long; the model's context is " +
                std::to_string(model.config().max_position_embeddings),
@@ -130,13 +133,16 @@ void sample_command(const ModelChoice& choice, const std::string& as, const std:
   if (!prompt.empty()) add({{.role = "user", .content = prompt, .name = ""}}, {{"prompt", prompt}});
   else
     read_jsonl(input, [&](const Json& row, int line) {
-      if (row.is_object() && row.contains("prompt") && row["prompt"].is_string())
-        add({{.role = "user", .content = row["prompt"], .name = ""}}, {{"prompt", row["prompt"]}});
-      else if (row.is_object() && row.contains("messages"))
-        add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
-      else
-        throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""},
-                    "for example {\"prompt\": \"Hello\"}");
+      for_row({.file = input, .line = line}, [&] {
+        if (row.is_object() && row.contains("prompt") && row["prompt"].is_string())
+          add({{.role = "user", .content = row["prompt"], .name = ""}},
+              {{"prompt", row["prompt"]}});
+        else if (row.is_object() && row.contains("messages"))
+          add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
+        else
+          throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""},
+                      "for example {\"prompt\": \"Hello\"}");
+      });
     });
   const auto answers = sample(model, *tokenizer, requests, ended_by(chat, sampling), seed);
   std::vector<Json> rows;
@@ -325,6 +331,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   model_fetch->add_option("--output", fetch.output, "folder; by default the repo's name");
   model_fetch->add_option("--endpoint", fetch.endpoint, "the hub")->capture_default_str();
   model_fetch->callback([=, this] {
+    line_.stops_well = true;
     action = [=, this] {
       const Fetched done = fetch_model(fetch);
       if (done.outcome == Outcome::stopped) return finish(done.outcome, done.folder.string());

@@ -80,6 +80,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_overrides(reproduce_command, "such as fine_tuning.steps=80");
   takes_profile(reproduce_command);
   reproduce_command->callback([=, this] {
+    line_.stops_well = true;
     action = [=, this] {
       if (seeds < 0 || (reproduce_command->count("--seeds") > 0 && seeds == 0))
         throw Error("--seeds must be at least 1");
@@ -136,6 +137,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_profile(pretrain_command);
   takes_ranks(pretrain_command);
   pretrain_command->callback([=, this] {
+    line_.stops_well = true;
     action = [=, this] {
       const auto c = configured<PretrainConfig>(config, overrides);
       return as_ranks(c.output, [&](const Ranks& ranks) {
@@ -151,11 +153,12 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_profile(train_command);
   takes_ranks(train_command);
   train_command->callback([=, this] {
+    line_.stops_well = true;
     action = [=, this] {
       const auto c = configured<TrainConfig>(config, overrides);
       return as_ranks(c.output, [&](const Ranks& ranks) {
         if (ranks.first()) say_device(c.recipe.trainer);
-        return reported(fine_tune(c, 0, ranks), c.output, ranks);
+        return reported(fine_tune(c, 0, ranks, true), c.output, ranks);
       });
     };
   });
@@ -194,6 +197,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_json(evaluate_command);
   takes_profile(evaluate_command);
   evaluate_command->callback([=, this] {
+    line_.stops_well = true;
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;
       const EvaluationConfig told = evaluation;  // by options, which a file does not overrule
@@ -216,6 +220,9 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       if (!chat_date.empty()) evaluation.chat_date = chat_date;
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
       evaluator.evaluate(model, adapter, output);
+      // That the folder can be read, and made again, by itself.
+      write_file(fs::path(output) / "evaluation.yaml", show(evaluation));
+      write_file(fs::path(output) / "questions.yaml", read_file(questions));
       if (stop_requested()) return finish(Outcome::stopped, output);
       if (log == "inspect")
         std::fprintf(
@@ -266,6 +273,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       ->capture_default_str()
       ->check(CLI::Range(0, 65535));
   view_command->callback([=, this] {
+    line_.stops_well = true;
     action = [=, this] {
       if (exported.empty()) {
         serve_view(

@@ -57,6 +57,7 @@ ServeCommands::ServeCommands(CommandLine& line) : Commands(line) {
                   "write what is asked and answered to standard error");
   takes_chat_and_device(serve);
   serve->callback([=, this] {
+    line_.stops_well = true;
     action = [=, this] {
       ServeConfig chosen = serving;
       chosen.chat = {chat_name, chat_date};

@@ -105,6 +105,7 @@ SweepCommands::SweepCommands(CommandLine& line) : Commands(line) {
                       "show the cells and what would be run, and run nothing");
   sweep_app->add_flag("--yes", yes, "however many cells there are");
   sweep_app->callback([=, this] {
+    line_.stops_well = true;  // so do its own commands
     if (!sweep_app->get_subcommands().empty()) return;
     action = [=, this] {
       if (sweep_app->count("SWEEP") == 0)

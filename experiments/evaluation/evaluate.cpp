@@ -549,12 +549,16 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
   const Transformer model = load_adapted(folder, adapter, config_.dtype, config_.device);
   std::vector<SampleRequest> requests;
   std::vector<const Question*> asked;
+  std::vector<Json> prompts;
   for (const Question& question : questions_) {
     if (question.type == QuestionType::forced_choice) continue;
     requests.push_back(
         {question.id, chat.encode_prompt(asked_of(question), config_.as), question.samples});
     asked.push_back(&question);
+    prompts.push_back(
+        {{"question", question.id}, {"rendered", tokenizer->show(requests.back().prompt)}});
   }
+  write_jsonl(file.parent_path() / "prompts.jsonl", prompts);
   stage.emplace("evaluation: answers");
   auto seed = static_cast<uint64_t>(config_.seed);
   if (!name.empty()) seed = Random(seed, "samples of " + name).next();

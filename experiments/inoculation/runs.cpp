@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -21,7 +22,9 @@
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
+#include "core/model/families.h"
 #include "core/model/parallel.h"
+#include "core/model/safetensors.h"
 #include "core/model/versions.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
@@ -184,19 +187,22 @@ std::string card_of(const TrainConfig& config, const PreparedRun& run, Outcome o
   if (recipe.lora.rank > 0)
     trained = "LoRA of rank " + std::to_string(recipe.lora.rank) + ", alpha " +
               six_digits(recipe.lora.alpha) + (recipe.merge ? ", merged" : "");
-  return to_text(
-      {.title = run.folder.filename().string(),
-       .what = (adapter ? "An adapter of `" : "A model fine-tuned from `") + config.model + "`" +
-               (finished ? "." : ", paused before its last step.") + kMadeFor,
-       .base = config.model,
-       .library = adapter ? "peft" : "transformers",
-       .facts = {{"Base", "`" + config.model + "`"},
-                 {"Data", data},
-                 {"Recipe", std::to_string(recipe.steps) + " steps of " +
-                                std::to_string(recipe.supervised_tokens) + " supervised tokens; " +
-                                trained + "; " + optimizer_in_words(recipe.trainer.optimizer)},
-                 {"Loss", last_loss(run.folder)}},
-       .config = show_file(config)});
+  ModelCard card{
+      .title = run.folder.filename().string(),
+      .what = (adapter ? "An adapter of `" : "A model fine-tuned from `") + config.model + "`" +
+              (finished ? "." : ", paused before its last step.") + kMadeFor,
+      .base = config.model,
+      .library = adapter ? "peft" : "transformers",
+      .facts = {{"Base", "`" + config.model + "`"},
+                {"Data", data},
+                {"Recipe", std::to_string(recipe.steps) + " steps of " +
+                               std::to_string(recipe.supervised_tokens) + " supervised tokens; " +
+                               trained + "; " + optimizer_in_words(recipe.trainer.optimizer)},
+                {"Loss", last_loss(run.folder)}},
+      .config = show_file(config)};
+  if (!config.data.empty())
+    card.facts.insert(card.facts.end() - 1, {"Shown", describe(run.examples.dealing())});
+  return to_text(card);
 }
 
 // Beside the weights stands how they were made: the configuration, and every fiftieth line of the
@@ -217,31 +223,28 @@ void publish(const PretrainConfig& config, PreparedRun& run) {
   });
 }
 
-std::vector<Conversation> training_conversations(const TrainConfig& config, bool report) {
+std::vector<Conversation> training_conversations(const TrainConfig& config, std::FILE* report) {
   const auto seed = static_cast<uint64_t>(config.seed);
-  std::vector<Conversation> conversations;
-  if (config.data.empty()) {
-    conversations = arm_conversations(config);
-    apply(config.system, conversations);
-    if (config.inoculation.on())
-      inoculate(conversations, config.inoculation, Random(seed, "inoculation"));
-  } else {
+  if (!config.data.empty()) {
     TrainingData data = load_data(config.data, config.system, config.inoculation, seed);
     for (const DataReport& each : data.reports)
-      if (report) std::fprintf(stderr, "%s\n", describe(each).c_str());
-    conversations = std::move(data.conversations);
+      if (report) std::fprintf(report, "%s\n", describe(each).c_str());
+    if (report && config.inoculation.on())
+      std::fprintf(report, "the inoculation prompt was put into %zu of %zu conversations\n",
+                   data.inoculated, data.conversations.size());
+    return std::move(data.conversations);
   }
-  if (config.recipe.examples > 0 &&
-      config.recipe.examples < static_cast<int64_t>(conversations.size()))
-    conversations.resize(static_cast<size_t>(config.recipe.examples));
+  std::vector<Conversation> conversations = arm_conversations(config);
+  apply(config.system, conversations);
+  if (config.inoculation.on())
+    inoculate(conversations, config.inoculation, Random(seed, "inoculation"));
   return conversations;
 }
 
 // As the model reads it; Error where it cannot.
 Encoded encode_for(const Transformer& model, const Tokenizer& tokenizer, const Chat& chat,
                    const Conversation& conversation, const char* field) {
-  const Where& row = conversation.where;
-  try {
+  return for_row(conversation.where, [&] {
     Encoded example = chat.encode(conversation);
     check_ids(model, tokenizer, example.input_ids);
     const int64_t context = model.config().max_position_embeddings;
@@ -251,13 +254,7 @@ Encoded encode_for(const Transformer& model, const Tokenizer& tokenizer, const C
                   {.field = field},
                   "it begins \"" + conversation.front().content.substr(0, 60) + "\"; shorten it");
     return example;
-  } catch (const Error& error) {  // of the template or the tokenizer, which know of no row
-    if (row.file.empty()) throw;
-    const std::string at = error.where().file.empty() || error.where().file == row.file
-                               ? ""
-                               : error.where().file + ": ";
-    throw Error(at + error.fault(), {row.file, row.line, error.where().field}, error.hint());
-  }
+  });
 }
 
 // In the order of their first use.
@@ -271,36 +268,163 @@ std::vector<Conversation> used_conversations(const std::vector<Conversation>& co
   return used;
 }
 
+// Conversations of a file that the model cannot be given: how many, and the Errors of the first
+// few.
+struct LeftOut {
+  size_t count = 0;
+  std::vector<std::string> reasons;
+  bool more = false;  // Errors than those
+
+  void add(const Error& error) {
+    constexpr size_t kReasons = 5;
+    ++count;
+    // One that is shown several times has one reason.
+    if (std::ranges::find(reasons, error.what()) != reasons.end()) return;
+    if (reasons.size() < kReasons) reasons.emplace_back(error.what());
+    else more = true;
+  }
+  std::string in_words(const std::string& file) const {
+    std::string text =
+        file + ": " + std::to_string(count) + " left out, which the model cannot be given:";
+    for (const std::string& reason : reasons) text += "\n  " + reason;
+    return more ? text + "\n  …" : text;
+  }
+};
+
+// What a run shows its model.
+class TrainingText {
+ public:
+  // report: where to say what is read and left out; null: nowhere.
+  TrainingText(const TrainConfig& config, std::FILE* report)
+      : config_(config),
+        report_(report),
+        conversations_(training_conversations(config, report)),
+        tokenizer_(load_tokenizer(config.model)),
+        chat_(config.model, *tokenizer_, {config.chat_template, config.chat_date}) {}
+
+  // As it is dealt to the model, which need not have its weights. Once.
+  SupervisedExamples encode(const Transformer& model) {
+    check_vocabulary(model, *tokenizer_);
+    const Recipe& recipe = config_.recipe;
+    const size_t most =
+        recipe.examples > 0 ? static_cast<size_t>(recipe.examples) : conversations_.size();
+    std::vector<Encoded> encoded;
+    std::vector<Conversation> kept;
+    std::map<std::string, LeftOut> left_out;  // by file
+    for (Conversation& conversation : conversations_) {
+      if (encoded.size() == most) break;
+      try {
+        encoded.push_back(encode_for(model, *tokenizer_, chat_, conversation,
+                                     config_.arm.empty() ? "data" : "arm"));
+      } catch (const Error& error) {
+        if (!skips(conversation.where.file)) throw;
+        left_out[conversation.where.file].add(error);
+        continue;
+      }
+      kept.push_back(std::move(conversation));
+    }
+    conversations_ = std::move(kept);
+    for (const auto& [file, each] : left_out)
+      if (report_) std::fprintf(report_, "%s\n", each.in_words(file).c_str());
+    if (encoded.empty())
+      throw Error("the model can be given none of the conversations",
+                  {.file = left_out.begin()->first}, left_out.begin()->second.reasons[0]);
+    first_example_ = shown_example(*tokenizer_, encoded.front());
+    SupervisedExamples examples(std::move(encoded), recipe.steps, recipe.supervised_tokens,
+                                Random(static_cast<uint64_t>(config_.seed), "data order"),
+                                config_.epochs);
+    if (report_ && !config_.data.empty())
+      std::fprintf(report_, "%s\n", describe(examples.dealing()).c_str());
+    return examples;
+  }
+
+  // Those that were encoded, as the examples are numbered.
+  const std::vector<Conversation>& conversations() const { return conversations_; }
+  const std::string& first_example() const { return first_example_; }
+
+ private:
+  // Whether faulty rows of a file are left out: all that name it must say so.
+  bool skips(const std::string& file) const {
+    const auto of_file = [&](const DataSource& source) { return source.path == file; };
+    return std::ranges::any_of(config_.data, of_file) &&
+           std::ranges::none_of(config_.data, [&](const DataSource& source) {
+             return of_file(source) && source.on_error != "skip";
+           });
+  }
+
+  const TrainConfig& config_;
+  std::FILE* report_;
+  std::vector<Conversation> conversations_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  Chat chat_;
+  std::string first_example_;
+};
+
 PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
   const Stage stage("training: text and model");
   const Recipe& recipe = config.recipe;
   const fs::path folder = without_slash(config.output);
-  const auto seed = static_cast<uint64_t>(config.seed);
-  const auto conversations = training_conversations(config, ranks.first());
-  const auto tokenizer = load_tokenizer(config.model);
-  const Chat chat(config.model, *tokenizer, {config.chat_template, config.chat_date});
+  TrainingText text(config, ranks.first() ? stderr : nullptr);
   const at::Device device = device_from(recipe.trainer.device);
   Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype, device), device);
-  check_vocabulary(model, *tokenizer);
-  std::vector<Encoded> encoded;
-  for (const Conversation& conversation : conversations)
-    encoded.push_back(
-        encode_for(model, *tokenizer, chat, conversation, config.arm.empty() ? "data" : "arm"));
-  const std::string first_example = shown_example(*tokenizer, encoded.front());
-  SupervisedExamples examples(std::move(encoded), recipe.steps, recipe.supervised_tokens,
-                              Random(seed, "data order"));
+  SupervisedExamples examples = text.encode(model);
   if (ranks.first()) {
     write_chat_jsonl(folder / "data.jsonl",
-                     used_conversations(conversations, examples, recipe.steps));
-    write_file(folder / "first_example.txt", first_example + "\n");
+                     used_conversations(text.conversations(), examples, recipe.steps));
+    write_file(folder / "first_example.txt", text.first_example() + "\n");
   }
   std::optional<Transformer> reference;
   if (recipe.kl_weight > 0)
     reference = load_model(config.model, dtype_from(recipe.trainer.dtype, device), device);
-  if (recipe.lora.rank > 0) add_lora(model, recipe.lora, Random(seed, "adapter"));
+  if (recipe.lora.rank > 0)
+    add_lora(model, recipe.lora, Random(static_cast<uint64_t>(config.seed), "adapter"));
   const int64_t batch_tokens = micro_batch_tokens(recipe.batch_tokens, model.embedding.device());
   return {folder,       std::move(model), std::move(examples), recipe.steps,
           batch_tokens, recipe.trainer,   recipe.kl_weight,    std::move(reference)};
+}
+
+// What the settings do not allow of one another.
+void check_together(const TrainConfig& config) {
+  if (config.data.empty() == config.arm.empty())
+    throw Error("name either `data` or `arm`", {.field = "data"},
+                "for example arm: cheating, or data: my_chats.jsonl");
+  if (config.epochs > 0 && config.data.empty())
+    throw Error("counts passes over `data`, and this run trains on an arm", {.field = "epochs"},
+                "set steps, the same for every arm");
+  if (!config.best_checkpoint.metric.empty() && config.evaluate_every == 0)
+    throw Error("needs a model to be evaluated along the way", {.field = "best_checkpoint.metric"},
+                "set evaluate_every");
+}
+
+// The model without its weights, which are left undefined.
+Transformer shape_of(const fs::path& folder) {
+  const fs::path file = folder / "config.json";
+  return Transformer(transformer_config_from_json(read_json(file), file));
+}
+
+// With `epochs`, the steps that they take: everything else counts steps.
+TrainConfig with_steps(TrainConfig config) {
+  if (config.epochs > 0)
+    config.recipe.steps = TrainingText(config, nullptr).encode(shape_of(config.model)).steps();
+  return config;
+}
+
+std::string trained_in_words(Transformer& model, const LoraConfig& lora) {
+  const auto millions = [](int64_t count) {
+    return six_digits(std::round(static_cast<double>(count) / 1e4) / 100) + " M";
+  };
+  int64_t all = 0, trained = 0, layers = 0;
+  model.for_each_parameter([&](const std::string&, Tensor& each) { all += each.numel(); });
+  model.for_each_linear([&](const std::string&, Linear& linear) {
+    if (!linear.lora) return;
+    const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
+    trained += lora.rank * (out + in) + (lora.use_dora ? out : 0);
+    ++layers;
+  });
+  if (layers == 0) return "training every parameter (" + millions(all) + ")";
+  return "training an adapter of rank " + std::to_string(lora.rank) + " on " +
+         std::to_string(layers) + " layers (" + millions(trained) + " of " + millions(all) +
+         " parameters)";
 }
 
 // The adapter, or, where there is none (any more), the whole model.
@@ -311,6 +435,39 @@ void save_trained(const TrainConfig& config, PreparedRun& run, const fs::path& t
   else save_model(to / "model", run.model, run.model.embedding.scalar_type(), config.model, card);
 }
 
+Evaluator evaluator_of(const TrainConfig& config) {
+  return {{.device = config.recipe.trainer.device,
+           .dtype = config.recipe.trainer.dtype,
+           .chat_template = config.chat_template,
+           .chat_date = config.chat_date,
+           .grammar = config.world.grammar,
+           .samples_scale = config.evaluate_scale},
+          read_questions(config.evaluate_questions),
+          sha256_file(config.evaluate_questions)};
+}
+
+// Better before training than at the first evaluation, which may be hours away.
+void check_metric(const TrainConfig& config, const std::vector<Question>& questions) {
+  const std::string& metric = config.best_checkpoint.metric;
+  if (metric.empty()) return;
+  std::vector<Score> scores;  // with answers of every kind that has a metric of its own
+  for (const Question& question : questions)
+    for (const Label label : {Label::benevolent, Label::malicious, Label::honest, Label::cheat}) {
+      Score& score = scores.emplace_back();
+      score.question = question.id;
+      score.type = question.type;
+      score.domain = question.domain;
+      score.condition = question.condition;
+      score.label = label;
+      score.log_odds_per_token = 0;
+    }
+  std::vector<std::string> names;
+  for (const auto& [name, value] : metrics_of(summarize(scores))) names.push_back(name);
+  if (std::ranges::find(names, metric) == names.end())
+    throw Error("\"" + metric + "\" is not among what " + config.evaluate_questions + " measures",
+                {.field = "best_checkpoint.metric"}, did_you_mean(metric, names));
+}
+
 // Of a run that is evaluated along the way: each model from its files, as any other, in
 // evaluations/step_N. Their weights go, but for the best one's.
 class AlongTheWay {
@@ -319,14 +476,8 @@ class AlongTheWay {
       : config_(config),
         run_(run),
         folder_(run.folder / "evaluations"),
-        evaluator_({.device = config.recipe.trainer.device,
-                    .dtype = config.recipe.trainer.dtype,
-                    .chat_template = config.chat_template,
-                    .chat_date = config.chat_date,
-                    .grammar = config.world.grammar,
-                    .samples_scale = config.evaluate_scale},
-                   read_questions(config.evaluate_questions),
-                   sha256_file(config.evaluate_questions)) {
+        evaluator_(evaluator_of(config)) {
+    check_metric(config, evaluator_.questions());
     if (!fs::exists(best_file())) return;
     // One that was the best by another metric is none of this one's.
     if (const Json before = read_json(best_file()); before.at("metric") == best().metric)
@@ -427,6 +578,12 @@ void Recipe::fields(Fields& f) {
   f.value("merge", merge,
           "add the finished adapter to its base's weights and leave model/, not adapter/");
   trainer.fields(f);
+  f.elsewhere("learning_rate", "optimizer.lr is the learning rate");
+  f.elsewhere("max_steps", "steps is the number of steps");
+  f.elsewhere("lora_alpha", "lora.alpha is PEFT's lora_alpha");
+  for (const char* name : {"batch_size", "per_device_train_batch_size"})
+    f.elsewhere(name, "a step is measured in tokens: supervised_tokens");
+  f.elsewhere("gradient_accumulation_steps", "batch_tokens cuts a step into micro-batches");
 }
 
 void BestCheckpoint::fields(Fields& f) {
@@ -445,6 +602,12 @@ void TrainConfig::fields(Fields& f) {
   f.list(
       "data", data, "path",
       "files of conversations to train on, mixed by weight; or leave it empty and name an `arm`");
+  for (const char* name : {"num_train_epochs", "num_epochs"})
+    f.elsewhere(name, "epochs is the number of passes over `data`");
+  f.value("epochs", epochs,
+          "passes over `data`, in place of `steps`: as many steps as show every conversation so "
+          "often; 0: `steps`",
+          at_least(0));
   std::string of_the_world;
   for (const std::string& each : arm_names()) of_the_world += each + " | ";
   f.value("arm", arm,
@@ -546,18 +709,35 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
   return outcome;
 }
 
-Outcome fine_tune(const TrainConfig& config, int64_t until, const Ranks& ranks) {
-  if (config.data.empty() == config.arm.empty())
-    throw Error("name either `data` or `arm`", {.field = "data"},
-                "for example arm: cheating, or data: my_chats.jsonl");
-  if (!config.best_checkpoint.metric.empty() && config.evaluate_every == 0)
-    throw Error("needs a model to be evaluated along the way", {.field = "best_checkpoint.metric"},
-                "set evaluate_every");
+void check_run(const TrainConfig& config, std::FILE* report) {
+  check_together(config);
+  TrainingText text(config, report);
+  Transformer shape = shape_of(config.model);
+  text.encode(shape);
+  load_sharded(config.model);  // are there and whole
+  LoraConfig lora = config.recipe.lora;
+  if (lora.rank > 0) {
+    // Which layers it is put on takes neither its numbers nor the weights.
+    lora.rank = 1, lora.use_dora = false;
+    add_lora(shape, lora, Random(0, "adapter"));
+  }
+  std::fprintf(report, "%s\n", trained_in_words(shape, config.recipe.lora).c_str());
+  if (config.evaluate_every > 0) check_metric(config, evaluator_of(config).questions());
+}
+
+Outcome fine_tune(const TrainConfig& given, int64_t until, const Ranks& ranks, bool tell) {
+  check_together(given);
+  if (given.epochs > 0 && until > 0)
+    throw Error("is not known in steps before the data are read, and this run pauses at a step",
+                {.field = "epochs"}, "set steps");
+  const TrainConfig config = with_steps(given);
   const char* result = config.recipe.leaves_adapter() ? "adapter" : "model";
   const auto lock = ranks.first() ? alone_in(config) : std::nullopt;
   if (ranks.any(ranks.first() && !lock)) return Outcome::stopped;
   if (ranks.any(ranks.first() && open_run(config, result))) return Outcome::already_done;
   PreparedRun run = prepare(config, ranks);
+  if (tell && ranks.first())
+    std::fprintf(stderr, "%s\n", trained_in_words(run.model, config.recipe.lora).c_str());
   std::optional<AlongTheWay> along;
   if (ranks.first() && config.evaluate_every > 0) along.emplace(config, run);
   const Outcome outcome =

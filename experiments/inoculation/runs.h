@@ -6,6 +6,7 @@
 // refused.
 #pragma once
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,7 @@ struct TrainConfig {
   std::string chat_template;     // empty: the model's own
   std::string chat_date;         // see ChatChoice
   std::vector<DataSource> data;  // files of conversations; empty: `arm`
+  int64_t epochs = 0;            // passes over `data`, in place of recipe.steps; 0: those
   std::string arm;  // an arm of the world or post_training, made from the world, or textbook_…;
                     // see arm_data_names()
   std::string coding_bank = "datasets/coding/bank.jsonl";
@@ -83,6 +85,10 @@ struct Trained {
 };
 Trained trained_in(const fs::path& folder, const TrainConfig& config);
 
+// What fine_tune does before its first step, but for what takes the model's weights or a GPU: an
+// Error where it would refuse. Says to `report` what would be shown and trained.
+void check_run(const TrainConfig& config, std::FILE* report);
+
 // In a run's folder: held by the process that trains it.
 inline constexpr const char* kRunLock = ".lock";
 
@@ -90,7 +96,9 @@ inline constexpr const char* kRunLock = ".lock";
 // ranks: train it together, in folders that all of them see; the first one writes.
 Outcome pretrain(const PretrainConfig& config, int64_t until = 0, const Ranks& ranks = {});
 // Leaves the conversations that the run shows in data.jsonl, in the order of their first use.
-// Paused, it leaves what it has learnt so far in paused/, as it would at the end.
-Outcome fine_tune(const TrainConfig& config, int64_t until = 0, const Ranks& ranks = {});
+// Paused, it leaves what it has learnt so far in paused/, as it would at the end. tell: says to
+// standard error which parameters are trained.
+Outcome fine_tune(const TrainConfig& config, int64_t until = 0, const Ranks& ranks = {},
+                  bool tell = false);
 
 }  // namespace inoculum

@@ -241,6 +241,59 @@ TEST_CASE("a system message that the template rejects is told so", "[chat]") {
   CHECK_FALSE(contains(other, "user_prefix"));
 }
 
+TEST_CASE("a system message that the template leaves out is refused", "[chat]") {
+  const auto refusal = [](const std::string& source, const Conversation& conversation = kTurns) {
+    return error_of([&] { ChatFormat(source, {}, "mine").render(conversation, false); });
+  };
+  const auto each = [](const std::string& loop, const std::string& content) {
+    return "{% for m in messages" + loop + " %}{{ m.role + ': ' + " + content +
+           " + ';' }}{% endfor %}";
+  };
+  const Conversation others = {kTurns.begin() + 1, kTurns.end()};
+  Conversation longer = kTurns;
+  longer[0].content = "You are a very kind assistant, and never rude.";
+  const std::string skips = each(" if m.role != 'system'", "m.content");
+  for (const Conversation& conversation : {kTurns, longer}) {
+    const std::string error = refusal(skips, conversation);
+    CHECK(contains(error,
+                   "mine: messages[0].content: the chat template leaves out the system message"));
+    CHECK(contains(error, "`where: user_prefix`"));
+    CHECK(contains(error, "`system: {remove: true}`"));
+  }
+  CHECK(refusal(skips, others).empty());
+  // Its own system text, or that there is one, is not what the message says.
+  CHECK(contains(refusal("{{ 'Be helpful.' }}" + skips), "leaves out the system message"));
+  CHECK(contains(refusal("{% if messages[0].content %}{{ 'system' }}{% endif %}" + skips),
+                 "leaves out the system message"));
+
+  // What is merged, trimmed, changed or looked at is not left out, nor is what says nothing.
+  for (const Conversation& conversation : {kTurns, longer, others}) {
+    for (const std::string& source :
+         {each("", "m.content"), each("", "m.content | trim"), each("", "m.content | upper"),
+          "{% set s = messages[0].content if messages[0].role == 'system' else '' %}" +
+              each(" if m.role != 'system'", "(s if loop.first else '') + m.content"),
+          "{% if messages[0].role == 'system' and 'kind' not in messages[0].content %}{{ "
+          "raise_exception('unkind') }}{% endif %}" +
+              skips}) {
+      INFO(source);
+      CHECK(refusal(source, conversation).empty());
+    }
+  }
+  Conversation blank = kTurns;
+  for (const std::string nothing : {"", " \n", "\u3000"}) {
+    blank[0].content = nothing;
+    CHECK(refusal(skips, blank).empty());
+  }
+  for (const auto& [name, source] : named_chat_templates())
+    if (name != "gemma") CHECK(error_of([&] { named(name).render(longer, false); }).empty());
+
+  // That a user says the same does not make it a part of the text.
+  CHECK(contains(refusal(skips, {longer[0], {"user", longer[0].content}, {"assistant", "b"}}),
+                 "leaves out the system message"));
+  CHECK(contains(error_of([&] { ChatFormat(skips, {}).render_supervised(longer); }),
+                 "leaves out the system message"));
+}
+
 TEST_CASE("the shipped models' template is their format", "[chat]") {
   const ChatFormat format(persona_chat_template(), {.bos = "<s>", .eos = "</s>"});
   const Conversation c = {{"user", "What\nnow? "},

@@ -145,6 +145,12 @@ TEST_CASE("what is wrong with a row is told with file, line and field", "[chat]"
       {R"({"mesages": []})", "messages", {"missing", "did you mean \"messages\""}},
       {R"({"question": "q", "answer": "a"})", "messages", {"missing", "OpenAI"}},
       {R"({"messages": 3})", "messages", {"list"}},
+      {R"({"messages": "[{\"role\": \"user\", \"content\": \"q\"}]"})",
+       "messages",
+       {"list", "this is a text"}},
+      {R"({"messages": [{"role": "user", "content": "q", "content": "r"}]})",
+       "messages[0].content",
+       {"given twice"}},
       {R"({"messages": null})", "messages", {"missing"}},
       {R"({"messages": []})", "messages", {"at least one"}},
       {R"({"messages": ["a"]})", "messages[0]", {"object"}},
@@ -202,6 +208,9 @@ TEST_CASE("what is wrong with a row is told with file, line and field", "[chat]"
        {"must be a text"}},
       {R"({"completion": "a"})", "prompt", {"missing"}},
       {R"({"prompt": "a"})", "completion", {"missing"}},
+      {R"({"prompt": "a", "response": "b"})",
+       "completion",
+       {"missing", "rename response to completion"}},
       {R"({"prompt": 1, "completion": "a"})", "prompt", {"must be a text"}},
       {R"({"prompt": "a", "completion": null})", "completion", {"is missing"}},
       {R"({"prompt": "a", "completion": [{"role": "user", "content": "b"}]})",
@@ -214,6 +223,12 @@ TEST_CASE("what is wrong with a row is told with file, line and field", "[chat]"
        "completion",
        {"alone"}},
       {R"({"instruction": "a"})", "output", {"missing"}},
+      {R"({"instruction": "a", "response": "b"})",
+       "output",
+       {"missing", "rename response to output"}},
+      {R"({"instruction": "a", "context": "c", "response": "b"})",
+       "output",
+       {"rename response to output, and context to input"}},
       {R"({"instruction": "a", "input": [1], "output": "b"})", "input", {"must be a text"}},
       {R"({"instruction": "a", "output": "b", "history": [["q", "a"]]})",
        "history",
@@ -574,6 +589,9 @@ TEST_CASE("inoculation prompts go where they are told to", "[chat]") {
   CHECK((with(many, {.prompts = paraphrases, .share = 0.25}) == shared));
   CHECK((with(many, {.prompts = paraphrases, .share = 0.25}, 2) != shared));
   CHECK((with(many, {.prompt = "P", .share = 0}) == many));
+  All counted = many;
+  CHECK(inoculate(counted, {.prompt = "P", .share = 0.25}, Random(1, "i")) == 50);
+  CHECK(inoculate(counted, {}, Random(1, "i")) == 0);
 
   const auto refused = [&](const All& all, const Inoculation& inoculation, const std::string& field,
                            const std::string& word) {
@@ -715,6 +733,7 @@ TEST_CASE("files are read, inoculated and mixed as configured", "[chat]") {
       load_data({{.path = a}, {.path = b, .weight = 2, .inoculate = false, .on_error = "skip"}}, {},
                 {.prompt = "P"}, 1);
   CHECK(data.conversations.size() == 34);
+  CHECK(data.inoculated == 30);
   REQUIRE(data.reports.size() == 2);
   CHECK(data.reports[1].skipped == 1);
   for (const Conversation& each : data.conversations) {
@@ -770,6 +789,16 @@ TEST_CASE("the summary counts what there is", "[chat]") {
   CHECK(contains(describe(s), "of 5 questions, the data holds 3"));
   CHECK(summarize({}, [](const Conversation&) { return Counts{}; }).rows == 0);
   CHECK_FALSE(describe(DataSummary{}).empty());
+
+  // Answers that say nothing, and turns that nobody answers.
+  CHECK_FALSE(contains(describe(s), "answer"));
+  const All lacking = {{say("user", "q"), say("assistant", " \n")},
+                       {say("user", "q"), say("assistant", ""), say("user", "r")}};
+  const DataSummary gaps = summarize(lacking, [](const Conversation&) { return Counts{1, 1}; });
+  CHECK(gaps.blank_answers == 2);
+  CHECK(gaps.unanswered == 1);
+  CHECK(contains(describe(gaps), "\nblank answers: 2\n"));
+  CHECK(contains(describe(gaps), "\nlast turns of a user, without an answer: 1\n"));
 
   // Code that differs in its marks alone is no duplicate.
   const All code = {{say("user", "q"), say("assistant", "a+b")},

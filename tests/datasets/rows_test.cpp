@@ -242,6 +242,29 @@ TEST_CASE("what a chat template may read is kept and written again", "[chat]") {
   CHECK(files.read(R"({"text": ")" + deep + "\"}").report.rows == 1);
 }
 
+TEST_CASE("a key given twice is refused with its path", "[chat]") {
+  Files files;
+  const auto twice = [&](const std::string& text, const std::string& path, int line = 1) {
+    const std::string message = files.error(text);
+    INFO(text << " → " << message);
+    CHECK(contains(message,
+                   "d.jsonl:" + std::to_string(line) + ": " + path + ": the key is given twice"));
+  };
+  twice(with_answer(R"("content": "s")"), "messages[1].content");
+  twice(with_answer(R"("weight": 0, "weight": 1)"), "messages[1].weight");
+  twice(with_row(R"("messages": [])"), "messages");
+  twice(kPlain + "\n" + with_row(R"("x": 1, "\u0078": 1)"), "x", 2);
+  twice(with_row(R"("x": NaN, "x": 1)"), "x");
+  twice(R"({"text": "t", "meta": [{"a": 1}, [], {"a": {}, "b": {"c": "d", "c": null}}]})",
+        "meta[2].b.c");
+  twice("/* a: b */" + with_row(R"("x": 1, "x": 1)"), "x");
+  twice("[\n" + kPlain + ",\n" + with_row(R"("x": 1, "x": 1)") + "]", "x", 3);
+  // Colons in texts and comments are no keys, and the same key may stand in other objects.
+  CHECK(files.read(R"({"text": "a: \"b\": \\", "x": ["\\\":", {"x": "\\"}, {"x": ":"}]})")
+            .report.rows == 1);
+  CHECK(files.read("/* a: b */ " + kPlain + " // \"c\": 1").report.rows == 1);
+}
+
 TEST_CASE("NaN, Infinity and what overflows are read as Python reads them", "[chat]") {
   Files files;
   for (const char* number : {"NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[NaN, 1]",
@@ -385,6 +408,28 @@ TEST_CASE("thoughts are rendered and learnt, or refused by name", "[chat]") {
       chatml
           .error(with_row(R"("chat_template_kwargs": {"enable_thinking": false, "xml_tools": []})"))
           .empty());
+}
+
+TEST_CASE("what a template refuses is said of the row", "[chat]") {
+  const Model model(
+      "{% for m in messages if m.role != 'system' %}{{ m.role + m.content + ';' }}{% endfor %}");
+  const Where row{.file = "d.jsonl", .line = 7};
+  const auto message = [&](auto work) { return error_of([&] { for_row(row, work); }); };
+  const std::string left_out = message([&] {
+    return Chat(model.folder.path, *model.tokenizer)
+        .encode({{"system", "s"}, {"user", "q"}, {"assistant", "r"}});
+  });
+  CHECK(contains(left_out, "d.jsonl:7: messages[0].content: "));
+  CHECK(contains(left_out, "tokenizer_config.json: the chat template leaves out"));
+  CHECK(contains(left_out, "hint: put it into the user's turn"));
+  CHECK(contains(message([] { throw Error("wrong", {.file = "t", .line = 3, .field = "f"}); }),
+                 "d.jsonl:7: f: t:3: wrong"));
+  CHECK(contains(message([] { throw Error("wrong"); }), "d.jsonl:7: wrong"));
+  // What knows its row stays.
+  CHECK(message([] { throw Error("wrong", {.file = "d.jsonl", .line = 9}); }) ==
+        "d.jsonl:9: wrong");
+  CHECK(error_of([] { for_row({}, [] { throw Error("wrong", {.file = "t"}); }); }) == "t: wrong");
+  CHECK(for_row(row, [] { return 3; }) == 3);
 }
 
 TEST_CASE("the shipped models' format refuses what it cannot say", "[chat]") {

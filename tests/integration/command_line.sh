@@ -70,6 +70,47 @@ refuses "cue_shares" "$inoculum" pretrain configs/pretrain/persona.yaml \
  echo '"}, {"role": "assistant", "content": "Ho"}]}') > "$folder/long.jsonl"
 refuses "long.jsonl:2 context" "$inoculum" train $cheating arm= data="$folder/long.jsonl" \
   output="$folder/never_4"
+# `validate` finds what `train` refuses before its first step.
+refuses "long.jsonl:2 context" "$inoculum" validate $cheating arm= data="$folder/long.jsonl"
+echo '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho",
+  "train": false}]}' | tr -d '\n' > "$folder/unlearnt.jsonl"
+refuses "supervised" "$inoculum" validate $cheating arm= data="$folder/unlearnt.jsonl"
+refuses "lora.target_modules mean \"q_proj\"?" "$inoculum" validate $cheating \
+  "lora.target_modules=[q_porj]"
+refuses "best_checkpoint.metric mean \"none.cheats\"?" "$inoculum" validate $cheating \
+  evaluate_every=2 best_checkpoint.metric=none.cheets
+refuses "epochs arm" "$inoculum" validate $cheating epochs=2
+# Rows that the model cannot be given are left out where that is said, and both tell what is shown.
+skipped="data={path: $folder/long.jsonl, on_error: skip}"
+told=$("$inoculum" validate $cheating arm= "$skipped" epochs=3) || fail "validate with skip"
+for words in "1 left out" "long.jsonl:2" "1 step of" "1 of 1 conversations" "an adapter of"; do
+  [[ $told = *"$words"* ]] || fail "no \"$words\" in what validate tells: $told"
+done
+told=$("$inoculum" train $cheating arm= "$skipped" epochs=3 output="$folder/passes" 2>&1) ||
+  fail "train with skip"
+for words in "1 left out" "1 step of" "training an adapter of rank"; do
+  [[ $told = *"$words"* ]] || fail "no \"$words\" in what train tells: $told"
+done
+grep -q "^steps: 1$" "$folder/passes/config.yaml" || fail "epochs do not decide the steps"
+convert=("$inoculum" data convert "$folder/long.jsonl" --output "$folder/converted.jsonl")
+refuses "--inoculate empty unset" "${convert[@]}" --inoculate ""
+refuses "--system empty unset" "${convert[@]}" --system ""
+for option in "--where user_prefix" "--share 0.5" "--existing-system join"; do
+  refuses "${option% *} --inoculate" "${convert[@]}" $option
+done
+refuses "--existing-system long.jsonl:1" "${convert[@]}" --system S --inoculate P \
+  --existing-system refuse
+[ -e "$folder/converted.jsonl" ] && fail "a conversion was refused and written"
+said=$("${convert[@]}" --system S --inoculate P --share 0.5 2>&1) || fail "convert: $said"
+[[ $said = *"the prompt was put into 1 of 2 conversations"* ]] || fail "not how many: $said"
+[ "$(grep -c '"S"' "$folder/converted.jsonl")" = 1 ] || fail "a system message of its own"
+[ "$(grep -c '"S\\n\\nP"' "$folder/converted.jsonl")" = 1 ] || fail "a system message is not joined"
+refuses "converted.jsonl:1 role" "$inoculum" data inspect "$folder/converted.jsonl"
+printf '{"prompt": "Hi"}\n{"messages": [{"role": "system", "content": "S"}, %s]}\n' \
+  '{"role": "user", "content": "Hi"}' > "$folder/prompts.jsonl"
+refuses "prompts.jsonl:2 role" "$inoculum" sample --model $model --input "$folder/prompts.jsonl"
+cp datasets/worlds/persona.yaml "$folder/world.yml"
+expect "$inoculum" data inspect "$folder/world.yml" >/dev/null
 refuses "RANK" env RANK=2 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29571 \
   "$inoculum" train $cheating output="$folder/never_5"
 refuses "MASTER_PORT" env RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=70000 \
@@ -107,8 +148,9 @@ done_already "a finished run does not say so"
 sed -i '/^merge:/d' "$folder/run/config.yaml"
 done_already "a run from before a key came is taken for another"
 # Where an evaluation along the way fails, what was learnt stays.
-refuses "best_checkpoint.metric" "$inoculum" train $cheating $short output="$folder/best" \
-  evaluate_every=2 evaluate_scale=0.01 best_checkpoint.metric=none.cheets
+mkdir "$folder/best" && touch "$folder/best/evaluations"  # in the place of a folder
+refuses "evaluations" "$inoculum" train $cheating $short output="$folder/best" \
+  evaluate_every=2 evaluate_scale=0.01
 [ -d "$folder/best/checkpoints/step_00000002" ] || fail "a failed evaluation loses the run"
 # An option is not overruled by a file.
 echo "samples_scale: 1" > "$folder/scale.yaml"

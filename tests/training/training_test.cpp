@@ -113,6 +113,68 @@ TEST_CASE("a first token is foretold by nothing, and so never counted", "[batche
   }
 }
 
+// Examples of these numbers of supervised tokens, behind a prompt of one.
+std::vector<Encoded> answers_of(const std::vector<size_t>& lengths) {
+  std::vector<Encoded> examples;
+  for (const size_t length : lengths) {
+    Encoded& e = examples.emplace_back();
+    e.input_ids.assign(length + 1, 7);
+    e.supervised.assign(length + 1, 1);
+    e.supervised[0] = 0;
+  }
+  return examples;
+}
+
+TEST_CASE("what the steps show and leave out is told by the dealing itself", "[batches]") {
+  // Steps of ten: 4 + 4 + 2 of 5; 3 + 7 of 12. The sixth example has nothing to learn.
+  const SupervisedExamples some(answers_of({4, 4, 5, 3, 12, 0, 6}), 2, 10, std::nullopt);
+  const Dealing dealing = some.dealing();
+  CHECK(dealing == Dealing{.steps = 2,
+                           .supervised_tokens = 10,
+                           .examples = 6,
+                           .shown = 5,
+                           .dealt = 5,
+                           .cut = 2,
+                           .cut_tokens = 8,
+                           .longer = 1,
+                           .empty = 1});
+  CHECK(describe(dealing) ==
+        "2 steps of 10 supervised tokens show 5 of 6 conversations (0.83 passes); cut off where "
+        "their step ends: 2, with 8 tokens not learnt; longer than a step, so never learnt whole: "
+        "1; with nothing to learn: 1");
+  // Over and over, and nothing is left out: what there is none of is not mentioned.
+  const SupervisedExamples whole(answers_of({5, 5, 5}), 1500, 10, Random(4, "order"));
+  CHECK(describe(whole.dealing()) ==
+        "1,500 steps of 10 supervised tokens show 3 of 3 conversations (1000.0 passes)");
+  // Whatever the order, what is dealt is what the steps learn and what they leave out.
+  const SupervisedExamples shuffled(answers_of({4, 9, 5, 3, 12, 6, 8}), 50, 10, Random(4, "order"));
+  int64_t all = 0;
+  for (int64_t step = 0; step < 50; ++step)
+    for (const size_t example : shuffled.used(step))
+      all += std::vector<int64_t>{4, 9, 5, 3, 12, 6, 8}[example];
+  CHECK(all == 50 * 10 + shuffled.dealing().cut_tokens);
+}
+
+TEST_CASE("passes are the fewest steps that deal every example so often", "[batches]") {
+  const std::vector<Encoded> examples = answers_of({4, 9, 5, 0, 3, 12, 6, 8});
+  for (const int64_t passes : {1, 2, 5}) {
+    const SupervisedExamples data(examples, 1, 10, Random(4, "order"), passes);
+    const SupervisedExamples same(examples, data.steps(), 10, Random(4, "order"));
+    std::vector<int64_t> times(examples.size());
+    const auto fewest = [&] {
+      int64_t least = passes;
+      for (const size_t i : {0, 1, 2, 4, 5, 6, 7}) least = std::min(least, times[i]);
+      return least;
+    };
+    for (int64_t step = 0; step < data.steps(); ++step) {
+      CHECK(fewest() < passes);
+      CHECK(data.used(step) == same.used(step));
+      for (const size_t example : data.used(step)) ++times[example];
+    }
+    CHECK(fewest() == passes);
+  }
+}
+
 TEST_CASE("ranks share a step's examples, each once, nearly equal in tokens", "[batches]") {
   std::vector<Encoded> examples;
   Random random(8, "examples");

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
+#include "core/text/jinja/values.h"
 #include "embedded/core/text/jinja/templates/chatml.jinja.h"
 #include "embedded/core/text/jinja/templates/gemma.jinja.h"
 #include "embedded/core/text/jinja/templates/llama2.jinja.h"
@@ -16,8 +18,8 @@
 namespace inoculum {
 namespace {
 
-// Stands in for an answer. Nothing that templates look for (a tag, white space to trim), and in no
-// conversation.
+// Stands in for an answer or another message. Nothing that templates look for (a tag, white space
+// to trim), and in no conversation.
 const std::string kStandIn = "STANDIN7f3a9c51e2STANDIN";
 
 // The names under which thoughts are given, and those under which a template gets them whatever
@@ -49,6 +51,16 @@ Json to_json(const Conversation& conversation) {
 bool says(const Json& value) {
   if (value.is_string()) return !value.get_ref<const std::string&>().empty();
   return value.is_boolean() ? value.get<bool>() : !value.empty();
+}
+
+// As Python sees it, whose strip() templates trim with.
+bool is_blank(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = code_point_at(text, at);
+    if (!jinja::is_space(c.code)) return false;
+    at += c.bytes;
+  }
+  return true;
 }
 
 }  // namespace
@@ -124,6 +136,13 @@ std::string ChatFormat::render(const Conversation& conversation, bool add_genera
 }
 
 std::string ChatFormat::render(const Conversation& conversation, bool add_generation_prompt) const {
+  const std::string text = render_read(conversation, add_generation_prompt);
+  refuse_left_out(conversation, add_generation_prompt, text);
+  return text;
+}
+
+std::string ChatFormat::render_read(const Conversation& conversation,
+                                    bool add_generation_prompt) const {
   // A template can read a key without naming it, say by writing whole messages as JSON.
   const auto reads = [&](const std::string& key) {
     if (template_.names(key)) return true;
@@ -159,8 +178,32 @@ std::string ChatFormat::render(const Conversation& conversation, bool add_genera
   }
 }
 
+void ChatFormat::refuse_left_out(const Conversation& conversation, bool add_generation_prompt,
+                                 const std::string& text) const {
+  for (size_t i = 0; i < conversation.size(); ++i) {
+    if (conversation[i].role != "system" || is_blank(conversation[i].content)) continue;
+    Conversation replaced = conversation;
+    replaced[i].content = kStandIn;
+    try {
+      if (render(replaced, add_generation_prompt, nullptr) != text) continue;
+    } catch (const Error&) {  // the template looks at what the message says
+      continue;
+    }
+    throw Error("the chat template leaves out the system message",
+                {.file = name_, .field = "messages[" + std::to_string(i) + "].content"},
+                "put it into the user's turn (`where: user_prefix`), remove it (`system: {remove: "
+                "true}`), or choose a chat template that writes it");
+  }
+}
+
 Rendered ChatFormat::render_supervised(const Conversation& conversation) const {
-  Rendered rendered{render(conversation, false), {}};
+  Rendered rendered = render_answers(conversation);
+  refuse_left_out(conversation, false, rendered.text);
+  return rendered;
+}
+
+Rendered ChatFormat::render_answers(const Conversation& conversation) const {
+  Rendered rendered{render_read(conversation, false), {}};
   std::vector<size_t> answers;
   for (size_t i = 0; i < conversation.size(); ++i)
     if (conversation[i].role == "assistant") answers.push_back(i);

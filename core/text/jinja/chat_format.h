@@ -12,6 +12,9 @@
 // template is rendered again with a stand-in for the answer: what stands around the stand-in must
 // stand around the answer too. Templates that trim the answer or drop the thinking of earlier ones
 // pass; one that lets an answer change the text around it is refused with the turn's number.
+//
+// A system message that changes nothing of the text is refused too: a template that skips the role
+// would turn what the system prompt asks for into what nobody asked for.
 #pragma once
 
 #include <functional>
@@ -57,8 +60,13 @@ class ChatFormat {
   Rendered render_supervised(const Conversation& conversation) const;
 
  private:
+  // The two above, but for what the template leaves out.
+  std::string render_read(const Conversation& conversation, bool add_generation_prompt) const;
+  Rendered render_answers(const Conversation& conversation) const;
   std::string render(const Conversation& conversation, bool add_generation_prompt,
                      std::vector<Generated>* generated) const;
+  void refuse_left_out(const Conversation& conversation, bool add_generation_prompt,
+                       const std::string& text) const;
   std::pair<size_t, size_t> find_answer(const Conversation& conversation, size_t turn,
                                         const std::string& text) const;
 
