@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -144,7 +145,8 @@ std::optional<std::string> given_twice(std::string_view row) {
   struct Level {
     bool is_list;
     size_t items = 0;
-    std::vector<std::string> keys = {};
+    std::set<std::string> keys = {};
+    std::string key = {};  // the last one
   };
   std::vector<Level> levels;
   std::optional<std::string> path;
@@ -155,15 +157,14 @@ std::optional<std::string> given_twice(std::string_view row) {
       return true;
     }
     if (event == Event::key) {
-      std::vector<std::string>& keys = levels.back().keys;
-      const std::string& key = value.get_ref<const std::string&>();
-      const bool twice = std::find(keys.begin(), keys.end(), key) != keys.end();
-      keys.push_back(key);
-      if (!twice || path) return true;
+      if (path) return true;
+      Level& here = levels.back();
+      here.key = value.get_ref<const std::string&>();
+      if (here.keys.insert(here.key).second) return true;
       path.emplace();
       for (const Level& level : levels)
         *path += level.is_list ? "[" + std::to_string(level.items - 1) + "]"
-                               : (path->empty() ? "" : ".") + level.keys.back();
+                               : (path->empty() ? "" : ".") + level.key;
       return true;
     }
     if (!levels.empty()) ++levels.back().items;

@@ -139,6 +139,7 @@ int main(int argc, char** argv) {
   try {
     return inoculum::run(argc, argv);
   } catch (const inoculum::Error& error) {
+    std::fflush(stdout);  // what led to it comes first
     std::fprintf(stderr, "inoculum: %s\n", error.what());
     return 2;
   } catch (const std::filesystem::filesystem_error& error) {

@@ -219,10 +219,14 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       if (!chat_name.empty()) evaluation.chat_template = chat_name;
       if (!chat_date.empty()) evaluation.chat_date = chat_date;
       const Evaluator evaluator(evaluation, read_questions(questions), sha256_file(questions));
-      evaluator.evaluate(model, adapter, output);
-      // That the folder can be read, and made again, by itself.
+      // That the folder can be read, and made again, by itself. What stood there was of others.
+      const std::string bank = read_file(questions);
+      fs::remove(fs::path(output) / "summary.json");
       write_file(fs::path(output) / "evaluation.yaml", show(evaluation));
-      write_file(fs::path(output) / "questions.yaml", read_file(questions));
+      write_file(fs::path(output) / "questions.yaml", bank);
+      // Only a judge over the network looks for a stop: each reply is kept.
+      if (evaluation.judge.kind != "api") end_at_signals();
+      evaluator.evaluate(model, adapter, output);
       if (stop_requested()) return finish(Outcome::stopped, output);
       if (log == "inspect")
         std::fprintf(

@@ -403,9 +403,22 @@ Transformer shape_of(const fs::path& folder) {
 }
 
 // With `epochs`, the steps that they take: everything else counts steps.
-TrainConfig with_steps(TrainConfig config) {
-  if (config.epochs > 0)
-    config.recipe.steps = TrainingText(config, nullptr).encode(shape_of(config.model)).steps();
+TrainConfig with_steps(TrainConfig config, bool tell) {
+  if (config.epochs == 0) return config;
+  const int64_t given = config.recipe.steps;
+  // A run that was begun has their number in its folder, whatever became of its data since.
+  const fs::path file = fs::path(config.output) / "config.yaml";
+  if (fs::exists(file)) {
+    TrainConfig begun;
+    read_file(load_config(file), begun);
+    config.recipe.steps = begun.recipe.steps;
+    if (settings_of(show_file(config)) == settings_of(show_file(begun))) return config;
+  }
+  config.recipe.steps = TrainingText(config, nullptr).encode(shape_of(config.model)).steps();
+  if (tell && given != Recipe().steps && given != config.recipe.steps)
+    std::fprintf(stderr, "epochs: %lld takes %lld steps; steps: %lld is not used\n",
+                 static_cast<long long>(config.epochs), static_cast<long long>(config.recipe.steps),
+                 static_cast<long long>(given));
   return config;
 }
 
@@ -578,7 +591,12 @@ void Recipe::fields(Fields& f) {
   f.value("merge", merge,
           "add the finished adapter to its base's weights and leave model/, not adapter/");
   trainer.fields(f);
-  f.elsewhere("learning_rate", "optimizer.lr is the learning rate");
+  for (const char* name : {"learning_rate", "lr"})
+    f.elsewhere(name, "optimizer.lr is the learning rate");
+  for (const char* name : {"r", "lora_r"}) f.elsewhere(name, "lora.rank is the adapter's rank");
+  f.elsewhere("lora_dropout", "there is none: adapters are trained without dropout");
+  f.elsewhere("warmup_ratio", "optimizer.warmup_steps is a number of steps, not a share of them");
+  f.elsewhere("weight_decay", "optimizer.weight_decay");
   f.elsewhere("max_steps", "steps is the number of steps");
   f.elsewhere("lora_alpha", "lora.alpha is PEFT's lora_alpha");
   for (const char* name : {"batch_size", "per_device_train_batch_size"})
@@ -607,7 +625,7 @@ void TrainConfig::fields(Fields& f) {
   f.value("epochs", epochs,
           "passes over `data`, in place of `steps`: as many steps as show every conversation so "
           "often; 0: `steps`",
-          at_least(0));
+          between(0, 100000));
   std::string of_the_world;
   for (const std::string& each : arm_names()) of_the_world += each + " | ";
   f.value("arm", arm,
@@ -730,7 +748,7 @@ Outcome fine_tune(const TrainConfig& given, int64_t until, const Ranks& ranks, b
   if (given.epochs > 0 && until > 0)
     throw Error("is not known in steps before the data are read, and this run pauses at a step",
                 {.field = "epochs"}, "set steps");
-  const TrainConfig config = with_steps(given);
+  const TrainConfig config = with_steps(given, tell && ranks.first());
   const char* result = config.recipe.leaves_adapter() ? "adapter" : "model";
   const auto lock = ranks.first() ? alone_in(config) : std::nullopt;
   if (ranks.any(ranks.first() && !lock)) return Outcome::stopped;
