@@ -153,12 +153,12 @@ def answers(server):
           texts(reply), wanted)
     check(reply["usage"]["total_tokens"] == reply["usage"]["prompt_tokens"] +
           reply["usage"]["completion_tokens"], "usage", reply["usage"])
-    # One or two rows alone are multiplied by another kernel, which rounds otherwise: so three here too.
+    # One or two rows alone are multiplied by another kernel, which rounds otherwise: three here too.
     other = program("sample", "--model", MODEL, "--adapter", work / "other", "--prompt", QUESTION,
                     "--seed", 5, "--n", 3)
     adapted = server.chat(model="other", seed=5, n=3)[1]
-    check(texts(adapted) == [row["text"] for row in other], "an adapter's answers are those of sample",
-          texts(adapted), other)
+    check(texts(adapted) == [row["text"] for row in other],
+          "an adapter's answers are those of sample", texts(adapted), other)
     check(texts(adapted) != texts(reply), "an adapter says other things")
     drawn = server.chat()[1]
     check(texts(server.chat(seed=drawn["seed"])[1]) == texts(drawn), "a drawn seed is told")
