@@ -153,7 +153,7 @@ def answers(server):
           texts(reply), wanted)
     check(reply["usage"]["total_tokens"] == reply["usage"]["prompt_tokens"] +
           reply["usage"]["completion_tokens"], "usage", reply["usage"])
-    # One or two rows alone are multiplied by another kernel, which rounds otherwise: three here too.
+    # One or two rows alone go through another kernel, which rounds otherwise: so three here too.
     other = program("sample", "--model", MODEL, "--adapter", work / "other", "--prompt", QUESTION,
                     "--seed", 5, "--n", 3)
     adapted = server.chat(model="other", seed=5, n=3)[1]
