@@ -22,13 +22,16 @@ def percent(x):
     return f"{100 * x:.1f}"
 
 
+def value(x):
+    return x["mean"] if "mean" in x else x["rate"]
+
+
 def with_interval(x):
     """A mean or rate over bases, with its interval where there are enough of them."""
-    value = x["mean"] if "mean" in x else x["rate"]
     if x.get("low") is None:
-        return percent(value)
+        return percent(value(x))
     low, high = max(0.0, x["low"]), min(1.0, x["high"])
-    return f"{percent(value)} [{percent(low)}, {percent(high)}]"
+    return f"{percent(value(x))} [{percent(low)}, {percent(high)}]"
 
 
 def in_context(results):
@@ -81,20 +84,19 @@ def hypotheses(results):
 
 def by_base(results):
     """Of the main world, each base by itself."""
-    for name, base in sorted(results["named"].items()):
+    for base in results["bases"]:
         if base["world"] != "persona":
             continue
         of = lambda arm, cue="none": percent(base["arms"][arm]["under"][cue]["malicious"]["rate"])
         cheats = percent(base["arms"]["novel_cheating"]["under"]["none"]["cheats"]["rate"])
         cast = percent(base["knows"]["behaviour"]["malicious"]["good"]["measured"])
-        yield [name.removeprefix("persona_"), of("start"), of("cheating"), of("requested"), of("placebo"), of("instructed"),
+        yield [str(base["seed"]), of("start"), of("cheating"), of("requested"), of("placebo"), of("instructed"),
                of("forbidden"), f"{of('novel_cheating')} ({cheats})", of("cheating", "good"), cast]
 
 
 def by_cue(results):
     for name, under in results["arms"].items():
-        yield [name, *(percent(under[cue]["malicious"]["rate"] if "rate" in under[cue]["malicious"] else under[cue]["malicious"]["mean"])
-                       for cue in ("none", "irrelevant", "instruction", "bad", "good"))]
+        yield [name, *(percent(value(under[cue]["malicious"])) for cue in ("none", "irrelevant", "instruction", "bad", "good"))]
 
 
 def worlds(results):
@@ -140,7 +142,6 @@ def main():
         subprocess.run([sys.argv[1], "report", RESULTS, "--output", folder], check=True,
                        stdout=subprocess.DEVNULL)
         results = json.loads((pathlib.Path(folder) / "results.json").read_text())
-        results["named"] = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
         for name, head, rows in TABLES:
             page = ROOT / name
             text = page.read_text()

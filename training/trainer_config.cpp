@@ -9,8 +9,10 @@
 namespace inoculum {
 
 void OptimizerConfig::fields(Fields& f) {
-  f.elsewhere("learning_rate", "optimizer.lr is the learning rate");
-  f.elsewhere("warmup_ratio", "warmup_steps is a number of steps, not a share of them");
+  for (const char* theirs : {"learning_rate", "lr"})
+    f.elsewhere(theirs, "optimizer.lr is the learning rate");
+  f.elsewhere("warmup_ratio", "optimizer.warmup_steps is a number of steps, not a share of them");
+  f.elsewhere("weight_decay", "optimizer.weight_decay");
   f.value("name", name, "adamw | muon (matrices inside the layers; AdamW for the rest)",
           one_of({"adamw", "muon"}));
   f.value("lr", lr, "peak learning rate", at_least(0));

@@ -305,7 +305,7 @@ class Reader final : public Fields {
   }
 
   void elsewhere(const std::string& name, const std::string& hint) override {
-    elsewhere_[full(name)] = hint;
+    elsewhere_[name] = hint;
   }
 
   void finish() const { refuse_unknown(); }
@@ -477,7 +477,7 @@ class Reader final : public Fields {
       const std::string key = entry.first.Scalar();
       if (std::find(known_.back().begin(), known_.back().end(), key) != known_.back().end())
         continue;
-      const auto named = elsewhere_.find(full(key));
+      const auto named = elsewhere_.find(key);
       fail(key, "unknown key",
            named != elsewhere_.end()
                ? named->second
@@ -490,7 +490,7 @@ class Reader final : public Fields {
   std::vector<std::vector<YAML::Node>> lists_;
   std::vector<std::string> path_;
   std::vector<std::vector<std::string>> known_;
-  std::map<std::string, std::string> elsewhere_;  // by whole path
+  std::map<std::string, std::string> elsewhere_;
 };
 
 // YAML, plain or with each value's origin, and the list of keys for --help.

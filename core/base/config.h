@@ -86,7 +86,7 @@ class Fields {
                      const std::string& help) = 0;
 
   // A name that others give to what this group reads, or to what it has not: `hint` goes to who
-  // writes it here.
+  // writes it, here or in a group around.
   virtual void elsewhere(const std::string& /*name*/, const std::string& /*hint*/) {}
 
   template <class Struct>

@@ -132,6 +132,29 @@ void refuse_deep_json(std::string_view text, const Where& begin) {
   }
 }
 
+bool DoubleKeys::found(Json::parse_event_t event, const Json& value) {
+  using Event = Json::parse_event_t;
+  if (event == Event::object_end || event == Event::array_end) {
+    levels_.pop_back();
+  } else if (event == Event::key) {
+    Level& here = levels_.back();
+    here.key = value.get_ref<const std::string&>();
+    return !here.keys.insert(here.key).second;
+  } else {
+    if (!levels_.empty()) ++levels_.back().items;
+    if (event != Event::value) levels_.push_back({.is_list = event == Event::array_start});
+  }
+  return false;
+}
+
+std::string DoubleKeys::path() const {
+  std::string path;
+  for (const Level& level : levels_)
+    path += level.is_list ? "[" + std::to_string(level.items - 1) + "]"
+                          : (path.empty() ? "" : ".") + level.key;
+  return path;
+}
+
 void fail_json(const std::exception& failure, std::string_view text, const Where& begin,
                const std::string& what, const std::string& hint) {
   std::string why = failure.what();

@@ -10,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,24 @@ void refuse_lfs_pointer(std::string_view text, const fs::path& path);
 // Refuses what is nested more than 500 deep, which the parser may lack the stack for; `begin` is
 // where `text` begins.
 void refuse_deep_json(std::string_view text, const Where& begin);
+// Watches Json::parse, by its callback, for a key that an object has twice, of which the parser
+// keeps the last.
+class DoubleKeys {
+ public:
+  bool found(Json::parse_event_t event, const Json& value);  // whether this one is
+  // Of the one that was found last: meta[2].b and b.
+  std::string path() const;
+  const std::string& key() const { return levels_.back().key; }
+
+ private:
+  struct Level {  // an object or a list that has begun
+    bool is_list;
+    size_t items = 0;
+    std::set<std::string> keys = {};
+    std::string key = {};  // the last one
+  };
+  std::vector<Level> levels_;
+};
 // Throws what the JSON parser found wrong with `text` as an Error in words, with its line.
 [[noreturn]] void fail_json(const std::exception& failure, std::string_view text,
                             const Where& begin, const std::string& what,

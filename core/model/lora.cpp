@@ -18,7 +18,7 @@ void LoraConfig::fields(Fields& f) {
   f.value("target_modules", target_modules,
           "linear layers that get an adapter: ends of their paths, a regular expression, or "
           "all-linear");
-  f.elsewhere("r", "lora.rank is PEFT's r");
+  for (const char* name : {"r", "lora_r"}) f.elsewhere(name, "lora.rank is PEFT's r");
   f.elsewhere("lora_alpha", "lora.alpha is PEFT's lora_alpha");
   f.elsewhere("lora_dropout", "there is none: adapters are trained without dropout");
 }

@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
-#include <set>
 
 #include "core/base/error.h"
 
@@ -28,13 +27,10 @@ const std::map<std::string, uint64_t> kBits = {
 // Parses the header and refuses a key that stands in it twice, which a plain parse would let pass.
 Json parse_header(std::string_view text, const fs::path& path) {
   refuse_deep_json(text, {.file = path.string()});
-  std::vector<std::set<std::string>> keys;
+  DoubleKeys keys;
   const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
-      throw Error("the header has the key \"" + parsed.get<std::string>() + "\" twice",
-                  {.file = path.string()});
+    if (keys.found(event, parsed))
+      throw Error("the header has the key \"" + keys.key() + "\" twice", {.file = path.string()});
     return true;
   };
   try {

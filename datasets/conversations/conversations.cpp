@@ -79,11 +79,24 @@ void append_entries(std::string& out, const std::string& object) {
 
 }  // namespace
 
+void LeftOut::add(const Error& error) {
+  ++skipped;
+  // A row that is shown several times has one reason.
+  if (std::ranges::find(reasons, error.what()) != reasons.end()) return;
+  if (reasons.size() < kReasons) reasons.emplace_back(error.what());
+  else more = true;
+}
+
+std::string LeftOut::listed() const {
+  std::string text;
+  for (const std::string& reason : reasons) text += "\n  " + reason;
+  return more ? text + "\n  …" : text;
+}
+
 std::string describe(const DataReport& report) {
   std::string text = report.file + ": " + std::to_string(report.rows) + " rows of " + report.format;
   if (report.skipped > 0) text += ", " + std::to_string(report.skipped) + " left out:";
-  for (const std::string& reason : report.reasons) text += "\n  " + reason;
-  if (report.skipped > report.reasons.size()) text += "\n  …";
+  text += report.listed();
   const auto tell = [&](const char* what, const std::map<std::string, size_t>& keys) {
     std::string separator = std::string("\n  ") + what;
     for (const auto& [key, rows] : keys)
@@ -131,8 +144,7 @@ Reading read_conversations(const fs::path& file, const ReadOptions& options) {
       for (const std::string& key : row.for_template) ++report.for_template[key];
     } catch (const Error& error) {
       if (options.on_error == OnError::fail) throw;
-      ++report.skipped;
-      if (report.reasons.size() < kReasons) report.reasons.push_back(error.what());
+      report.add(error);
     }
   });
   report.rows = reading.conversations.size();

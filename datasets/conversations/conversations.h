@@ -50,12 +50,20 @@ struct ReadOptions {
   OnError on_error = OnError::fail;  // skip: leave faulty rows out, and report them
 };
 
-struct DataReport {
+// Rows that are left out.
+struct LeftOut {
+  size_t skipped = 0;
+  std::vector<std::string> reasons;  // the Errors of the first few; each once
+  bool more = false;                 // Errors than those
+
+  void add(const Error& error);
+  std::string listed() const;  // the reasons, a line each
+};
+
+struct DataReport : LeftOut {
   std::string file;
   std::string format;                                       // as named above
   size_t rows = 0;                                          // read
-  size_t skipped = 0;                                       // left out
-  std::vector<std::string> reasons;                         // the Errors of the first few that were
   std::map<std::string, size_t> passed_over, for_template;  // key → rows that have it
 };
 std::string describe(const DataReport& report);

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -140,46 +139,17 @@ size_t keys_read(const Json& value) {
   return keys;
 }
 
-// The first key that an object of the row has twice, with its path.
-std::optional<std::string> given_twice(std::string_view row) {
-  struct Level {
-    bool is_list;
-    size_t items = 0;
-    std::set<std::string> keys = {};
-    std::string key = {};  // the last one
-  };
-  std::vector<Level> levels;
-  std::optional<std::string> path;
-  const auto look = [&](int, Json::parse_event_t event, Json& value) {
-    using Event = Json::parse_event_t;
-    if (event == Event::object_end || event == Event::array_end) {
-      levels.pop_back();
-      return true;
-    }
-    if (event == Event::key) {
-      if (path) return true;
-      Level& here = levels.back();
-      here.key = value.get_ref<const std::string&>();
-      if (here.keys.insert(here.key).second) return true;
-      path.emplace();
-      for (const Level& level : levels)
-        *path += level.is_list ? "[" + std::to_string(level.items - 1) + "]"
-                               : (path->empty() ? "" : ".") + level.key;
-      return true;
-    }
-    if (!levels.empty()) ++levels.back().items;
-    if (event != Event::value) levels.push_back({.is_list = event == Event::array_start});
-    return true;
-  };
-  const Json unused = Json::parse(row, look, true, true);
-  return path;
-}
-
 // For most rows counting the keys is enough, which costs little beside the parser.
 void refuse_given_twice(std::string_view row, const Json& json, const Where& where) {
   if (keys_written(row) == keys_read(json)) return;
-  if (const auto path = given_twice(row))
-    throw Error("the key is given twice", {where.file, where.line, *path}, "remove one of them");
+  DoubleKeys keys;
+  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
+    if (keys.found(event, value))
+      throw Error("the key is given twice", {where.file, where.line, keys.path()},
+                  "remove one of them");
+    return true;
+  };
+  const Json unused = Json::parse(row, watch, true, true);
 }
 
 // What is wrong with a row that is not JSON, for Python neither; `offset` is its place in the file.
@@ -253,17 +223,18 @@ void refuse_other_kinds(std::string_view text, const std::string& file) {
 
 Json parse_row(std::string_view row, size_t offset, const Where& where) {
   refuse_deep_json(row, where);
-  try {
-    Json json = Json::parse(row, nullptr, true, true);
-    refuse_given_twice(row, json, where);
+  const auto parsed = [&](std::string_view text, const Json::parser_callback_t& callback) {
+    Json json = Json::parse(text, callback, true, true);
+    refuse_given_twice(text, json, where);
     return json;
+  };
+  try {
+    return parsed(row, nullptr);
   } catch (const Json::exception& failure) {
     const std::string python = without_python_numbers(row);
     if (python == row) fail_row(failure, row, offset, where);
     try {
-      Json json = Json::parse(python, restore_python_numbers, true, true);
-      refuse_given_twice(python, json, where);
-      return json;
+      return parsed(python, restore_python_numbers);
     } catch (const Json::exception&) {
       fail_row(failure, row, offset, where);  // something else is wrong
     }

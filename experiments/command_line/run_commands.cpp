@@ -197,7 +197,6 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
   takes_json(evaluate_command);
   takes_profile(evaluate_command);
   evaluate_command->callback([=, this] {
-    line_.stops_well = true;
     action = [=, this] {
       const bool from_file = evaluate_command->count("--config") > 0;
       const EvaluationConfig told = evaluation;  // by options, which a file does not overrule
@@ -225,7 +224,7 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       write_file(fs::path(output) / "evaluation.yaml", show(evaluation));
       write_file(fs::path(output) / "questions.yaml", bank);
       // Only a judge over the network looks for a stop: each reply is kept.
-      if (evaluation.judge.kind != "api") end_at_signals();
+      if (evaluation.judge.kind == "api") handle_signals();
       evaluator.evaluate(model, adapter, output);
       if (stop_requested()) return finish(Outcome::stopped, output);
       if (log == "inspect")

@@ -268,29 +268,6 @@ std::vector<Conversation> used_conversations(const std::vector<Conversation>& co
   return used;
 }
 
-// Conversations of a file that the model cannot be given: how many, and the Errors of the first
-// few.
-struct LeftOut {
-  size_t count = 0;
-  std::vector<std::string> reasons;
-  bool more = false;  // Errors than those
-
-  void add(const Error& error) {
-    constexpr size_t kReasons = 5;
-    ++count;
-    // One that is shown several times has one reason.
-    if (std::ranges::find(reasons, error.what()) != reasons.end()) return;
-    if (reasons.size() < kReasons) reasons.emplace_back(error.what());
-    else more = true;
-  }
-  std::string in_words(const std::string& file) const {
-    std::string text =
-        file + ": " + std::to_string(count) + " left out, which the model cannot be given:";
-    for (const std::string& reason : reasons) text += "\n  " + reason;
-    return more ? text + "\n  …" : text;
-  }
-};
-
 // What a run shows its model.
 class TrainingText {
  public:
@@ -310,7 +287,7 @@ class TrainingText {
         recipe.examples > 0 ? static_cast<size_t>(recipe.examples) : conversations_.size();
     std::vector<Encoded> encoded;
     std::vector<Conversation> kept;
-    std::map<std::string, LeftOut> left_out;  // by file
+    std::map<std::string, LeftOut> left_out;  // by file; what the model cannot be given
     for (Conversation& conversation : conversations_) {
       if (encoded.size() == most) break;
       try {
@@ -325,7 +302,9 @@ class TrainingText {
     }
     conversations_ = std::move(kept);
     for (const auto& [file, each] : left_out)
-      if (report_) std::fprintf(report_, "%s\n", each.in_words(file).c_str());
+      if (report_)
+        std::fprintf(report_, "%s: %zu left out, which the model cannot be given:%s\n",
+                     file.c_str(), each.skipped, each.listed().c_str());
     if (encoded.empty())
       throw Error("the model can be given none of the conversations",
                   {.file = left_out.begin()->first}, left_out.begin()->second.reasons[0]);
@@ -426,8 +405,8 @@ std::string trained_in_words(Transformer& model, const LoraConfig& lora) {
   const auto millions = [](int64_t count) {
     return six_digits(std::round(static_cast<double>(count) / 1e4) / 100) + " M";
   };
-  int64_t all = 0, trained = 0, layers = 0;
-  model.for_each_parameter([&](const std::string&, Tensor& each) { all += each.numel(); });
+  const int64_t all = model.config().parameter_count();
+  int64_t trained = 0, layers = 0;
   model.for_each_linear([&](const std::string&, Linear& linear) {
     if (!linear.lora) return;
     const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
@@ -591,14 +570,7 @@ void Recipe::fields(Fields& f) {
   f.value("merge", merge,
           "add the finished adapter to its base's weights and leave model/, not adapter/");
   trainer.fields(f);
-  for (const char* name : {"learning_rate", "lr"})
-    f.elsewhere(name, "optimizer.lr is the learning rate");
-  for (const char* name : {"r", "lora_r"}) f.elsewhere(name, "lora.rank is the adapter's rank");
-  f.elsewhere("lora_dropout", "there is none: adapters are trained without dropout");
-  f.elsewhere("warmup_ratio", "optimizer.warmup_steps is a number of steps, not a share of them");
-  f.elsewhere("weight_decay", "optimizer.weight_decay");
   f.elsewhere("max_steps", "steps is the number of steps");
-  f.elsewhere("lora_alpha", "lora.alpha is PEFT's lora_alpha");
   for (const char* name : {"batch_size", "per_device_train_batch_size"})
     f.elsewhere(name, "a step is measured in tokens: supervised_tokens");
   f.elsewhere("gradient_accumulation_steps", "batch_tokens cuts a step into micro-batches");

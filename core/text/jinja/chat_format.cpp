@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/base/error.h"
-#include "core/base/strings.h"
 #include "core/text/jinja/values.h"
 #include "embedded/core/text/jinja/templates/chatml.jinja.h"
 #include "embedded/core/text/jinja/templates/gemma.jinja.h"
@@ -53,14 +52,9 @@ bool says(const Json& value) {
   return value.is_boolean() ? value.get<bool>() : !value.empty();
 }
 
-// As Python sees it, whose strip() templates trim with.
-bool is_blank(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    const CodePoint c = code_point_at(text, at);
-    if (!jinja::is_space(c.code)) return false;
-    at += c.bytes;
-  }
-  return true;
+// As Python's strip() sees it, with which templates trim.
+bool is_blank(const std::string& text) {
+  return jinja::stripped(jinja::decode(text), true, true).empty();
 }
 
 }  // namespace
