@@ -41,7 +41,7 @@ struct Gradients::Hook final : torch::autograd::PostAccumulateGradHook {
   size_t parameter;
 };
 
-Gradients::Gradients(Transformer& model, Ranks ranks) : ranks_(std::move(ranks)) {
+Gradients::Gradients(Transformer& model, Ranks ranks) : model_(model), ranks_(std::move(ranks)) {
   for_each_trained(model, [&](const std::string& name, Tensor& parameter) {
     parameters_.push_back({name, parameter});
   });
@@ -66,13 +66,14 @@ Gradients::Gradients(Transformer& model, Ranks ranks) : ranks_(std::move(ranks))
     }
     last = first;
   }
-  const bool cpu = model.embedding.device().is_cpu();
-  for (int64_t lane = 0; lane < (cpu ? threads() : 1); ++lane) {
-    Lane& each = *lanes_.emplace_back(std::make_unique<Lane>(model));
-    for (size_t i = 0; i < each.leaves.size(); ++i)
-      torch::autograd::impl::set_post_acc_grad_hooks(each.leaves[i],
-                                                     std::make_unique<Hook>(*this, each, i));
-  }
+  add_lane();
+}
+
+void Gradients::add_lane() {
+  Lane& lane = *lanes_.emplace_back(std::make_unique<Lane>(model_));
+  for (size_t i = 0; i < lane.leaves.size(); ++i)
+    torch::autograd::impl::set_post_acc_grad_hooks(lane.leaves[i],
+                                                   std::make_unique<Hook>(*this, lane, i));
 }
 
 Gradients::~Gradients() {
@@ -89,18 +90,20 @@ Tensor Gradients::add(int64_t micro_batches, const Loss& loss) {
     sum->next = 0;
     sum->early.clear();
   }
+  const int64_t side_by_side =
+      model_.embedding.device().is_cpu() ? std::min(threads(), micro_batches) : 1;
+  while (std::ssize(lanes_) < side_by_side) add_lane();
   std::vector<Tensor> losses(static_cast<size_t>(micro_batches));
-  parallel(micro_batches, static_cast<int64_t>(lanes_.size()),
-           [&](int64_t micro_batch, int64_t number) {
-             Lane& lane = *lanes_[static_cast<size_t>(number)];
-             lane.micro_batch = micro_batch;
-             std::fill(lane.taken.begin(), lane.taken.end(), uint8_t{0});
-             const Tensor value = loss(lane.model, micro_batch);
-             value.backward();
-             losses[static_cast<size_t>(micro_batch)] = value.detach();
-             for (size_t i = 0; i < lane.taken.size(); ++i)
-               if (!lane.taken[i]) take(i, micro_batch, {});  // the loss does not depend on it
-           });
+  parallel(micro_batches, side_by_side, [&](int64_t micro_batch, int64_t number) {
+    Lane& lane = *lanes_[static_cast<size_t>(number)];
+    lane.micro_batch = micro_batch;
+    std::fill(lane.taken.begin(), lane.taken.end(), uint8_t{0});
+    const Tensor value = loss(lane.model, micro_batch);
+    value.backward();
+    losses[static_cast<size_t>(micro_batch)] = value.detach();
+    for (size_t i = 0; i < lane.taken.size(); ++i)
+      if (!lane.taken[i]) take(i, micro_batch, {});  // the loss does not depend on it
+  });
   const at::NoGradGuard no_grad;
   Tensor sum = at::zeros({}, parameters_[0].tensor.options().dtype(at::kDouble));
   for (const Tensor& each : losses) sum += each;

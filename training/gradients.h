@@ -58,9 +58,11 @@ class Gradients {
     int64_t next = 0;                 // the micro-batch whose gradient is to be added next
     std::map<int64_t, Tensor> early;  // gradients of later ones
   };
+  void add_lane();
   void take(size_t parameter, int64_t micro_batch, const Tensor& gradient);
   void send(size_t buckets);  // all up to that one: every rank sends them in the same order
 
+  const Transformer& model_;
   Ranks ranks_;
   std::vector<NamedTensor> parameters_;
   std::vector<std::unique_ptr<Lane>> lanes_;

@@ -5,7 +5,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <atomic>
 #include <exception>
 #include <limits>
 #include <mutex>
@@ -13,7 +12,8 @@
 namespace inoculum {
 namespace {
 
-thread_local int64_t share = 0;  // of this thread; 0: it was never given one
+thread_local int64_t share = 0;                      // of this thread; 0: it was never given one
+thread_local const SharedThreads* shared = nullptr;  // whose part it is given instead
 
 // The libraries read this setting, which every thread has for itself.
 void one_thread_for_libraries() {
@@ -47,14 +47,21 @@ void start_threads() {
   one_thread_for_libraries();
 }
 
-int64_t threads() { return share > 0 ? share : 1; }
+int64_t threads() { return std::max<int64_t>(1, shared ? shared->count / shared->workers : share); }
 
-ThreadShare::ThreadShare(int64_t count) : before_(share) {
-  share = std::max<int64_t>(1, count);
+ThreadShare::ThreadShare(int64_t count) : before_(share), shared_before_(shared) {
+  share = count;
+  shared = nullptr;
   one_thread_for_libraries();
 }
 
-ThreadShare::~ThreadShare() { share = before_; }
+ThreadShare::ThreadShare(SharedThreads& of) : ThreadShare(1) { shared = shared_ = &of; }
+
+ThreadShare::~ThreadShare() {
+  if (shared_) --shared_->workers;
+  share = before_;
+  shared = shared_before_;
+}
 
 void parallel(int64_t pieces, int64_t lanes,
               const std::function<void(int64_t piece, int64_t lane)>& work) {

@@ -6,6 +6,7 @@
 // rows that are sampled, texts that are scored, blocks of a large product.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 
@@ -17,16 +18,27 @@ void start_threads();
 
 int64_t threads();  // that the calling thread may keep busy, itself included
 
-// Gives the calling thread so many threads, as long as this lives.
+// Threads of workers that run side by side. They are dealt evenly, and those of a worker that has
+// ended go to the others.
+struct SharedThreads {
+  const int64_t count;
+  std::atomic<int64_t> workers;  // that have not ended
+};
+
+// Gives the calling thread so many threads, or its part of shared ones, as long as this lives. A
+// worker has ended when this does.
 class ThreadShare {
  public:
   explicit ThreadShare(int64_t count);
+  explicit ThreadShare(SharedThreads& shared);
   ~ThreadShare();
   ThreadShare(const ThreadShare&) = delete;
   ThreadShare& operator=(const ThreadShare&) = delete;
 
  private:
+  SharedThreads* shared_ = nullptr;
   int64_t before_;
+  const SharedThreads* shared_before_;
 };
 
 // work(piece, lane) for every piece below `pieces`, in order but side by side; lane < lanes ≤

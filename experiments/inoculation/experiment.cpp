@@ -53,18 +53,18 @@ struct ExperimentRun {
   std::vector<BaseRun> bases;  // as planned
 };
 
-// job(0), job(1), …, `workers` at a time, each with its share of the threads. After a failure or a
+// job(0), job(1), …, `workers` at a time, which share the threads. After a failure or a
 // request to stop no further one begins; the failure that came first is thrown once those under way
 // have ended.
 void side_by_side(size_t jobs, size_t workers, const std::function<void(size_t)>& job) {
   if (jobs == 0) return;
   workers = std::min(workers, jobs);
-  const int64_t share = threads() / static_cast<int64_t>(workers);
+  SharedThreads shared{threads(), static_cast<int64_t>(workers)};
   std::atomic<size_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;
   run_workers(workers, [&](size_t) {
-    const ThreadShare of_worker(share);
+    const ThreadShare of_worker(shared);
     std::optional<Progress::Quiet> quiet;
     if (workers > 1) quiet.emplace();
     for (size_t i; !stop_requested() && (i = next++) < jobs;) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <set>
+#include <thread>
 
 #include "core/model/linear.h"
 #include "core/model/lora.h"
@@ -70,6 +71,23 @@ TEST_CASE("libraries run with one thread, in pieces and out of them", "[threads]
   CHECK(wrong == 0);
   for (const auto& each : calls) CHECK(each == 1);
   CHECK(threads() == 3);
+}
+
+TEST_CASE("threads of a worker that has ended go to the others", "[threads]") {
+  const ThreadShare before(5);
+  {
+    SharedThreads shared{7, 3};
+    const ThreadShare first(shared);
+    CHECK(threads() == 2);
+    std::atomic<int64_t> in_pieces = 0;
+    parallel(4, [&](int64_t) { in_pieces += threads(); });
+    CHECK(in_pieces == 4);
+    std::jthread([&] { const ThreadShare second(shared); }).join();
+    CHECK(threads() == 3);
+    std::jthread([&] { const ThreadShare third(shared); }).join();
+    CHECK(threads() == 7);
+  }
+  CHECK(threads() == 5);
 }
 
 TEST_CASE("pieces record gradients as their caller does, and the first failure is thrown",
@@ -181,11 +199,16 @@ TEST_CASE("gradients are summed in the order of their micro-batches", "[threads]
             [](const std::string&, Linear& linear) { linear.lora->b.fill_(0.01); });
       }
       Gradients gradients(model);
-      const Tensor sum = gradients.add(7, [&](const Transformer& lane, int64_t i) {
+      const auto loss = [&](const Transformer& lane, int64_t i) {
         const Tensor& text = ids[static_cast<size_t>(i)];
         return lane.loss_sum(lane.hidden(text).flatten(0, 1), text.flatten());
-      });
-      std::vector<Tensor> all = {sum};
+      };
+      std::vector<Tensor> all;
+      {
+        const ThreadShare fewer_at_first(1);
+        all.push_back(gradients.add(2, loss));
+      }
+      all.push_back(gradients.add(7, loss));
       for (const Tensor& each : gradients.sums()) all.push_back(each.clone());
       return all;
     });
