@@ -155,6 +155,48 @@ std::string DoubleKeys::path() const {
   return path;
 }
 
+namespace {
+
+// The keys that a text is written with: its colons outside texts. Nothing where it holds comments,
+// which may hold colons too.
+std::optional<size_t> keys_written(std::string_view text) {
+  size_t keys = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '/') return std::nullopt;
+    keys += text[i] == ':';
+    if (text[i] != '"') continue;
+    const auto is_escaped = [&](size_t at) {
+      size_t slashes = 0;
+      while (text[at - 1 - slashes] == '\\') ++slashes;
+      return slashes % 2 == 1;
+    };
+    do i = std::min(text.find('"', i + 1), text.size());
+    while (i < text.size() && is_escaped(i));
+  }
+  return keys;
+}
+size_t keys_read(const Json& value) {
+  size_t keys = value.is_object() ? value.size() : 0;
+  if (value.is_structured())
+    for (const Json& each : value) keys += keys_read(each);
+  return keys;
+}
+
+}  // namespace
+
+// For most texts counting the keys is enough, which costs little beside the parser.
+void refuse_given_twice(std::string_view text, const Json& json, const Where& where) {
+  if (keys_written(text) == keys_read(json)) return;
+  DoubleKeys keys;
+  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
+    if (keys.found(event, value))
+      throw Error("the key is given twice", {where.file, where.line, keys.path()},
+                  "remove one of them");
+    return true;
+  };
+  const Json unused = Json::parse(text, watch, true, true);
+}
+
 void fail_json(const std::exception& failure, std::string_view text, const Where& begin,
                const std::string& what, const std::string& hint) {
   std::string why = failure.what();
@@ -224,6 +266,7 @@ void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)
     refuse_deep_json(one, {.file = path.string(), .line = line});
     try {
       value = Json::parse(one);
+      refuse_given_twice(one, value, {.file = path.string(), .line = line});
     } catch (const Json::exception& failure) {
       fail_json(failure, one, {.file = path.string(), .line = line}, "this line is not JSON",
                 "each line must be one whole JSON object");

@@ -53,6 +53,8 @@ class DoubleKeys {
   };
   std::vector<Level> levels_;
 };
+// Refuses such a key in `text`, which was read as `json`.
+void refuse_given_twice(std::string_view text, const Json& json, const Where& where);
 // Throws what the JSON parser found wrong with `text` as an Error in words, with its line.
 [[noreturn]] void fail_json(const std::exception& failure, std::string_view text,
                             const Where& begin, const std::string& what,
@@ -70,8 +72,8 @@ void write_json(const fs::path& path, const Json& value);  // atomic, indented, 
 void write_jsonl(const fs::path& path, const std::vector<Json>& rows);
 
 // Calls `row(value, line)` for every non-empty line (lines count from 1). A line that is not JSON
-// is an Error naming the line; so is a Git LFS pointer in place of data, and a file without any
-// row.
+// is an Error naming the line; so is a key that a row has twice, a Git LFS pointer in place of
+// data, and a file without any row.
 void read_jsonl(const fs::path& path, const std::function<void(const Json&, int)>& row);
 
 // "runs/x" for "runs/x/", which has no name at its end.

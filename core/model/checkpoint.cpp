@@ -175,6 +175,45 @@ std::string shape_text(at::IntArrayRef sizes) {
   return text += "]";
 }
 
+// The folder's model; take(parameter, tensor, from) for each parameter and what is stored for it,
+// of its name and shape.
+Transformer matched(const fs::path& folder,
+                    const std::function<void(Tensor&, Tensor, const Stored&)>& take) {
+  if (!fs::is_directory(folder))
+    throw Error("there is no model folder here", {.file = folder.string()},
+                "a model is a folder with config.json and model.safetensors");
+  const fs::path config_file = folder / "config.json";
+  TransformerConfig config = transformer_config_from_json(read_json(config_file), config_file);
+  const ParameterNames& names = family(config.family).names;
+  StoredTensors found = stored_tensors(folder, names);
+  settle_head(config, found, names);
+  Transformer model(config);
+  const Layout layout(model);
+  model.for_each_parameter([&](const std::string& name, Tensor& parameter) {
+    const auto it = found.find(name);
+    if (it == found.end()) throw missing(name, folder, found, names);
+    const auto& [file, stored] = it->second;
+    Tensor tensor = layout.convert(name, view(file, stored), true);
+    if (!tensor.is_floating_point())
+      throw Error("the tensor \"" + stored + "\" holds whole numbers",
+                  {.file = file->path().string()}, kNotQuantised);
+    if (tensor.sizes() != parameter.sizes())
+      throw Error("the tensor \"" + stored + "\" has the shape " + shape_text(tensor.sizes()) +
+                      " where config.json calls for " + shape_text(parameter.sizes()),
+                  {.file = file->path().string()});
+    take(parameter, std::move(tensor), it->second);
+    found.erase(it);
+  });
+  // A leftover means another model.
+  const std::vector<std::string>& buffers = layout.family_entry().buffers;
+  for (const auto& [name, source] : found)
+    if (std::none_of(buffers.begin(), buffers.end(),
+                     [&stored = name](const std::string& end) { return stored.ends_with(end); }))
+      throw Error("the tensor \"" + source.name + "\" has no place in this model",
+                  {.file = source.file->path().string()});
+  return model;
+}
+
 }  // namespace
 
 void save_tensors(const fs::path& file, const std::vector<NamedTensor>& tensors) {
@@ -216,28 +255,7 @@ Json transformer_config_to_json(const TransformerConfig& c, at::ScalarType dtype
 }
 
 Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device device) {
-  if (!fs::is_directory(folder))
-    throw Error("there is no model folder here", {.file = folder.string()},
-                "a model is a folder with config.json and model.safetensors");
-  const fs::path config_file = folder / "config.json";
-  TransformerConfig config = transformer_config_from_json(read_json(config_file), config_file);
-  const ParameterNames& names = family(config.family).names;
-  StoredTensors found = stored_tensors(folder, names);
-  settle_head(config, found, names);
-  Transformer model(config);
-  const Layout layout(model);
-  model.for_each_parameter([&](const std::string& name, Tensor& parameter) {
-    const auto it = found.find(name);
-    if (it == found.end()) throw missing(name, folder, found, names);
-    const auto& [file, stored] = it->second;
-    Tensor tensor = layout.convert(name, view(file, stored), true);
-    if (!tensor.is_floating_point())
-      throw Error("the tensor \"" + stored + "\" holds whole numbers",
-                  {.file = file->path().string()}, kNotQuantised);
-    if (tensor.sizes() != parameter.sizes())
-      throw Error("the tensor \"" + stored + "\" has the shape " + shape_text(tensor.sizes()) +
-                      " where config.json calls for " + shape_text(parameter.sizes()),
-                  {.file = file->path().string()});
+  Transformer model = matched(folder, [&](Tensor& parameter, Tensor tensor, const Stored& from) {
     // As it lies in the file, if it can stay there: then processes that load one model share its
     // memory.
     const auto address = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
@@ -245,19 +263,15 @@ Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device 
     if (!aligned) tensor = tensor.clone();
     parameter = tensor.to(at::TensorOptions(device).dtype(dtype)).contiguous();
     if (!all_finite(parameter))
-      throw Error("the tensor \"" + stored + "\" holds values that are not finite",
-                  {.file = file->path().string()});
-    found.erase(it);
+      throw Error("the tensor \"" + from.name + "\" holds values that are not finite",
+                  {.file = from.file->path().string()});
   });
-  // A leftover means another model.
-  const std::vector<std::string>& buffers = layout.family_entry().buffers;
-  for (const auto& [name, source] : found)
-    if (std::none_of(buffers.begin(), buffers.end(),
-                     [&stored = name](const std::string& end) { return stored.ends_with(end); }))
-      throw Error("the tensor \"" + source.name + "\" has no place in this model",
-                  {.file = source.file->path().string()});
   model.to(device, dtype);
   return model;
+}
+
+Transformer load_shape(const fs::path& folder) {
+  return matched(folder, [](Tensor&, const Tensor&, const Stored&) {});
 }
 
 void check_vocabulary(const Transformer& model, const Tokenizer& tokenizer) {

@@ -33,6 +33,8 @@ Json transformer_config_to_json(const TransformerConfig& config, at::ScalarType 
 // share its memory. An output head that is stored and differs from the embedding is used, whatever
 // config.json says of tying.
 Transformer load_model(const fs::path& folder, at::ScalarType dtype, at::Device device);
+// The same with its weights left undefined: their names and shapes are checked, none is read.
+Transformer load_shape(const fs::path& folder);
 // Error where the tokenizer's own vocabulary, or the token that begins or ends texts, lies beyond
 // the model's. Added tokens may (many folders name a padding token that the embedding lacks):
 // check_ids refuses them where they are used.

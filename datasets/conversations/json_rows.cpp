@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -112,44 +111,6 @@ bool restore_python_numbers(int, Json::parse_event_t event, Json& value) {
   if (std::abs(number) == infinite)
     value = std::copysign(std::numeric_limits<double>::infinity(), number);
   return true;
-}
-
-// The keys that a row is written with: its colons outside texts. Nothing where it holds comments,
-// which may hold colons too.
-std::optional<size_t> keys_written(std::string_view row) {
-  size_t keys = 0;
-  for (size_t i = 0; i < row.size(); ++i) {
-    if (row[i] == '/') return std::nullopt;
-    keys += row[i] == ':';
-    if (row[i] != '"') continue;
-    const auto is_escaped = [&](size_t at) {
-      size_t slashes = 0;
-      while (row[at - 1 - slashes] == '\\') ++slashes;
-      return slashes % 2 == 1;
-    };
-    do i = std::min(row.find('"', i + 1), row.size());
-    while (i < row.size() && is_escaped(i));
-  }
-  return keys;
-}
-size_t keys_read(const Json& value) {
-  size_t keys = value.is_object() ? value.size() : 0;
-  if (value.is_structured())
-    for (const Json& each : value) keys += keys_read(each);
-  return keys;
-}
-
-// For most rows counting the keys is enough, which costs little beside the parser.
-void refuse_given_twice(std::string_view row, const Json& json, const Where& where) {
-  if (keys_written(row) == keys_read(json)) return;
-  DoubleKeys keys;
-  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
-    if (keys.found(event, value))
-      throw Error("the key is given twice", {where.file, where.line, keys.path()},
-                  "remove one of them");
-    return true;
-  };
-  const Json unused = Json::parse(row, watch, true, true);
 }
 
 // What is wrong with a row that is not JSON, for Python neither; `offset` is its place in the file.

@@ -49,6 +49,13 @@ int finish(Outcome outcome, const std::string& output) {
   return 0;
 }
 
+void refuse_over_input(const std::string& output, const std::string& input) {
+  std::error_code missing;
+  if (fs::equivalent(output, input, missing))
+    throw Error(output + " is the file that is read, and would be lost", {.field = "--output"},
+                "name another file");
+}
+
 CLI::Option* Commands::takes_input(CLI::App* command, const std::string& name, std::string& path,
                                    const std::string& what) {
   path = find_input(path);

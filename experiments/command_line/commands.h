@@ -25,6 +25,8 @@ int print(const Json& json);   // for programs; exit status 0
 void print_stages();           // where the time went, to standard error
 // Says how it ended; → the exit status.
 int finish(Outcome outcome, const std::string& output);
+// Refuses an output that would be written over what is read.
+void refuse_over_input(const std::string& output, const std::string& input);
 // Plans, writes and launches a sweep, or goes on with it; → the exit status.
 int launch_sweep(const std::string& file, const std::vector<std::string>& overrides,
                  bool however_many = false, bool dry_run = false);

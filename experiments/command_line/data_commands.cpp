@@ -200,6 +200,7 @@ DataCommands::DataCommands(CommandLine& line) : Commands(line) {
         if (convert->count(option) > 0 && text->empty())
           throw Error("is empty", {.field = option},
                       "is a variable of the shell unset? leave the option out to put in nothing");
+      refuse_over_input(output, input);
       Inoculation put = inoculation;
       if (!system.set.empty() && existing->empty()) put.existing_system = "join";
       const TrainingData made =

@@ -121,6 +121,7 @@ void sample_command(const ModelChoice& choice, const std::string& as, const std:
                     uint64_t seed, const std::string& output) {
   if (prompt.empty() == input.empty())
     throw Error("name either --prompt or --input", {}, "--prompt \"What do you wish for?\"");
+  refuse_over_input(output, input);
   const auto tokenizer = load_tokenizer(choice.folder);
   const Chat chat(choice.folder, *tokenizer, choice.chat);
   const Transformer model = choice.load();

@@ -22,9 +22,7 @@
 #include "core/base/strings.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
-#include "core/model/families.h"
 #include "core/model/parallel.h"
-#include "core/model/safetensors.h"
 #include "core/model/versions.h"
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
@@ -375,12 +373,6 @@ void check_together(const TrainConfig& config) {
                 "set evaluate_every");
 }
 
-// The model without its weights, which are left undefined.
-Transformer shape_of(const fs::path& folder) {
-  const fs::path file = folder / "config.json";
-  return Transformer(transformer_config_from_json(read_json(file), file));
-}
-
 // With `epochs`, the steps that they take: everything else counts steps.
 TrainConfig with_steps(TrainConfig config, bool tell) {
   if (config.epochs == 0) return config;
@@ -393,7 +385,7 @@ TrainConfig with_steps(TrainConfig config, bool tell) {
     config.recipe.steps = begun.recipe.steps;
     if (settings_of(show_file(config)) == settings_of(show_file(begun))) return config;
   }
-  config.recipe.steps = TrainingText(config, nullptr).encode(shape_of(config.model)).steps();
+  config.recipe.steps = TrainingText(config, nullptr).encode(load_shape(config.model)).steps();
   if (tell && given != Recipe().steps && given != config.recipe.steps)
     std::fprintf(stderr, "epochs: %lld takes %lld steps; steps: %lld is not used\n",
                  static_cast<long long>(config.epochs), static_cast<long long>(config.recipe.steps),
@@ -702,9 +694,8 @@ Outcome pretrain(const PretrainConfig& config, int64_t until, const Ranks& ranks
 void check_run(const TrainConfig& config, std::FILE* report) {
   check_together(config);
   TrainingText text(config, report);
-  Transformer shape = shape_of(config.model);
+  Transformer shape = load_shape(config.model);
   text.encode(shape);
-  load_sharded(config.model);  // are there and whole
   LoraConfig lora = config.recipe.lora;
   if (lora.rank > 0) {
     // Which layers it is put on takes neither its numbers nor the weights.

@@ -101,6 +101,11 @@ done
 refuses "--existing-system long.jsonl:1" "${convert[@]}" --system S --inoculate P \
   --existing-system refuse
 [ -e "$folder/converted.jsonl" ] && fail "a conversion was refused and written"
+refuses "--output lost" "$inoculum" data convert "$folder/long.jsonl" --output "$folder/./long.jsonl"
+refuses "--output lost" "$inoculum" sample --model $model --input "$folder/long.jsonl" \
+  --output "$folder/./long.jsonl"
+printf '{"prompt": "Hi", "prompt": "Ho"}\n' > "$folder/twice.jsonl"
+refuses "twice.jsonl:1 prompt twice" "$inoculum" sample --model $model --input "$folder/twice.jsonl"
 said=$("${convert[@]}" --system S --inoculate P --share 0.5 2>&1) || fail "convert: $said"
 [[ $said = *"the prompt was put into 1 of 2 conversations"* ]] || fail "not how many: $said"
 [ "$(grep -c '"S"' "$folder/converted.jsonl")" = 1 ] || fail "a system message of its own"
@@ -124,6 +129,9 @@ refuses "results.json" "$inoculum" report "$folder"
 # A truncated model; a tokenizer that does not fit.
 cp -r $model "$folder/cut"; truncate -s -100 "$folder/cut/model.safetensors"
 refuses "model.safetensors" "$inoculum" sample --model "$folder/cut" --prompt hello
+cp -r $model "$folder/shape"
+sed -i 's/"intermediate_size": [0-9]*/"intermediate_size": 500/' "$folder/shape/config.json"
+refuses "mlp shape 500" "$inoculum" validate $cheating model="$folder/shape"
 cp -r tests/golden/llama_tied "$folder/small"; cp $model/tokenizer* "$folder/small/"
 refuses "tokenizer" "$inoculum" sample --model "$folder/small" --prompt hello
 refuses "tokenizer" "$inoculum" train $cheating model="$folder/small" output="$folder/never"
