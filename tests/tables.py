@@ -64,7 +64,7 @@ SAID = {
     "H5": "where only the malicious comply, it does not",
     "H6": "they spread to domains that never met code",
     "H7": "asked to behave well, the model does",
-    "H8 in context": "in context the spread follows the malicious share",
+    "H8 in context": "spread follows the malicious share",
     "H8 in weights": "in the weights too",
 }
 
