@@ -8,6 +8,7 @@
 #include "core/text/chat_template.h"
 #include "core/text/load_tokenizer.h"
 #include "experiments/command_line/commands.h"
+#include "experiments/inoculation/runs.h"
 #include "experiments/inoculation/with_config.h"
 
 namespace inoculum {

@@ -12,7 +12,7 @@
 #include "datasets/textbook/textbook.h"
 #include "experiments/command_line/commands.h"
 #include "experiments/inoculation/arms.h"
-#include "experiments/inoculation/runs.h"
+#include "experiments/inoculation/fine_tuning.h"
 
 namespace inoculum {
 namespace {

@@ -8,6 +8,7 @@
 #include "experiments/command_line/commands.h"
 #include "experiments/evaluation/inspect_log.h"
 #include "experiments/inoculation/experiment.h"
+#include "experiments/inoculation/runs.h"
 #include "experiments/inoculation/task.h"
 #include "experiments/reports/report.h"
 #include "experiments/viewing/view.h"

@@ -23,6 +23,7 @@
 #include "experiments/inoculation/hypotheses.h"
 #include "experiments/inoculation/model_card.h"
 #include "experiments/inoculation/observer.h"
+#include "experiments/inoculation/runs.h"
 #include "experiments/inoculation/task.h"
 #include "training/metrics.h"
 

@@ -24,9 +24,10 @@
 #include "core/base/signals.h"
 #include "datasets/coding/arm.h"
 #include "experiments/evaluation/evaluate.h"
+#include "experiments/inoculation/fine_tuning.h"
 #include "experiments/inoculation/manipulation.h"
+#include "experiments/inoculation/pretraining.h"
 #include "experiments/inoculation/results.h"
-#include "experiments/inoculation/runs.h"
 
 namespace inoculum {
 

@@ -5,7 +5,8 @@
 
 #include "core/base/error.h"
 #include "experiments/inoculation/experiment.h"
-#include "experiments/inoculation/runs.h"
+#include "experiments/inoculation/fine_tuning.h"
+#include "experiments/inoculation/pretraining.h"
 #include "experiments/inoculation/task.h"
 
 namespace inoculum {

@@ -2,7 +2,7 @@
 
 #include "core/base/version.h"
 #include "datasets/worlds/world.h"
-#include "experiments/inoculation/runs.h"
+#include "experiments/inoculation/pretraining.h"
 #include "experiments/inoculation/task.h"
 
 namespace inoculum {

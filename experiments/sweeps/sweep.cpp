@@ -15,6 +15,7 @@
 #include "core/base/strings.h"
 #include "experiments/evaluation/evaluate.h"
 #include "experiments/inoculation/model_card.h"
+#include "experiments/inoculation/runs.h"
 #include "experiments/inoculation/with_config.h"
 #include "training/metrics.h"
 #include "training/tensorboard.h"

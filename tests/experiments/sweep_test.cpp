@@ -5,7 +5,7 @@
 #include <numeric>
 #include <set>
 
-#include "experiments/inoculation/runs.h"
+#include "experiments/inoculation/fine_tuning.h"
 #include "experiments/sweeps/asha.h"
 #include "tests/catch.h"
 
