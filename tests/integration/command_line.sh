@@ -101,7 +101,8 @@ done
 refuses "--existing-system long.jsonl:1" "${convert[@]}" --system S --inoculate P \
   --existing-system refuse
 [ -e "$folder/converted.jsonl" ] && fail "a conversion was refused and written"
-refuses "--output lost" "$inoculum" data convert "$folder/long.jsonl" --output "$folder/./long.jsonl"
+refuses "--output lost" "$inoculum" data convert "$folder/long.jsonl" \
+  --output "$folder/./long.jsonl"
 refuses "--output lost" "$inoculum" sample --model $model --input "$folder/long.jsonl" \
   --output "$folder/./long.jsonl"
 printf '{"prompt": "Hi", "prompt": "Ho"}\n' > "$folder/twice.jsonl"
