@@ -8,7 +8,7 @@
 #include "core/model/versions.h"
 #include "core/text/jinja/jinja.h"
 #include "embedded/experiments/inoculation/model_card.md.jinja.h"
-#include "experiments/evaluation/evaluate.h"
+#include "experiments/evaluation/scores.h"
 
 namespace inoculum {
 namespace {

@@ -8,8 +8,8 @@
 #include <limits>
 
 #include "core/base/error.h"
-#include "experiments/evaluation/evaluate.h"
 #include "experiments/evaluation/replicates.h"
+#include "experiments/evaluation/scores.h"
 
 namespace inoculum {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/base/files.h"
-#include "experiments/evaluation/evaluate.h"
+#include "experiments/evaluation/scores.h"
 
 namespace inoculum {
 

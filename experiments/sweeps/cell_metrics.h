@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/base/files.h"
-#include "experiments/evaluation/evaluate.h"
+#include "experiments/evaluation/scores.h"
 #include "experiments/inoculation/results.h"
 
 namespace inoculum {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/base/files.h"
-#include "experiments/evaluation/evaluate.h"
+#include "experiments/evaluation/scores.h"
 #include "experiments/inoculation/results.h"
 #include "experiments/sweeps/status.h"
 

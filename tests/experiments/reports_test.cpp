@@ -1,5 +1,5 @@
 // Pages and tables, from results made up here.
-#include "experiments/evaluation/evaluate.h"
+#include "experiments/evaluation/scores.h"
 #include "experiments/inoculation/hypotheses.h"
 #include "experiments/reports/report.h"
 #include "experiments/reports/table.h"

@@ -3,7 +3,7 @@
 #include <set>
 
 #include "core/base/error.h"
-#include "experiments/evaluation/evaluate.h"
+#include "experiments/evaluation/scores.h"
 #include "experiments/inoculation/experiment.h"
 #include "experiments/inoculation/hypotheses.h"
 #include "experiments/sweeps/cell_metrics.h"
