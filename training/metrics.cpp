@@ -28,13 +28,18 @@ std::vector<Json> rows_until(const fs::path& file, int64_t step) {
   return rows;
 }
 
-void add_scalars(EventFile& events, const Json& row, double time) {
+void add_evaluation_scalars(EventFile& events, const Json& row, double time) {
+  if (!row.contains("evaluation")) return;
+  std::vector<std::pair<std::string, double>> values;
+  for (const auto& [name, value] : row.at("evaluation").items())
+    values.emplace_back("evaluation/" + name, value);
+  events.scalars(row.at("step"), time, values);
+}
+
+void add_training_scalars(EventFile& events, const Json& row, double time) {
   std::vector<std::pair<std::string, double>> values;
   for (const char* name : {"loss", "lr", "grad_norm", "tokens_per_second"})
     values.emplace_back(std::string("train/") + name, row.at(name));
-  if (row.contains("evaluation"))
-    for (const auto& [name, value] : row.at("evaluation").items())
-      values.emplace_back("evaluation/" + name, value);
   events.scalars(row.at("step"), time, values);
 }
 
@@ -48,7 +53,8 @@ MetricsLog::MetricsLog(const fs::path& folder, int64_t step)
   double seconds_ago = 0;
   for (const Json& row : rows_) seconds_ago += row.at("seconds").get<double>();
   for (const Json& row : rows_) {
-    add_scalars(events_, row, unix_time() - seconds_ago);
+    add_training_scalars(events_, row, unix_time() - seconds_ago);
+    add_evaluation_scalars(events_, row, unix_time() - seconds_ago);
     seconds_ago -= row.at("seconds").get<double>();
   }
 }
@@ -62,7 +68,7 @@ void MetricsLog::add_evaluation(const std::map<std::string, double>& evaluation)
   lines_.close();
   write_jsonl(file_, rows_);
   lines_.open(file_, std::ios::app);
-  add_scalars(events_, rows_.back(), unix_time());
+  add_evaluation_scalars(events_, rows_.back(), unix_time());
 }
 
 void MetricsLog::add(const StepMetrics& metrics) {
@@ -74,11 +80,11 @@ void MetricsLog::add(const StepMetrics& metrics) {
               {"supervised_tokens", metrics.supervised_tokens},
               {"tokens_per_second", std::round(metrics.tokens_per_second)},
               {"seconds", metrics.seconds}};
-  if (!metrics.evaluation.empty()) row["evaluation"] = metrics.evaluation;
   lines_ << row.dump() << '\n' << std::flush;
   if (!lines_)
     throw Error("cannot write the metrics", {.file = file_.string()}, "is the disk full?");
-  add_scalars(events_, row, unix_time());
+  add_training_scalars(events_, row, unix_time());
+  rows_.push_back(std::move(row));
 }
 
 std::vector<double> losses_of(const fs::path& folder) {

@@ -23,7 +23,6 @@ struct StepMetrics {
   int64_t tokens = 0, supervised_tokens = 0;
   double tokens_per_second = 0;
   double seconds = 0;
-  std::map<std::string, double> evaluation = {};  // of the model after the step; often empty
 };
 
 class MetricsLog {
@@ -33,14 +32,15 @@ class MetricsLog {
   MetricsLog(const fs::path& folder, int64_t step);
 
   void add(const StepMetrics& metrics);  // Error where the line cannot be written
-  // To the last of the steps before, where that is `step` and has none: an evaluation that failed
-  // is made up for when the run goes on.
+  // Whether the last step is this one and has none: an evaluation that failed is made up for when
+  // the run goes on.
   bool lacks_evaluation(int64_t step) const;
+  // What was measured of the model after the last step.
   void add_evaluation(const std::map<std::string, double>& evaluation);
 
  private:
   fs::path file_;
-  std::vector<Json> rows_;  // of the steps before
+  std::vector<Json> rows_;  // all steps
   std::ofstream lines_;
   EventFile events_;
 };

@@ -109,17 +109,14 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double speed = tokens.all / seconds;
     if (log) {
-      StepMetrics metrics{
-          step,  loss,   lr, norm, std::llround(tokens.all), std::llround(tokens.supervised),
-          speed, seconds};
+      log->add({step, loss, lr, norm, std::llround(tokens.all), std::llround(tokens.supervised),
+                speed, seconds});
       try {
-        if (due(step)) metrics.evaluation = run.evaluate(step);
+        if (due(step)) log->add_evaluation(run.evaluate(step));
       } catch (...) {  // what was learnt stays
-        log->add(metrics);
         checkpoints.save(step, optimizer);
         throw;
       }
-      log->add(metrics);
     }
     progress.update(step, {{"loss", std::to_string(loss).substr(0, 6)},
                            {"tokens/s", std::to_string(static_cast<int64_t>(speed))}});

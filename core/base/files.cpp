@@ -75,8 +75,9 @@ fs::path without_slash(const fs::path& path) {
 }
 
 void replace_atomically(const fs::path& target, const std::function<void(const fs::path&)>& write) {
-  const fs::path path = without_slash(target);
   std::error_code error;
+  fs::path path = without_slash(target);
+  if (fs::is_symlink(path, error)) path = fs::weakly_canonical(path);  // what it names is replaced
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
   if (error) fail("create the folder", path.parent_path(), error.value());
   const fs::path temporary = temporary_beside(path);
@@ -110,12 +111,17 @@ void write_file(const fs::path& path, std::string_view bytes) {
 }
 
 void write_file(const fs::path& path, const std::vector<std::string_view>& parts) {
-  replace_atomically(path, [&](const fs::path& temporary) {
-    const Descriptor out(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  const auto write_to = [&](const fs::path& file) {
+    Descriptor out(::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (!out) fail("write", path, errno);
     for (const std::string_view bytes : parts)
       if (!out.write(bytes)) fail("write", path, errno);
-    if (::fsync(out.get()) != 0) fail("write", path, errno);
+    return out;
+  };
+  // A device or a pipe, such as /dev/stdout, is written to and not replaced.
+  if (fs::is_other(fs::status(path))) return static_cast<void>(write_to(path));
+  replace_atomically(path, [&](const fs::path& temporary) {
+    if (::fsync(write_to(temporary).get()) != 0) fail("write", path, errno);
   });
 }
 

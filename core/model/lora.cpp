@@ -60,6 +60,9 @@ bool matches(const std::string& path, const std::string& target) {
 }  // namespace
 
 void add_lora(Transformer& model, const LoraConfig& config, Random random) {
+  if (config.target_modules.empty())
+    throw Error("names no layer to put an adapter on", {.field = "lora.target_modules"},
+                "all-linear, or lora.rank 0 to train every parameter");
   std::set<std::string> matched;
   std::vector<std::string> known;
   model.for_each_linear([&](const std::string& path, Linear& linear) {

@@ -52,7 +52,7 @@ int finish(Outcome outcome, const std::string& output) {
 void refuse_over_input(const std::string& output, const std::string& input) {
   std::error_code missing;
   if (fs::equivalent(output, input, missing))
-    throw Error(output + " is the file that is read, and would be lost", {.field = "--output"},
+    throw Error(output + " is what is read, and would be lost", {.field = "--output"},
                 "name another file");
 }
 

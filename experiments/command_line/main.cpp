@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <limits>
 
 #include "core/base/error.h"
@@ -122,6 +123,8 @@ int run(int argc, char** argv) {
     if (stop_requested()) return kStopped;  // it came before
   }
   const int status = line.action();
+  if (!std::cout.flush() || std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    throw Error("standard output could not be written to its end", {}, "is the disk full?");
   if (line.profile) print_stages();
   return status;
 }

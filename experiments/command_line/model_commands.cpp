@@ -135,14 +135,18 @@ void sample_command(const ModelChoice& choice, const std::string& as, const std:
   else
     read_jsonl(input, [&](const Json& row, int line) {
       for_row({.file = input, .line = line}, [&] {
-        if (row.is_object() && row.contains("prompt") && row["prompt"].is_string())
-          add({{.role = "user", .content = row["prompt"], .name = ""}},
-              {{"prompt", row["prompt"]}});
-        else if (row.is_object() && row.contains("messages"))
+        if (row.is_object() && row.contains("prompt") && row["prompt"].is_string()) {
+          for (const char* key : {"messages", "system", "as", "n", "seed", "temperature"})
+            if (row.contains(key))
+              throw Error("is not read beside \"prompt\"", {input, line, key},
+                          "a system message stands in \"messages\"; the rest are options");
+          add({{.role = "user", .content = row["prompt"], .name = ""}}, row);
+        } else if (row.is_object() && row.contains("messages")) {
           add(conversation_from_json(row, input, line, false), {{"messages", row["messages"]}});
-        else
+        } else {
           throw Error("must hold \"prompt\" or \"messages\"", {input, line, ""},
                       "for example {\"prompt\": \"Hello\"}");
+        }
       });
     });
   const auto answers = sample(model, *tokenizer, requests, ended_by(chat, sampling), seed);
@@ -184,6 +188,14 @@ void tokenize_command(const std::string& folder, const std::string& text,
                            {"decoded", tokenizer->decode(ids)}})
               << "\n";
   });
+}
+
+// A model is written over an empty folder or another model, and over nothing else.
+void refuse_over_another(const fs::path& folder) {
+  if (!fs::exists(folder) || fs::exists(folder / "config.json")) return;
+  if (fs::is_directory(folder) && fs::is_empty(folder)) return;
+  throw Error(folder.string() + " is there and is no model's folder; it would be lost",
+              {.field = "--output"}, "name another folder");
 }
 
 void inspect_model(const std::string& folder) {
@@ -350,6 +362,8 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
                         "of the weights written: bf16 (the default) | fp32 | fp16");
     command->callback([=, this] {
       action = [=, this] {
+        refuse_over_input(output, model);
+        refuse_over_another(output);
         Transformer loaded = load_model(model, at::kFloat, at::kCPU);
         const std::string written = dtype == "auto" ? "bf16" : dtype;
         const at::ScalarType type = dtype_from(written, at::kCPU);

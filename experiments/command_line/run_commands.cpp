@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
@@ -226,19 +227,24 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
       write_file(fs::path(output) / "questions.yaml", bank);
       // Only a judge over the network looks for a stop: each reply is kept.
       if (evaluation.judge.kind == "api") handle_signals();
-      evaluator.evaluate(model, adapter, output);
-      if (stop_requested()) return finish(Outcome::stopped, output);
+      const std::vector<Score> scores = evaluator.evaluate(model, adapter, output);
+      if (stop_requested()) {  // answers may have been left unjudged
+        fs::remove(fs::path(output) / "summary.json");
+        return finish(Outcome::stopped, output);
+      }
+      const auto unjudged = std::ranges::count(scores, Label::failed, &Score::label);
       if (log == "inspect")
         std::fprintf(
             stderr, "%s\n",
             write_inspect_log(output, questions, evaluator.questions(), evaluation).c_str());
       const Json summary = read_json(fs::path(output) / "summary.json");
-      if (json) return print(summary);
+      const int status = unjudged > 0 ? 1 : 0;
+      if (json) return print(summary), status;
       std::cout << text_summary(summary) << "\n"
                 << output << " holds summary.json (these numbers), completions.jsonl"
                 << (fs::exists(fs::path(output) / "answers.csv") ? ", answers.csv" : "")
                 << " and scores.jsonl\n";
-      return 0;
+      return status;
     };
   });
   auto* report_command =

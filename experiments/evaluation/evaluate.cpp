@@ -483,6 +483,7 @@ void Evaluator::sample_stage(const std::string& folder, const std::string& adapt
 
 size_t Evaluator::judge_stage(const fs::path& completions, const fs::path& scores) const {
   const Stage stage("evaluation: judge");
+  fs::remove(scores.parent_path() / "answers.csv");  // of another judge
   std::map<std::string, const Question*> by_id;
   for (const Question& question : questions_) by_id[question.id] = &question;
   Judging judging;

@@ -29,11 +29,14 @@ std::vector<Conversation> training_conversations(const TrainConfig& config, std:
   const auto seed = static_cast<uint64_t>(config.seed);
   if (!config.data.empty()) {
     TrainingData data = load_data(config.data, config.system, config.inoculation, seed);
-    for (const DataReport& each : data.reports)
+    size_t read = 0;
+    for (const DataReport& each : data.reports) {
+      read += each.rows;
       if (report) std::fprintf(report, "%s\n", describe(each).c_str());
+    }
     if (report && config.inoculation.on())
-      std::fprintf(report, "the inoculation prompt was put into %zu of %zu conversations\n",
-                   data.inoculated, data.conversations.size());
+      std::fprintf(report, "the inoculation prompt was put into %zu of the %zu that were read\n",
+                   data.inoculated, read);
     return std::move(data.conversations);
   }
   std::vector<Conversation> conversations = arm_conversations(config);

@@ -70,10 +70,10 @@ template <class Config>
 bool open_run(const Config& config, const std::string& result) {
   const fs::path folder = config.output;
   refuse_another(config);
+  if (fs::exists(folder / result)) return true;
   write_file(folder / "config.yaml", show_file(config));
-  const bool done = fs::exists(folder / result);
-  if (!done) write_json(folder / "versions.json", versions());
-  return done;
+  write_json(folder / "versions.json", versions());
+  return false;
 }
 
 // Longer documents of a world are left out, so that some must be shorter.
@@ -221,6 +221,19 @@ std::vector<Conversation> used_conversations(const std::vector<Conversation>& co
   return used;
 }
 
+// A run that has begun goes on with the conversations that it began with, or not at all.
+void write_data(const fs::path& folder, const std::vector<Conversation>& conversations) {
+  const fs::path file = folder / "data.jsonl", now = folder / "data.jsonl.now";
+  const bool begun = fs::exists(file) && fs::exists(folder / "metrics.jsonl");
+  write_chat_jsonl(begun ? now : file, conversations);
+  if (!begun) return;
+  const bool same = sha256_file(now) == sha256_file(file);
+  fs::remove(now);
+  if (!same)
+    throw Error("the conversations are others now than those that the run began with",
+                {.file = file.string()}, "name another `output`, or remove " + folder.string());
+}
+
 PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
   const Stage stage("training: text and model");
   const Recipe& recipe = config.recipe;
@@ -230,8 +243,7 @@ PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
   Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype, device), device);
   SupervisedExamples examples = text.encode(model);
   if (ranks.first()) {
-    write_chat_jsonl(folder / "data.jsonl",
-                     used_conversations(text.conversations(), examples, recipe.steps));
+    write_data(folder, used_conversations(text.conversations(), examples, recipe.steps));
     write_file(folder / "first_example.txt", text.first_example() + "\n");
   }
   std::optional<Transformer> reference;
@@ -252,6 +264,9 @@ void check_together(const TrainConfig& config) {
   if (config.epochs > 0 && config.data.empty())
     throw Error("counts passes over `data`, and this run trains on an arm", {.field = "epochs"},
                 "set steps, the same for every arm");
+  if (config.recipe.honest_share > 0 && !config.data.empty())
+    throw Error("is of an arm's conversations, and this run trains on `data`",
+                {.field = "honest_share"}, "mix files by their weights");
   if (!config.best_checkpoint.metric.empty() && config.evaluate_every == 0)
     throw Error("needs a model to be evaluated along the way", {.field = "best_checkpoint.metric"},
                 "set evaluate_every");
@@ -347,8 +362,11 @@ class AlongTheWay {
         evaluator_(evaluator_of(config)) {
     check_metric(config, evaluator_.questions());
     if (!fs::exists(best_file())) return;
-    // One that was the best by another metric is none of this one's.
-    if (const Json before = read_json(best_file()); before.at("metric") == best().metric)
+    // One that was the best by something else is none of this one's.
+    const Json before = read_json(best_file()), now = judged_by();
+    if (std::ranges::all_of(now.items(), [&](const auto& each) {
+          return before.value(each.key(), Json()) == each.value();
+        }))
       best_ = before.at("value");
   }
 
@@ -379,17 +397,17 @@ class AlongTheWay {
  private:
   const BestCheckpoint& best() const { return config_.best_checkpoint; }
   fs::path best_file() const { return run_.folder / "best" / "best.json"; }
+  Json judged_by() const {
+    return {{"metric", best().metric},
+            {"goal", best().goal},
+            {"questions", sha256_file(config_.evaluate_questions)}};
+  }
 
   void keep_if_best(int64_t step, const fs::path& folder,
                     const std::map<std::string, double>& found) {
     if (best().metric.empty()) return;
     const auto value = found.find(best().metric);
-    if (value == found.end()) {
-      std::vector<std::string> names;
-      for (const auto& [name, unused] : found) names.push_back(name);
-      throw Error("\"" + best().metric + "\" is not among what was measured",
-                  {.field = "best_checkpoint.metric"}, did_you_mean(best().metric, names));
-    }
+    if (value == found.end()) return;  // no answer was of a kind that it counts
     const double better = best().goal == "min" ? -1 : 1;
     if (best_ && better * value->second <= better * *best_) return;
     best_ = value->second;
@@ -398,8 +416,9 @@ class AlongTheWay {
       for (const char* part : {"adapter", "model"})
         if (fs::exists(folder / part))
           fs::copy(folder / part, temporary / part, fs::copy_options::recursive);
-      write_json(temporary / "best.json",
-                 {{"step", step}, {"metric", best().metric}, {"value", *best_}});
+      Json about = {{"step", step}, {"value", *best_}};
+      about.update(judged_by());
+      write_json(temporary / "best.json", about);
     });
   }
 

@@ -316,6 +316,11 @@ CellRun run(const Sweep& sweep, const TrainConfig& config, int64_t until, const 
   const std::vector<Score> scores =
       evaluator->evaluate(trained.model, trained.adapter, folder / "evaluation");
   if (stop_requested()) return {Outcome::stopped};  // answers may have been left unjudged
+  if (const auto failed = std::ranges::count(scores, Label::failed, &Score::label); failed > 0)
+    throw Error(std::to_string(failed) + " of " + std::to_string(scores.size()) +
+                    " answers could not be judged",
+                {.file = (folder / "evaluation").string()},
+                "`inoculum sweep resume` asks for them again; what was judged is kept");
   add_measurements(trained.folder(), summarize(scores), sweep.config.questions);
   cell.metrics.add(scores);
   return cell;

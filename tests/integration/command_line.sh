@@ -105,6 +105,17 @@ refuses "--output lost" "$inoculum" data convert "$folder/long.jsonl" \
   --output "$folder/./long.jsonl"
 refuses "--output lost" "$inoculum" sample --model $model --input "$folder/long.jsonl" \
   --output "$folder/./long.jsonl"
+refuses "system messages" "$inoculum" sample --model $model --input <(
+  echo '{"prompt": "Hi", "system": "S"}')
+mkdir "$folder/mine" && touch "$folder/mine/notes"
+refuses "--output mine" "$inoculum" model export --model $model --output "$folder/mine"
+[ -e "$folder/mine/notes" ] || fail "a folder of the user's is gone"
+cp "$folder/long.jsonl" "$folder/target.jsonl"; ln -s target.jsonl "$folder/link.jsonl"
+expect "$inoculum" data convert "$folder/long.jsonl" --output "$folder/link.jsonl" 2>/dev/null
+[ -L "$folder/link.jsonl" ] && [ -s "$folder/target.jsonl" ] || fail "a link is written over"
+piped=$("$inoculum" data convert "$folder/long.jsonl" --output /dev/stdout 2>/dev/null | wc -l)
+[ "$piped" = 2 ] || fail "a pipe is not written to"
+refuses "standard output" bash -c '"$0" config schema train > /dev/full' "$inoculum"
 printf '{"prompt": "Hi", "prompt": "Ho"}\n' > "$folder/twice.jsonl"
 refuses "twice.jsonl:1 prompt twice" "$inoculum" sample --model $model --input "$folder/twice.jsonl"
 said=$("${convert[@]}" --system S --inoculate P --share 0.5 2>&1) || fail "convert: $said"
@@ -161,6 +172,27 @@ mkdir "$folder/best" && touch "$folder/best/evaluations"  # in the place of a fo
 refuses "evaluations" "$inoculum" train $cheating $short output="$folder/best" \
   evaluate_every=2 evaluate_scale=0.01
 [ -d "$folder/best/checkpoints/step_00000002" ] || fail "a failed evaluation loses the run"
+expect "$inoculum" train $cheating $short output="$folder/each" evaluate_every=1 \
+  evaluate_scale=0.01 best_checkpoint.metric=malicious best_checkpoint.goal=max 2>/dev/null
+python3 - "$folder/each" <<'P' || fail "best/ tells of another step's loss"
+import json, pathlib, sys
+run = pathlib.Path(sys.argv[1])
+best = json.loads((run / "best/best.json").read_text())
+rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+values = [row["evaluation"]["malicious"] for row in rows]
+assert best["goal"] == "max" and best["step"] == values.index(max(values)) + 1, (best, values)
+assert f"{rows[best['step'] - 1]['loss']:.6g}" in (run / "best/adapter/README.md").read_text()
+P
+# A run goes on with its data, or not at all; and what it was given is used.
+echo '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}' \
+  > "$folder/data.jsonl"
+own=(train $cheating arm= "data=$folder/data.jsonl" $short "output=$folder/changed")
+refuses "honest_share arm" "$inoculum" "${own[@]}" honest_share=0.5
+expect "$inoculum" "${own[@]}" 2>/dev/null
+rm -r "$folder/changed/adapter"; sed -i 's/"b"/"c"/' "$folder/data.jsonl"
+refuses "data.jsonl others" "$inoculum" "${own[@]}"
+refuses "lora.target_modules" "$inoculum" "${own[@]}" "lora.target_modules=[]" \
+  output="$folder/never_7"
 # An option is not overruled by a file.
 echo "samples_scale: 1" > "$folder/scale.yaml"
 expect "$inoculum" evaluate --model $model --questions configs/questions/persona.yaml \

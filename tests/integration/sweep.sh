@@ -114,6 +114,16 @@ ls "$folder"/j/cells/*/result.json 2>/dev/null &&
 sweep resume "$folder/j" || { cat "$folder/said" "$folder"/j/logs/*; fail "judging again"; }
 says "1 done"; says "85"
 kill $server
+# One that can't be asked: the cell has failed, and `evaluate` says so by its exit status.
+sweep "$folder/judged.yaml" output="$folder/k" evaluation.judge.api.max_retries=0
+[ $? = 1 ] || fail "the exit status of a sweep whose judge is gone"
+says "1 failed"; says "2 of 2 answers could not be judged"
+ls "$folder"/k/cells/*/result.json 2>/dev/null && fail "a cell that was not judged is done"
+sed -n '/^  judge/,/^metric/s/^  //p' "$folder/judged.yaml" > "$folder/judge.yaml"
+"$inoculum" evaluate --model experiments/models/persona_1 --questions "$folder/bank.yaml" \
+  --config "$folder/judge.yaml" judge.api.max_retries=0 --output "$folder/unjudged" --json \
+  > "$folder/said" 2>&1
+[ $? = 1 ] || { cat "$folder/said"; fail "the exit status where no answer was judged"; }
 
 # Two at once; cancel; resume; the same bytes as undisturbed.
 sed 's/\[3\]/[40]/; s/seeds: 2/seeds: 1/' "$small" > "$folder/long.yaml"
