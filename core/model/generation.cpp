@@ -654,7 +654,8 @@ void check_prompt(const Transformer& model, const Tokenizer& tokenizer,
   check_vocabulary(model, tokenizer);
   check_ids(model, tokenizer, prompt);
   const int64_t context = model.config().max_position_embeddings;
-  if (prompt.empty() || std::ssize(prompt) + std::min<int64_t>(max_new_tokens, 1) > context)
+  if (prompt.empty()) throw Error("the prompt has no tokens", {}, "give it some text");
+  if (std::ssize(prompt) + std::min<int64_t>(max_new_tokens, 1) > context)
     throw Error("the prompt has " + std::to_string(prompt.size()) +
                     " tokens; the model's context is " + std::to_string(context),
                 {}, "shorten the prompt");

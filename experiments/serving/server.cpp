@@ -314,6 +314,11 @@ void Server::Impl::ask(Endpoint endpoint, const ServerRequest& request,
                                 "model_not_found"));
     job->prompts = prompts_of(asked, *served);
     const int64_t choices = std::ssize(job->prompts) * asked.n;
+    if (choices > config.rows + config.queue)
+      throw Error("asks for " + std::to_string(choices) +
+                      " answers at once, where the server takes " +
+                      std::to_string(config.rows + config.queue),
+                  {.field = "n"}, "ask for fewer, or serve with a longer --queue");
     if (choices_open + choices > config.rows + config.queue)
       return busy(429, "too many requests wait already", "rate_limit_exceeded");
     job->client = client;

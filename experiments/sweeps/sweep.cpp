@@ -551,6 +551,17 @@ void check_judged_alike(const Sweep& sweep) {
                       "\" when the results in this folder were made, and is \"" + value + "\" now",
                   {.file = file.string(), .field = key},
                   "name another `output`, or remove " + sweep.folder.string());
+  if (sweep.config.questions.empty()) return;
+  // The same name may stand for other questions now.
+  const std::string bank = sha256_file(sweep.config.questions);
+  for (size_t i = 0; i < before.cells.size(); ++i) {
+    const fs::path made = before.cell_folder(i) / "evaluation" / "completions.jsonl.settings.json";
+    if (fs::exists(before.cell_folder(i) / "result.json") && fs::exists(made) &&
+        read_json(made).value("questions", "") != bank)
+      throw Error("is not what it was when the results in this folder were made",
+                  {.file = sweep.config.questions, .field = "questions"},
+                  "name another `output`, or remove " + sweep.folder.string());
+  }
 }
 
 void enter_directory(const Sweep& sweep) {

@@ -133,6 +133,17 @@ TEST_CASE("results that were judged otherwise are not joined", "[sweep]") {
   write_json(first.cell_folder(0) / "result.json", {{"metrics", Json::object()}, {"seconds", 1}});
   check_judged_alike(planned("seeds: 2\n"));
   CHECK(contains(error_of([&] { check_judged_alike(other); }), "sweep.yaml: questions: was"));
+  // Nor those of a bank that was written over.
+  fs::remove_all(first.folder);
+  write_sweep(other);
+  const fs::path cell = other.cell_folder(0);
+  const auto of_bank = [&](const std::string& sha256) {
+    write_json(cell / "evaluation" / "completions.jsonl.settings.json", {{"questions", sha256}});
+    return error_of([&] { check_judged_alike(other); });
+  };
+  write_json(cell / "result.json", {{"metrics", Json::object()}, {"seconds", 1}});
+  CHECK(of_bank(sha256_file("configs/questions/persona.yaml")).empty());
+  CHECK(contains(of_bank("another"), "questions: is not what it was"));
 }
 
 TEST_CASE("a fault in a sweep is named by line and field", "[sweep]") {

@@ -339,8 +339,14 @@ def limits():
     """A queue that is full, and an answer that takes too long."""
     server = Server("--rows", 2, "--queue", 2, "--timeout", 1)
     status, reply = server.complete("Hm", n=5)
-    check(status == 429 and reply["error"]["code"] == "rate_limit_exceeded", "a full queue", reply)
+    check(status == 400 and reply["error"]["param"] == "n", "more than the queue takes", reply)
     slow = dict(max_tokens=1000, temperature=2, n=4, logprobs=20)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        pool.submit(server.complete, "Hm", seed=9, **slow)
+        server.until("rows", 2)
+        status, reply = server.complete("Hm")
+    check(status == 429 and reply["error"]["code"] == "rate_limit_exceeded", "a full queue", reply)
+    server.until("rows", 0)
     statuses = [server.complete("Hm", seed=seed, **slow)[0] for seed in range(3)]
     check(set(statuses) <= {200, 504}, "an answer that takes long", statuses)
     server.until("rows", 0)
