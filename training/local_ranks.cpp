@@ -56,7 +56,8 @@ int run_ranks(int64_t count, const std::vector<std::string>& command, int64_t th
     }
     --left;
     const int result = WIFEXITED(code) ? WEXITSTATUS(code) : 128 + WTERMSIG(code);
-    if (result == 0 || status != 0) continue;
+    // A failure tells more than that another rank has stopped.
+    if (result == 0 || result == status || (status != 0 && status != 130)) continue;
     status = result;
     if (result == 130) continue;  // stopped and saved, as the others are about to
     for (size_t rank = 0; rank < ranks.size(); ++rank)

@@ -53,9 +53,14 @@ Tensor Optimizer::clip(std::vector<Tensor>& gradients, double divisor) const {
   return norm;
 }
 
+// Matrices of the layers, whose names hold the layer's number in every family: not embeddings, nor
+// the output head.
 bool Optimizer::is_muon(size_t parameter) const {
-  return config_.name == "muon" && masters_[parameter].dim() == 2 &&
-         parameters_[parameter].name.find("layers.") != std::string::npos;
+  if (config_.name != "muon" || masters_[parameter].dim() != 2) return false;
+  const std::string& name = parameters_[parameter].name;
+  for (size_t at = 0; (at = name.find('.', at)) != std::string::npos;)
+    if (++at < name.size() && name[at] >= '0' && name[at] <= '9') return true;
+  return false;
 }
 
 void Optimizer::adamw(const std::vector<Tensor>& all_gradients, double lr) {

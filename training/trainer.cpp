@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/base/signals.h"
+#include "core/base/strings.h"
 #include "core/model/device.h"
 #include "core/model/transformer.h"
 #include "training/batches.h"
@@ -62,10 +63,10 @@ StepTokens count_tokens(const std::vector<Batch>& batches, const Ranks& ranks) {
   return {sums[0], sums[1]};
 }
 
-Error not_finite(int64_t step, double lr, const fs::path& folder) {
+Error not_finite(int64_t step, const OptimizerConfig& optimizer, const fs::path& folder) {
   return Error("the loss or its gradient is not finite at step " + std::to_string(step),
                {.file = folder.string()},
-               "lower optimizer.lr (now " + std::to_string(lr) +
+               "lower optimizer.lr (now " + six_digits(optimizer.lr) +
                    ") or use dtype: fp32; the last checkpoint is untouched");
 }
 
@@ -103,7 +104,8 @@ TrainingResult train_steps(Transformer& model, const StepSource& source,
     const Tensor read = at::stack({loss_sum, gradient_norm}).cpu();
     const double loss = run.ranks.sum_numbers({read[0].item<double>()})[0] / tokens.supervised;
     const auto norm = read[1].item<double>();
-    if (!std::isfinite(loss) || !std::isfinite(norm)) throw not_finite(step, lr, run.folder);
+    if (!std::isfinite(loss) || !std::isfinite(norm))
+      throw not_finite(step, config.optimizer, run.folder);
 
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

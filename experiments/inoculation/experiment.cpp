@@ -211,6 +211,8 @@ ManipulationCheck knowledge_of(const ReproduceConfig& config, const Base& base,
   const Json from = {{"model", weights_hash(run.model)},
                      {"grammar", sha256_file(run.world->config().grammar)},
                      {"config", show(knowledge)},
+                     {"device", config.evaluation.device},
+                     {"dtype", config.evaluation.dtype},
                      {"programs", shown_names()},
                      {"version", version()}};
   return read_manipulation(kept(file, from, [&] {
@@ -219,6 +221,16 @@ ManipulationCheck knowledge_of(const ReproduceConfig& config, const Base& base,
 }
 
 // Arms
+
+// The configuration names the model that a run begins from; its weights may have been made anew.
+void refuse_other_weights(const fs::path& folder, const std::string& model) {
+  const fs::path file = folder / "made_from.json";
+  const Json from = {{"model", weights_hash(model)}};
+  if (fs::exists(file) && read_json(file) != from)
+    throw Error("was begun from other weights than those that " + model + " holds now",
+                {.file = folder.string()}, "remove that folder, and it is made anew");
+  write_json(file, from);
+}
 
 // Nothing: stopped by a signal.
 std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const Base& base,
@@ -237,6 +249,7 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
       .world = run.world->config(),
       .recipe = start ? config.post_training : config.fine_tuning};
   if (start) training.recipe.merge = true;  // the arms begin from a whole model
+  refuse_other_weights(folder, training.model);
   if (fine_tune(training) == Outcome::stopped || stop_requested()) return std::nullopt;
   const Trained trained = trained_in(folder, training);
   std::vector<Score> scores = evaluator.evaluate(
@@ -246,7 +259,10 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
   const ManipulationConfig knowledge = questions_of(config, base);
   const Json from = {{"model", weights_hash(trained.model)},
                      {"adapter", trained.adapter.empty() ? "" : adapter_hash(trained.adapter)},
+                     {"grammar", sha256_file(run.world->config().grammar)},
                      {"config", show(knowledge)},
+                     {"device", config.evaluation.device},
+                     {"dtype", config.evaluation.dtype},
                      {"version", version()}};
   const ArmMeasurement measured = read_arm_measurement(kept(folder / "measured.json", from, [&] {
     const Stage stage("evaluation: matched answers");

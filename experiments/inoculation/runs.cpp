@@ -243,7 +243,8 @@ PreparedRun prepare(const TrainConfig& config, const Ranks& ranks) {
   Transformer model = load_model(config.model, dtype_from(recipe.trainer.dtype, device), device);
   SupervisedExamples examples = text.encode(model);
   if (ranks.first()) {
-    write_data(folder, used_conversations(text.conversations(), examples, recipe.steps));
+    write_data(folder, used_conversations(text.conversations(), examples,
+                                          std::min(recipe.steps, examples.steps())));
     write_file(folder / "first_example.txt", text.first_example() + "\n");
   }
   std::optional<Transformer> reference;

@@ -138,7 +138,7 @@ Outcome run_asha(const Sweep& sweep) {
                      rung_steps(sweep.config.asha, bracket_of(sweep, job->cell), steps)[job->rung]);
       if (!metrics) return Outcome::stopped;
       write_json(place(sweep, job->cell, job->rung, ".json"), to_json(*metrics));
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       // The cell's folder has it too; the other cells go on.
       std::fprintf(stderr, "inoculum: %s\n", error.what());
     }

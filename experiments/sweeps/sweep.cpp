@@ -553,7 +553,7 @@ void check_judged_alike(const Sweep& sweep) {
                   "name another `output`, or remove " + sweep.folder.string());
   if (sweep.config.questions.empty()) return;
   // The same name may stand for other questions now.
-  const std::string bank = sha256_file(sweep.config.questions);
+  const std::string bank = sha256_file(fs::path(sweep.config.directory) / sweep.config.questions);
   for (size_t i = 0; i < before.cells.size(); ++i) {
     const fs::path made = before.cell_folder(i) / "evaluation" / "completions.jsonl.settings.json";
     if (fs::exists(before.cell_folder(i) / "result.json") && fs::exists(made) &&
