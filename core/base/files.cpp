@@ -75,9 +75,11 @@ fs::path without_slash(const fs::path& path) {
 }
 
 void replace_atomically(const fs::path& target, const std::function<void(const fs::path&)>& write) {
-  std::error_code error;
   fs::path path = without_slash(target);
-  if (fs::is_symlink(path, error)) path = fs::weakly_canonical(path);  // what it names is replaced
+  std::error_code error;
+  // What a link names is replaced.
+  if (fs::is_symlink(path, error)) path = fs::weakly_canonical(fs::absolute(path));
+  error.clear();
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
   if (error) fail("create the folder", path.parent_path(), error.value());
   const fs::path temporary = temporary_beside(path);
