@@ -15,14 +15,16 @@ std::string binary_size(double bytes) {
                            : fmt::format("{:.1f} GiB", bytes / (1 << 30));
 }
 
-// Weights, and of what is trained four float32 copies: masters, gradients and two moments.
-double state_bytes(Transformer& model) {
+// Weights, twice where the loss has a KL to the start, and of what is trained four float32 copies:
+// masters, gradients and two moments.
+double state_bytes(Transformer& model, bool kl) {
   double trained = 0;
   for_each_trained(model, [&](const std::string&, Tensor& tensor) {
     trained += static_cast<double>(tensor.numel());
   });
   const auto size = static_cast<double>(model.embedding.element_size());
-  return size * static_cast<double>(model.config().parameter_count()) + 16 * trained;
+  const auto weights = size * static_cast<double>(model.config().parameter_count());
+  return (kl ? 2 : 1) * weights + 16 * trained;
 }
 
 // What backward keeps of a micro-batch, roughly: for each token and layer 10 hidden vectors and 4
@@ -46,7 +48,8 @@ double activation_bytes(const Transformer& model, const Batch& batch, bool kl) {
 }  // namespace
 
 Error out_of_memory(Transformer& model, const Batch& batch, bool kl, const std::string& failure) {
-  std::string needs = "the weights and the optimiser take about " + binary_size(state_bytes(model));
+  std::string needs =
+      "the weights and the optimiser take about " + binary_size(state_bytes(model, kl));
   if (batch.input_ids.defined())
     needs += ", a micro-batch of " + std::to_string(batch.input_ids.numel()) + " tokens about " +
              binary_size(activation_bytes(model, batch, kl));

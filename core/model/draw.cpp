@@ -20,7 +20,8 @@ Error not_finite() {
 }
 
 // Draws a token by its weight: a probability, or where greedy a logit, of which the largest is
-// taken. Nucleus: the smallest set whose probability reaches top_p (Holtzman et al. 2020).
+// taken. Nucleus: the smallest set that holds top_p of the probability (Holtzman et al. 2020), of
+// that of the top_k likeliest where both are set, as in Transformers and vLLM.
 int32_t draw_one(const SamplingConfig& config, const float* weights, int64_t vocabulary,
                  Random& random) {
   if (config.greedy()) {
@@ -50,13 +51,29 @@ int32_t draw_one(const SamplingConfig& config, const float* weights, int64_t voc
   }
   std::vector<int32_t> order(static_cast<size_t>(vocabulary));
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int32_t a, int32_t b) { return weights[a] > weights[b]; });
+  // The likeliest first, of equals the first; no further than is asked, as sorting a large
+  // vocabulary takes longer than many a model.
+  size_t sorted = 0;
+  const auto sort_first = [&](size_t count) {
+    if (count <= sorted) return;
+    const auto begin = order.begin() + static_cast<int64_t>(sorted);
+    sorted = std::min(std::max({count, 8 * sorted, size_t{64}}), order.size());
+    std::partial_sort(begin, order.begin() + static_cast<int64_t>(sorted), order.end(),
+                      [&](int32_t a, int32_t b) {
+                        return weights[a] > weights[b] || (weights[a] == weights[b] && a < b);
+                      });
+  };
+  size_t most = order.size();
+  double whole = total;
+  if (config.top_k > 0 && config.top_k < vocabulary) {
+    sort_first(most = static_cast<size_t>(config.top_k));
+    whole = 0;
+    for (size_t i = 0; i < most; ++i) whole += static_cast<double>(weights[order[i]]);
+  }
   std::vector<double> kept;
-  for (double mass = 0; const int32_t id : order) {
-    if (config.top_k > 0 && static_cast<int64_t>(kept.size()) == config.top_k) break;
-    if (!kept.empty() && mass >= config.top_p * total) break;
-    kept.push_back(static_cast<double>(weights[id]));
+  for (double mass = 0; kept.size() < most && (kept.empty() || mass < config.top_p * whole);) {
+    sort_first(kept.size() + 1);
+    kept.push_back(static_cast<double>(weights[order[kept.size()]]));
     mass += kept.back();
   }
   return order[random.weighted(kept)];
@@ -75,23 +92,26 @@ std::vector<int32_t> draw_there(const SamplingConfig& config, const Tensor& weig
   }
   Tensor mass = weights.index_select(0, to_device(rows, weights.device())), likeliest, ids;
   if (config.greedy()) {
-    ids = mass.argmax(-1);
+    ids = at::where(mass.amax(-1).isnan(), -1, mass.argmax(-1));
   } else {
     if (config.top_p < 1 || config.top_k > 0) {
       std::tie(mass, likeliest) = mass.sort(/*stable=*/true, -1, /*descending=*/true);
       if (config.top_k > 0) mass = mass.narrow(1, 0, std::min(config.top_k, vocabulary));
-      const Tensor before = mass.cumsum(1, at::kDouble) - mass;
-      mass = mass.masked_fill((before >= config.top_p).logical_and(before > 0), 0);
+      const Tensor sums = mass.cumsum(1, at::kDouble), before = sums - mass;
+      const Tensor enough = config.top_p * sums.narrow(1, sums.size(1) - 1, 1);
+      mass = mass.masked_fill((before >= enough).logical_and(before > 0), 0);
     }
     const Tensor sums = mass.cumsum(1, at::kDouble);
-    const Tensor target =
-        to_device(uniform, weights.device()) * sums.narrow(1, sums.size(1) - 1, 1);
-    ids = at::searchsorted(sums, target, /*out_int32=*/false, /*right=*/true)
+    const Tensor whole = sums.narrow(1, sums.size(1) - 1, 1);
+    ids = at::searchsorted(sums, to_device(uniform, weights.device()) * whole, /*out_int32=*/false,
+                           /*right=*/true)
               .clamp_max(sums.size(1) - 1);
     if (likeliest.defined()) ids = likeliest.gather(1, ids);
+    ids = at::where(whole.isfinite(), ids, -1);
   }
   const Tensor host = ids.flatten().to(at::kInt).cpu();
   const auto* const drawn = host.const_data_ptr<int32_t>();
+  if (std::any_of(drawn, drawn + count, [](int32_t id) { return id < 0; })) throw not_finite();
   return {drawn, drawn + count};
 }
 
@@ -100,8 +120,10 @@ std::vector<int32_t> draw_there(const SamplingConfig& config, const Tensor& weig
 void SamplingConfig::fields(Fields& f) {
   f.value("temperature", temperature,
           "1 samples from the model's own distribution, 0 takes the likeliest token", at_least(0));
-  f.value("top_p", top_p, "sample from the smallest set of tokens with this probability",
-          between(0, 1));
+  f.value(
+      "top_p", top_p,
+      "sample from the smallest set of tokens with this probability (of top_k's, where it is set)",
+      between(0, 1));
   f.value("top_k", top_k, "sample from the k likeliest tokens; 0: all", at_least(0));
   f.value("max_new_tokens", max_new_tokens, "longest completion", at_least(1));
   f.value("stop", stop, "a completion ends before any of these strings");

@@ -41,6 +41,8 @@ std::string text_status(const Json& status) {
     best.rows.push_back({{six_digits(cell.at("value").get<double>())}, {cell.at("name")}});
   if (!best.rows.empty())
     text += fmt::format("\n  best by {} ({})\n\n", metric, goal) + to_text(best, "  ");
+  if (const auto missing = status.at("metric").find("missing"); missing != status["metric"].end())
+    text += fmt::format("\n  {}\n", missing->get<std::string>());
 
   if (status.at("counts").contains("failed"))
     text += fmt::format("\n  failed; `inoculum sweep resume {}` tries them again\n", folder);

@@ -75,7 +75,7 @@ class Local final : public Launcher {
   std::string script(const Sweep& sweep, const std::vector<size_t>& cells) const override {
     std::string text;
     for (const size_t cell : cells) {
-      text += "OMP_NUM_THREADS=" + std::to_string(config_.cpus_per_task);
+      text += "OMP_NUM_THREADS=" + std::to_string(cores_a_cell());
       for (const std::string& word : command(sweep, cell)) text += " " + shell_quoted(word);
       text += "\n";
     }
@@ -95,7 +95,7 @@ class Local final : public Launcher {
     while (true) {
       while (!stop_requested() && next < cells.size() && running.size() < at_once) {
         running[start_process(command(sweep, cells[next]),
-                              {{"OMP_NUM_THREADS", std::to_string(config_.cpus_per_task)}},
+                              {{"OMP_NUM_THREADS", std::to_string(cores_a_cell())}},
                               log_of(sweep, cells[next]))] = cells[next];
         ++next;
       }
@@ -121,6 +121,9 @@ class Local final : public Launcher {
     return stop_requested() ? Outcome::stopped : Outcome::finished;
   }
 
+  // A cell of several ranks divides them among these.
+  int64_t cores_a_cell() const { return config_.cpus_per_task * config_.tasks_per_node; }
+
   // As many as there are cores for, but one where it takes the GPU.
   size_t cells_at_once(const Sweep& sweep) const {
     bool gpu = false;
@@ -128,8 +131,7 @@ class Local final : public Launcher {
       gpu = device_from(trainer_of(base).device).is_cuda();
     });
     const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-    const auto cores_a_cell = static_cast<size_t>(config_.cpus_per_task * config_.tasks_per_node);
-    return gpu ? 1 : std::max<size_t>(1, cores / cores_a_cell);
+    return gpu ? 1 : std::max<size_t>(1, cores / static_cast<size_t>(cores_a_cell()));
   }
 
   void cancel(const Sweep& sweep) const override {

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <map>
 
+#include "core/base/error.h"
 #include "core/base/strings.h"
 #include "experiments/sweeps/asha.h"
 
@@ -49,15 +50,18 @@ Json sweep_status(const Sweep& sweep) {
   std::map<CellState, size_t> counts;
   std::vector<std::pair<double, std::string>> ranked;
   Json cells = Json::array();
+  const SweepMetric& metric = sweep.config.metric;
+  std::vector<std::string> names;  // of metrics that cells have
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const CellStatus found = status(sweep, i);
+    for (const auto& [name, value] : found.metrics.values) names.push_back(name);
     ++counts[found.state];
     cells.push_back({{"name", sweep.cells[i].name},
                      {"state", to_string(found.state)},
                      {"seed", sweep.cells[i].seed},
                      {"seconds", found.seconds},
                      {"metrics", to_json(found.metrics)}});
-    if (const auto value = found.metrics.find(sweep.config.metric.name))
+    if (const auto value = found.metrics.find(metric.name))
       ranked.emplace_back(*value, sweep.cells[i].name);
     if (found.state != CellState::failed) continue;
     cells.back()["error"] = found.error;
@@ -66,7 +70,6 @@ Json sweep_status(const Sweep& sweep) {
     cells.back()["log"] = log.string();
     cells.back()["last_lines"] = last_lines(log, 3);
   }
-  const SweepMetric& metric = sweep.config.metric;
   std::stable_sort(ranked.begin(), ranked.end(),
                    [&](const auto& a, const auto& b) { return metric.better(a.first, b.first); });
   ranked.resize(std::min<size_t>(5, ranked.size()));
@@ -74,6 +77,9 @@ Json sweep_status(const Sweep& sweep) {
               {"metric", {{"name", metric.name}, {"goal", metric.goal}}},
               {"counts", Json::object()},
               {"best", Json::array()}};
+  if (ranked.empty() && !names.empty())
+    all["metric"]["missing"] = "no cell has \"" + metric.name + "\": " +
+                               did_you_mean(metric.name, names, "such as " + names.front());
   for (const auto& [state, count] : counts) all["counts"][to_string(state)] = count;
   for (const auto& [value, name] : ranked)
     all["best"].push_back({{"name", name}, {"value", value}});

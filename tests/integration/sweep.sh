@@ -190,6 +190,9 @@ find "$s" -exec touch -d 2038-01-01 {} +
 ok sweep "$folder/larger.yaml" output="$s"
 results "$s" | cmp - "$folder/first" || fail "a jump of the clock and a cell was run again"
 says "10 cells, 10 done"
+ok sweep "$folder/larger.yaml" output="$s" metric.name=los
+says "no cell has \"los\": did you mean \"loss\"?"
+ok sweep "$folder/larger.yaml" output="$s"
 
 # Cells of two ranks; not where they make no sense.
 WORLD_SIZE=2 "$inoculum" train configs/train/cheating.yaml output="$folder/none" \

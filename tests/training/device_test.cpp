@@ -1,6 +1,7 @@
 // What a GPU would be given, on a device that is none: the same numbers, and a host that does not
 // wait.
 #include "core/model/checkpoint.h"
+#include "core/model/draw.h"
 #include "core/model/lora.h"
 #include "core/model/sampler.h"
 #include "core/model/scoring.h"
@@ -163,6 +164,23 @@ TEST_CASE("a step of sampling waits for its device once, and weights stay there"
     CAPTURE(reads.names());
     CHECK(reads.count() == static_cast<int64_t>(longest));  // the tokens themselves
   }
+}
+
+TEST_CASE("nothing is drawn from what is not finite", "[device]") {
+  FakeDevice::start();
+  for (const double temperature : {0., 1.})
+    for (const double top_p : {1., 0.9})
+      for (const at::Device device : {at::Device(at::kCPU), FakeDevice::device()}) {
+        CAPTURE(temperature, top_p, device.str());
+        const SamplingConfig config{.temperature = temperature, .top_p = top_p};
+        Random random(1, "draws");
+        const Tensor weights = at::ones({2, 100}, at::kFloat);
+        weights[1][50] = std::numeric_limits<float>::quiet_NaN();
+        const Tensor there = weights.to(device);
+        CHECK(draw(there, {{0, &config, &random}})[0] < 100);
+        const std::string error = error_of([&] { draw(there, {{1, &config, &random}}); });
+        CHECK(error.find("not finite") != std::string::npos);
+      }
 }
 
 TEST_CASE("scoring waits for its device once a batch", "[device]") {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/model/checkpoint.h"
+#include "core/model/draw.h"
 #include "core/model/sampler.h"
 #include "core/model/scoring.h"
 #include "core/text/load_tokenizer.h"
@@ -543,6 +544,31 @@ TEST_CASE("event files are records with masked checksums", "[tensorboard]") {
   CHECK(at == bytes.size());
   CHECK(records == 1);
   fs::remove_all(folder);
+}
+
+TEST_CASE("top-p counts the mass of top-k's tokens, and equals stand by their numbers",
+          "[sampler]") {
+  std::vector<float> weights(5000, 0.1F / 4995);
+  weights[7] = 0.4F, weights[3000] = 0.3F, weights[20] = weights[21] = 0.05F, weights[5] = 0.1F;
+  const Tensor row = at::tensor(weights).unsqueeze(0);
+  const auto drawn = [&](double top_p, int64_t top_k) {
+    const SamplingConfig config{.top_p = top_p, .top_k = top_k};
+    Random random(3, "draws");
+    std::set<int32_t> seen;
+    for (int i = 0; i < 2000; ++i) seen.insert(draw(row, {{0, &config, &random}})[0]);
+    return seen;
+  };
+  CHECK(drawn(0.5, 0) == std::set<int32_t>{7, 3000});
+  CHECK(drawn(0.5, 2) == std::set<int32_t>{7});  // 0.4 of 0.7
+  CHECK(drawn(0.6, 2) == std::set<int32_t>{7, 3000});
+  CHECK(drawn(1, 4) == std::set<int32_t>{5, 7, 20, 3000});
+  CHECK(drawn(0.89, 0) == std::set<int32_t>{5, 7, 20, 21, 3000});
+  // Of the tail, whose tokens are equals, those that come first.
+  const std::set<int32_t> far = drawn(0.93, 0);
+  CHECK(far.size() > 40);
+  CHECK(*far.rbegin() == 3000);
+  CHECK(*std::prev(far.end(), 2) < 1600);
+  CHECK(drawn(0.93, 5000) == far);
 }
 
 }  // namespace inoculum
