@@ -79,9 +79,9 @@ int32_t draw_one(const SamplingConfig& config, const float* weights, int64_t voc
   return order[random.weighted(kept)];
 }
 
-// The same on a GPU, for draws by one setting.
-std::vector<int32_t> draw_there(const SamplingConfig& config, const Tensor& weights,
-                                const std::vector<Draw>& draws) {
+// The same on a GPU, for draws by one setting: int32 [draw] there, −1 for what is not finite.
+Tensor draw_there(const SamplingConfig& config, const Tensor& weights,
+                  const std::vector<Draw>& draws) {
   const auto count = static_cast<int64_t>(draws.size());
   const int64_t vocabulary = weights.size(1);
   const Tensor rows = at::empty({count}, at::kLong), uniform = at::empty({count, 1}, at::kDouble);
@@ -109,10 +109,7 @@ std::vector<int32_t> draw_there(const SamplingConfig& config, const Tensor& weig
     if (likeliest.defined()) ids = likeliest.gather(1, ids);
     ids = at::where(whole.isfinite(), ids, -1);
   }
-  const Tensor host = ids.flatten().to(at::kInt).cpu();
-  const auto* const drawn = host.const_data_ptr<int32_t>();
-  if (std::any_of(drawn, drawn + count, [](int32_t id) { return id < 0; })) throw not_finite();
-  return {drawn, drawn + count};
+  return ids.flatten().to(at::kInt);
 }
 
 }  // namespace
@@ -165,34 +162,54 @@ std::vector<int32_t> draw(const Tensor& weights, const std::vector<Draw>& draws)
     const SamplingConfig& config = *draws[i].config;
     alike[{config.temperature, config.top_p, config.top_k}].push_back(i);
   }
+  std::vector<Tensor> parts;
   for (const auto& [settings, members] : alike) {
     std::vector<Draw> part;
     for (const size_t i : members) part.push_back(draws[i]);
-    const std::vector<int32_t> ids = draw_there(*part[0].config, weights, part);
-    for (size_t k = 0; k < members.size(); ++k) drawn[members[k]] = ids[k];
+    parts.push_back(draw_there(*part[0].config, weights, part));
   }
+  if (draws.empty()) return drawn;
+  const Tensor host = at::cat(parts).cpu();
+  const auto* id = host.const_data_ptr<int32_t>();
+  for (const auto& [settings, members] : alike)
+    for (const size_t i : members)
+      if ((drawn[i] = *id++) < 0) throw not_finite();
   return drawn;
 }
 
-std::vector<TokenLogprob> logprobs_of(const Tensor& logits, std::span<const int32_t> ids,
-                                      int64_t top) {
-  const auto count = static_cast<int64_t>(ids.size());
-  const Tensor all = at::log_softmax(logits, -1);  // [row, vocabulary]
-  const Tensor chosen =
-      at::tensor(at::ArrayRef<int32_t>(ids.data(), ids.size()), at::kInt).to(at::kLong);
-  const Tensor its = all.gather(1, to_device(chosen, all.device()).unsqueeze(1)).cpu();
-  const auto [values, places] = all.topk(std::min(top, all.size(1)), -1);
-  const Tensor likeliest = values.cpu().contiguous(), tokens = places.cpu().contiguous();
-  std::vector<TokenLogprob> logprobs;
-  for (int64_t row = 0; row < count; ++row) {
-    TokenLogprob each{.id = ids[static_cast<size_t>(row)],
-                      .logprob = static_cast<double>(its.const_data_ptr<float>()[row])};
-    for (int64_t k = row * values.size(1); k < (row + 1) * values.size(1); ++k)
-      each.top.emplace_back(static_cast<int32_t>(tokens.const_data_ptr<int64_t>()[k]),
-                            static_cast<double>(likeliest.const_data_ptr<float>()[k]));
-    logprobs.push_back(std::move(each));
+std::vector<TokenLogprob> logprobs_of(const Tensor& logits,
+                                      const std::vector<LogprobRequest>& asked) {
+  const auto indices = [&](const std::vector<int64_t>& all) {
+    return to_device(at::tensor(all), logits.device());
+  };
+  std::vector<int64_t> rows, ids;
+  std::map<int64_t, std::vector<int64_t>> alike;  // by how many of the likeliest
+  for (const LogprobRequest& each : asked) {
+    alike[std::min(each.top, logits.size(1))].push_back(std::ssize(rows));
+    rows.push_back(each.row);
+    ids.push_back(each.id);
   }
-  return logprobs;
+  if (asked.empty()) return {};
+  const Tensor all = at::log_softmax(logits.index_select(0, indices(rows)), -1);
+  // What comes over in one copy: a vocabulary's numbers are exact in float64.
+  std::vector<Tensor> parts = {all.gather(1, indices(ids).unsqueeze(1)).to(at::kDouble).flatten()};
+  for (const auto& [top, members] : alike) {
+    const auto [values, places] = all.index_select(0, indices(members)).topk(top, -1);
+    parts.push_back(values.to(at::kDouble).flatten());
+    parts.push_back(places.to(at::kDouble).flatten());
+  }
+  const Tensor host = at::cat(parts).cpu();
+  const double* at = host.const_data_ptr<double>();
+  std::vector<TokenLogprob> found;
+  for (const LogprobRequest& each : asked) found.push_back({.id = each.id, .logprob = *at++});
+  for (const auto& [top, members] : alike) {
+    const double* place = at + top * std::ssize(members);
+    for (const int64_t i : members)
+      for (int64_t k = 0; k < top; ++k)
+        found[static_cast<size_t>(i)].top.emplace_back(static_cast<int32_t>(*place++), *at++);
+    at = place;
+  }
+  return found;
 }
 
 }  // namespace inoculum

@@ -40,7 +40,7 @@ struct Draw {
 Tensor weights_of(const Tensor& logits, std::span<const SamplingConfig* const> configs);
 
 // One token for each, from `weights`, float [row, vocabulary], where they lie: those of a large
-// vocabulary on a GPU stay there, and the tokens alone come back.
+// vocabulary on a GPU stay there, and the tokens alone come back, in one copy.
 std::vector<int32_t> draw(const Tensor& weights, const std::vector<Draw>& draws);
 
 // log p of a token, and the likeliest tokens there with theirs.
@@ -50,9 +50,16 @@ struct TokenLogprob {
   std::vector<std::pair<int32_t, double>> top = {};
 };
 
-// By the model's own distribution, at temperature 1. logits: float [row, vocabulary]; ids: a row
-// each.
-std::vector<TokenLogprob> logprobs_of(const Tensor& logits, std::span<const int32_t> ids,
-                                      int64_t top);
+// A token of a row whose log-probability is asked for, with so many of the likeliest there.
+struct LogprobRequest {
+  int64_t row;
+  int32_t id;
+  int64_t top;
+};
+
+// By the model's own distribution, at temperature 1. logits: float [row, vocabulary]. On a GPU the
+// host waits once for all of them.
+std::vector<TokenLogprob> logprobs_of(const Tensor& logits,
+                                      const std::vector<LogprobRequest>& asked);
 
 }  // namespace inoculum

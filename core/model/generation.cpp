@@ -82,7 +82,8 @@ struct Request : GenerationRequest {
   int64_t context() const { return model->config().max_position_embeddings; }
   // Places of the cache that a sample may come to need, or so many more than its prompt's.
   int64_t length(int64_t more) const {
-    return std::min(context(), std::ssize(prompt) + std::min(more, sampling.max_new_tokens));
+    return std::min(context(),
+                    std::ssize(prompt) + std::min({more, sampling.max_new_tokens, context()}));
   }
 
   const uint64_t id;
@@ -116,6 +117,15 @@ struct Row {
   std::string text = {};
   size_t anchor = 0, settled = 0, shown = 0;
   bool finished = false;  // or nobody waits for it any more
+
+  // Where its request wants log-probabilities: asks for that of its next token, and takes it of
+  // what rows were given in their order.
+  void ask(std::vector<LogprobRequest>& asked, int64_t at, int32_t id) const {
+    if (request->logprobs) asked.push_back({at, id, *request->logprobs});
+  }
+  std::optional<TokenLogprob> taken_from(std::vector<TokenLogprob>::iterator& next) const {
+    return request->logprobs ? std::optional(std::move(*next++)) : std::nullopt;
+  }
 };
 
 // The rows of one model. Those under way are the first slots of its cache.
@@ -207,7 +217,7 @@ struct Generation::Impl {
   void retire();   // takes finished rows out
   void remove(Lane& lane, size_t row) const;
   bool may_end_a_stop(const Row& row) const;
-  void accept(Row& row, int32_t token, std::vector<TokenLogprob> logprob);
+  void accept(Row& row, int32_t token, std::optional<TokenLogprob> logprob);
   void extend(Row& row, int32_t token) const;
   std::string shown_next(Row& row) const;
   int64_t under_way() const;
@@ -422,11 +432,10 @@ void Generation::Impl::score_prompt(const Request& request, const Tensor& hidden
   for (int64_t begin = 0; begin < std::ssize(followers); begin += kChunk) {
     const int64_t count = std::min(kChunk, std::ssize(followers) - begin);
     const Tensor logits = request.model->logits(hidden.narrow(0, begin, count)).to(at::kFloat);
-    std::ranges::move(
-        logprobs_of(logits,
-                    followers.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
-                    request.logprobs.value_or(0)),
-        std::back_inserter(event.logprobs));
+    std::vector<LogprobRequest> asked;
+    for (int64_t i = 0; i < count; ++i)
+      asked.push_back({i, followers[static_cast<size_t>(begin + i)], request.logprobs.value_or(0)});
+    std::ranges::move(logprobs_of(logits, asked), std::back_inserter(event.logprobs));
   }
   events.push_back(std::move(event));
 }
@@ -463,13 +472,13 @@ void Generation::Impl::start_waiting() {
   };
   std::map<std::pair<Lane*, const KeyValueCache*>, Copy> copies;
   std::map<Lane*, std::pair<int64_t, int64_t>> room;  // rows, and the longest of them
+  std::vector<LogprobRequest> asked;
+  for (size_t i = 0; i < begun.size(); ++i) begun[i].ask(asked, its_prompt[i], first[i]);
+  std::vector<TokenLogprob> logprobs = logprobs_of(prompt_logits, asked);
+  auto next_logprob = logprobs.begin();
   for (size_t i = 0; i < begun.size(); ++i) {
     Row& row = begun[i];
-    std::vector<TokenLogprob> logprob;
-    if (row.request->logprobs)
-      logprob = logprobs_of(prompt_logits.narrow(0, its_prompt[i], 1), {&first[i], 1},
-                            *row.request->logprobs);
-    accept(row, first[i], std::move(logprob));
+    accept(row, first[i], row.taken_from(next_logprob));
     if (row.finished) continue;
     auto& [rows, length] = room[&lane_of(row.request->model)];
     ++rows;
@@ -518,7 +527,7 @@ void Generation::Impl::advance() {
       blocks.push_back({&lane, &tokens, cut.begin(block), cut.size(block)});
   }
   std::vector<std::vector<int32_t>> drawn(blocks.size());
-  std::vector<std::vector<std::vector<TokenLogprob>>> logprobs(blocks.size());
+  std::vector<std::vector<TokenLogprob>> logprobs(blocks.size());
   parallel(std::ssize(blocks), [&](int64_t b) {
     const auto& [lane, tokens, begin, size] = blocks[static_cast<size_t>(b)];
     const int64_t offset = begin, length = size;
@@ -537,16 +546,18 @@ void Generation::Impl::advance() {
     }
     std::vector<int32_t>& ids = drawn[static_cast<size_t>(b)];
     ids = draw(weights_of(logits, settings), draws);
-    auto& of_rows = logprobs[static_cast<size_t>(b)];
-    of_rows.resize(ids.size());
-    for (size_t r = 0; r < ids.size(); ++r)
-      if (const auto& top = lane->rows[static_cast<size_t>(begin) + r].request->logprobs)
-        of_rows[r] = logprobs_of(logits.narrow(0, static_cast<int64_t>(r), 1), {&ids[r], 1}, *top);
+    std::vector<LogprobRequest> asked;
+    for (int64_t r = 0; r < count; ++r)
+      lane->rows[static_cast<size_t>(begin + r)].ask(asked, r, ids[static_cast<size_t>(r)]);
+    logprobs[static_cast<size_t>(b)] = logprobs_of(logits, asked);
   });
-  for (size_t b = 0; b < blocks.size(); ++b)
-    for (size_t r = 0; r < drawn[b].size(); ++r)
-      accept(blocks[b].lane->rows[static_cast<size_t>(blocks[b].begin) + r], drawn[b][r],
-             std::move(logprobs[b][r]));
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    auto next_logprob = logprobs[b].begin();
+    for (size_t r = 0; r < drawn[b].size(); ++r) {
+      Row& row = blocks[b].lane->rows[static_cast<size_t>(blocks[b].begin) + r];
+      accept(row, drawn[b][r], row.taken_from(next_logprob));
+    }
+  }
 }
 
 void Generation::Impl::retire() {
@@ -582,15 +593,15 @@ bool Generation::Impl::may_end_a_stop(const Row& row) const {
 }
 
 // Takes a token that was drawn, with its log-probability where that is asked for.
-void Generation::Impl::accept(Row& row, int32_t token, std::vector<TokenLogprob> logprob) {
+void Generation::Impl::accept(Row& row, int32_t token, std::optional<TokenLogprob> logprob) {
   const size_t before = row.completion.ids.size();
   extend(row, token);
-  if (row.completion.ids.size() == before) logprob.clear();  // the token ends the text
-  std::ranges::copy(logprob, std::back_inserter(row.completion.logprobs));
+  if (row.completion.ids.size() == before) logprob.reset();  // the token ends the text
+  if (logprob) row.completion.logprobs.push_back(*logprob);
   GenerationEvent event{.request = row.request->id, .sample = row.sample};
   if (row.request->stream) {
     event.text = shown_next(row);
-    event.logprobs = std::move(logprob);
+    if (logprob) event.logprobs.push_back(std::move(*logprob));
   }
   row.finished = !row.completion.finish_reason.empty();
   if (row.finished) {

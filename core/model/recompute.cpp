@@ -23,7 +23,10 @@ struct Recomputed : torch::autograd::Function<Recomputed> {
     context->save_for_backward({x});
     context->saved_data["part"] = at::IValue::make_capsule(part);
     context->saved_data["of_x"] = x.requires_grad();
-    return part->call(x);  // gradients are not recorded here
+    // Recorded here too and let go: with nothing to record, products take other ways (linear.cpp),
+    // and backward would compute other bits.
+    const c10::AutoGradMode recording(true);
+    return part->call(x.detach().set_requires_grad(x.requires_grad())).detach();
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const bool of_x = context->saved_data["of_x"].toBool();

@@ -164,7 +164,8 @@ class Texts final : public sentencepiece::SentenceIterator {
 }  // namespace
 
 void TokenizerTrainingConfig::fields(Fields& f) {
-  f.value("vocab_size", vocab_size, "pieces, 256 of them bytes", at_least(300));
+  // A pretraining's tokens are kept in 16 bits each.
+  f.value("vocab_size", vocab_size, "pieces, 256 of them bytes", between(300, 65536));
   f.value("sentences", sentences, "texts that the vocabulary is made from", at_least(1));
 }
 

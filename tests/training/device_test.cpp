@@ -17,7 +17,7 @@ using namespace inoculum;
 namespace {
 
 // Texts of several lengths; of half of them the end alone is trained on.
-SupervisedExamples some_texts(int64_t steps) {
+SupervisedExamples some_texts(int64_t steps, int64_t supervised) {
   Random random(5, "texts");
   std::vector<Encoded> texts(30);
   for (size_t i = 0; i < texts.size(); ++i)
@@ -25,7 +25,7 @@ SupervisedExamples some_texts(int64_t steps) {
       texts[i].input_ids.push_back(static_cast<int32_t>(random.below(60)));
       texts[i].supervised.push_back(t > (i % 2 == 0 ? 0 : length / 2));
     }
-  return {std::move(texts), steps, 100, std::nullopt};
+  return {std::move(texts), steps, supervised, std::nullopt};
 }
 
 struct Way {
@@ -33,13 +33,16 @@ struct Way {
   int64_t rank = 0;
   bool dora = false;
   std::string recompute = "none";
+  std::vector<std::string> targets = {"all-linear"};
+  int64_t supervised = 100;  // tokens a step
+  double kl_weight = 0;
 };
 
 Transformer model_for(const Way& way, at::Device device) {
   Transformer model(small_config(), Random(3, "weights"));
   model.to(device, at::kFloat);
   if (way.rank > 0)
-    add_lora(model, {.rank = way.rank, .use_dora = way.dora, .target_modules = {"all-linear"}},
+    add_lora(model, {.rank = way.rank, .use_dora = way.dora, .target_modules = way.targets},
              Random(4, "adapter"));
   return model;
 }
@@ -47,19 +50,26 @@ Transformer model_for(const Way& way, at::Device device) {
 struct Trained {
   std::vector<double> losses, norms;
   std::vector<Tensor> weights;
+  std::vector<std::string> waits;  // of the host for the device
 };
 
 Trained trained(const Way& way, at::Device device, int64_t steps) {
   Transformer model = model_for(way, device);
-  const SupervisedExamples texts = some_texts(steps);
+  const Transformer reference = model_for({}, device);
+  const SupervisedExamples texts = some_texts(steps, way.supervised);
   const TemporaryFolder folder;
   TrainerConfig config;
   config.recompute = way.recompute;
   config.optimizer.name = way.optimizer;
   config.optimizer.warmup_steps = 2;
-  train(model, [&](int64_t step) { return texts.step(step, 60, 0, 1); }, config,
-        {folder.path, steps});
   Trained result;
+  const HostReads reads;
+  train(model, [&](int64_t step) { return texts.step(step, 60, 0, 1); }, config,
+        {.folder = folder.path,
+         .steps = steps,
+         .kl_weight = way.kl_weight,
+         .reference = way.kl_weight > 0 ? &reference : nullptr});
+  result.waits = reads.names();
   read_jsonl(folder.path / "metrics.jsonl", [&](const Json& row, int) {
     result.losses.push_back(row.at("loss"));
     result.norms.push_back(row.at("grad_norm"));
@@ -75,7 +85,8 @@ const std::vector<Way> kWays = {{"adamw", 0},
                                 {"adamw", 4},
                                 {"adamw", 4, true},
                                 {"adamw", 4, false, "block"},
-                                {"adamw", 0, false, "block"}};
+                                {"adamw", 0, false, "block"},
+                                {.rank = 4, .kl_weight = 0.1}};
 
 }  // namespace
 
@@ -98,23 +109,14 @@ TEST_CASE("what makes a host wait for its device is seen", "[device]") {
 TEST_CASE("a training step waits for its device once", "[device]") {
   FakeDevice::start();
   for (const Way& way : kWays) {
-    CAPTURE(way.optimizer, way.rank, way.dora, way.recompute);
+    CAPTURE(way.optimizer, way.rank, way.dora, way.recompute, way.kl_weight);
     constexpr int64_t steps = 4;
     const Trained here = trained(way, at::kCPU, steps);
-    Transformer model = model_for(way, FakeDevice::device());
-    const SupervisedExamples texts = some_texts(steps);
-    REQUIRE(texts.step(0, 60, 0, 1).size() > 1);  // micro-batches, none of which waits
-    const TemporaryFolder folder;
-    TrainerConfig config;
-    config.recompute = way.recompute;
-    config.optimizer.name = way.optimizer;
-    const HostReads reads;
-    train(model, [&](int64_t step) { return texts.step(step, 60, 0, 1); }, config,
-          {folder.path, steps});
-    CAPTURE(reads.names());
-    CHECK(reads.count() == steps);
-
+    // Micro-batches, none of which waits.
+    REQUIRE(some_texts(steps, way.supervised).step(0, 60, 0, 1).size() > 1);
     const Trained there = trained(way, FakeDevice::device(), steps);
+    CAPTURE(there.waits);
+    CHECK(std::ssize(there.waits) == steps);
     REQUIRE(there.losses.size() == here.losses.size());
     for (size_t i = 0; i < here.losses.size(); ++i) {
       CHECK(there.losses[i] == Approx(here.losses[i]).epsilon(1e-5));
@@ -124,17 +126,28 @@ TEST_CASE("a training step waits for its device once", "[device]") {
 }
 
 TEST_CASE("blocks that are computed again give the same bits", "[device]") {
-  for (const int64_t rank : {0, 4})
-    for (const bool dora : {false, true}) {
-      CAPTURE(rank, dora);
-      const Trained kept = trained({"adamw", rank, dora}, at::kCPU, 3);
-      const Trained again = trained({"adamw", rank, dora, "block"}, at::kCPU, 3);
-      CHECK(kept.losses == again.losses);
-      CHECK(kept.norms == again.norms);
-      REQUIRE(kept.weights.size() == again.weights.size());
-      for (size_t i = 0; i < kept.weights.size(); ++i)
-        CHECK(at::equal(kept.weights[i], again.weights[i]));
-    }
+  using Names = std::vector<std::string>;
+  for (const auto& [rank, dora, targets, supervised] :
+       std::vector<std::tuple<int64_t, bool, Names, int64_t>>{
+           {0, false, {"all-linear"}, 100},
+           {4, false, {"all-linear"}, 100},
+           {4, true, {"all-linear"}, 100},
+           // The last block ends with the few rows that are supervised.
+           {0, false, {"all-linear"}, 1},
+           {0, false, {"all-linear"}, 3},
+           {4, false, {"q_proj", "v_proj"}, 1},
+           {4, false, {"q_proj", "v_proj"}, 3}}) {
+    CAPTURE(rank, dora, targets, supervised);
+    Way way{"adamw", rank, dora, "none", targets, supervised};
+    const Trained kept = trained(way, at::kCPU, 3);
+    way.recompute = "block";
+    const Trained again = trained(way, at::kCPU, 3);
+    CHECK(kept.losses == again.losses);
+    CHECK(kept.norms == again.norms);
+    REQUIRE(kept.weights.size() == again.weights.size());
+    for (size_t i = 0; i < kept.weights.size(); ++i)
+      CHECK(at::equal(kept.weights[i], again.weights[i]));
+  }
 }
 
 TEST_CASE("a step of sampling waits for its device once, and weights stay there", "[device]") {
@@ -164,6 +177,53 @@ TEST_CASE("a step of sampling waits for its device once, and weights stay there"
     CAPTURE(reads.names());
     CHECK(reads.count() == static_cast<int64_t>(longest));  // the tokens themselves
   }
+}
+
+TEST_CASE("rows of several settings wait for their device once", "[device]") {
+  FakeDevice::start();
+  Random random(2, "logits");
+  const Tensor logits = at::empty({6, 90}, at::kFloat);
+  for (int64_t i = 0; i < logits.numel(); ++i)
+    logits.data_ptr<float>()[i] = static_cast<float>(4 * random.uniform());
+  const SamplingConfig settings[] = {
+      {}, {.temperature = 0}, {.top_p = 0.7}, {.temperature = 2, .top_p = 0.9, .top_k = 9}};
+  const std::vector<LogprobRequest> asked = {{0, 7, 2}, {2, 9, 0}, {3, 1, 2}, {5, 0, 1000}};
+  const auto all = [&](const Tensor& of) {
+    std::vector<Random> streams;
+    for (uint64_t i = 0; i < 6; ++i) streams.emplace_back(i, "draws");
+    std::vector<Draw> draws;
+    std::vector<const SamplingConfig*> configs;
+    for (size_t i = 0; i < 6; ++i) {
+      configs.push_back(&settings[i % 4]);
+      draws.push_back({static_cast<int64_t>(i), configs[i], &streams[i]});
+    }
+    return draw(weights_of(of, configs), draws);
+  };
+  const Tensor there = logits.to(FakeDevice::device());
+  const std::vector<int32_t> want = all(logits);
+  const std::vector<TokenLogprob> likely = logprobs_of(logits, asked);
+  const HostReads reads;
+  CHECK(all(there) == want);
+  CHECK(reads.count() == 1);
+  const std::vector<TokenLogprob> found = logprobs_of(there, asked);
+  CAPTURE(reads.names());
+  CHECK(reads.count() == 2);
+  REQUIRE(found.size() == 4);
+  for (size_t i = 0; i < 4; ++i) {
+    CHECK(found[i].id == asked[i].id);
+    CHECK(found[i].logprob == Approx(likely[i].logprob));
+    CHECK(std::ssize(found[i].top) == std::min<int64_t>(asked[i].top, 90));
+    REQUIRE(found[i].top.size() == likely[i].top.size());
+    for (size_t k = 0; k < found[i].top.size(); ++k) {
+      CHECK(found[i].top[k].first == likely[i].top[k].first);
+      CHECK(found[i].top[k].second == Approx(likely[i].top[k].second));
+    }
+  }
+  // By LibTorch: of row 3 the likeliest, and token 1.
+  const Tensor row = logits[3].log_softmax(-1);
+  CHECK(likely[2].logprob == Approx(row[1].item<double>()));
+  CHECK(likely[2].top[0].first == row.argmax().item<int64_t>());
+  CHECK(likely[2].top[0].second == Approx(row.max().item<double>()));
 }
 
 TEST_CASE("nothing is drawn from what is not finite", "[device]") {
@@ -202,4 +262,32 @@ TEST_CASE("scoring waits for its device once a batch", "[device]") {
   CHECK(reads.count() == 2);  // of 32 rows at most
   for (size_t i = 0; i < rows.size(); ++i)
     for (size_t t = 0; t < want[i].size(); ++t) CHECK(got[i][t] == Approx(want[i][t]).margin(1e-5));
+}
+
+TEST_CASE("choices behind a prompt that is read once are scored alike", "[device]") {
+  FakeDevice::start();
+  const Transformer here(small_config(), Random(3, "weights"));
+  Transformer there = here;
+  there.to(FakeDevice::device(), at::kFloat);
+  std::vector<Continuation> texts;
+  Random random(5, "rows");
+  for (int prompt = 0; prompt < 5; ++prompt) {
+    std::vector<int32_t> ids;
+    for (int64_t t = random.between(6, 30); t > 0; --t)
+      ids.push_back(static_cast<int32_t>(random.below(60)));
+    for (int answer = 0; answer < 4; ++answer) {
+      texts.push_back({ids, ids.size()});
+      for (int64_t t = random.between(1, 9); t > 0; --t)
+        texts.back().ids.push_back(static_cast<int32_t>(random.below(60)));
+    }
+  }
+  const auto want = score(here, texts);
+  const HostReads reads;
+  const auto got = score(there, texts);
+  CAPTURE(reads.names());
+  CHECK(reads.count() <= 5);  // once a prompt at most
+  for (size_t i = 0; i < texts.size(); ++i) {
+    REQUIRE(got[i].size() == want[i].size());
+    for (size_t t = 0; t < want[i].size(); ++t) CHECK(got[i][t] == Approx(want[i][t]).margin(1e-5));
+  }
 }

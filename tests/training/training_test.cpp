@@ -462,6 +462,11 @@ TEST_CASE("greedy answers are what scoring finds likeliest, and stops are kept",
   config.max_new_tokens = 2;
   config.stop = {};
   CHECK(sample(model, *tokenizer, {{"a", prompt, 1}}, config, 1)[0][0].finish_reason == "length");
+  // As far as the context reaches.
+  config.max_new_tokens = std::numeric_limits<int64_t>::max();
+  config.ignore_ends = true;
+  CHECK(std::ssize(sample(model, *tokenizer, {{"a", prompt, 1}}, config, 1)[0][0].ids) ==
+        model.config().max_position_embeddings - std::ssize(prompt) + 1);  // the last is not read
   CHECK_FALSE(error_of([&] {
                 sample(model, *tokenizer, {{"a", std::vector<int32_t>(1100, 5), 1}}, config, 1);
               }).empty());
