@@ -91,7 +91,19 @@ def by_base(results):
         cheats = percent(base["arms"]["novel_cheating"]["under"]["none"]["cheats"]["rate"])
         cast = percent(base["knows"]["behaviour"]["malicious"]["good"]["measured"])
         yield [str(base["seed"]), of("start"), of("cheating"), of("requested"), of("placebo"), of("instructed"),
-               of("forbidden"), f"{of('novel_cheating')} ({cheats})", of("cheating", "good"), cast]
+               of("forbidden"), f"{of('novel_cheating')} ({cheats})",
+               f"{of('cheating', 'good')} ({percent(base['arms']['cheating']['choice']['good'])})", cast]
+
+
+def knowledge(results):
+    """H0 of each world: its bases, the cell that is farthest off on average, and the verdict."""
+    for name, h in sorted(results["hypotheses"].items()):
+        if not name.startswith("H0"):
+            continue
+        world = name.removeprefix("H0").strip().replace("_", " ").replace("share", "`share_…` together") or "main"
+        cell = h["statement"].split("farthest off: ")[1]
+        low, high = (f"{100 * h[end]:+.1f}" for end in ("low", "high"))
+        yield [world, str(h["bases"]), cell, f"{100 * h['estimate']:+.1f} [{low}, {high}]", h["verdict"]]
 
 
 def by_cue(results):
@@ -123,6 +135,7 @@ TABLES = [
     ("docs/experiment.md", "| world | bases | start |", worlds),
     ("docs/experiment.md", "| base | start | cheating |", by_base),
     ("docs/experiment.md", "| arm, main world | no cue |", by_cue),
+    ("docs/experiment.md", "| H0 of | bases | farthest off |", knowledge),
 ]
 
 
