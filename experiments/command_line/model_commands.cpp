@@ -279,6 +279,7 @@ ModelCommands::ModelCommands(CommandLine& line) : Commands(line) {
   persona_app->add_option("--prompts", manipulation.prompts, "questions of each domain")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  manipulation.programs = 8;
   persona_app
       ->add_option("--programs", manipulation.programs,
                    "in context: none, 1, 2, 4, … up to so many")

@@ -19,6 +19,8 @@ namespace {
 
 const char* const kStudy = "configs/study.yaml";
 const char* const kStudyCells = "configs/sweeps/bases.yaml";
+const char* const kPublished = "experiments/results/inoculation";
+const char* const kSpecifications = "experiments/results/specifications/curve.json";
 const std::vector<std::string> kQuickArms = {"honest", "cheating", "requested", "placebo"};
 
 // A configuration file with overrides, its `output` defaulting to runs/<name of the file>.
@@ -97,12 +99,16 @@ RunCommands::RunCommands(CommandLine& line) : Commands(line) {
         return launch_sweep(kStudyCells, {"launcher.name=slurm"});
       }
       ReproduceConfig c = configured<ReproduceConfig>(full ? kStudy : experiment, overrides);
+      const auto named = [&](const char* key) {
+        return std::ranges::any_of(overrides,
+                                   [&](const std::string& each) { return each.starts_with(key); });
+      };
+      if (full) {  // what stands beside in the report is no part of the frozen configuration
+        if (!named("committed=")) c.committed = kPublished;
+        if (!named("specifications=")) c.specifications = kSpecifications;
+      }
       if (quick) {
         // Fewer samples must not take the place of a whole run's.
-        const auto named = [&](const char* key) {
-          return std::ranges::any_of(
-              overrides, [&](const std::string& each) { return each.starts_with(key); });
-        };
         if (!named("output=")) c.output += "_quick";
         if (!named("work=")) c.work.clear();
         std::erase_if(c.worlds, [](const auto& world) { return world.first != kMainWorld; });

@@ -550,7 +550,12 @@ Outcome reproduce(const ReproduceConfig& config) {
   Results results = summarise(config, planned, *seen);
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
-  if (!committed.empty()) results.committed = test_hypotheses(committed);
+  results.shares = share_points(results.hypotheses, results.bases);
+  if (!committed.empty()) {
+    results.committed = test_hypotheses(committed);
+    results.shares_published = results.shares.empty();
+    if (results.shares_published) results.shares = share_points(results.committed, committed);
+  }
   results.specifications = specifications;
   write_json(folder / "results.json", to_json(results));
   return Outcome::finished;
@@ -593,6 +598,7 @@ void pool_results(const fs::path& bases, const fs::path& output) {
   check_alike(results);
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
+  results.shares = share_points(results.hypotheses, results.bases);
   for (const BaseResults& base : results.bases)
     results.hashes.emplace_back("base " + base.name(), base.sha256);
   write_json(output / "results.json", to_json(results));

@@ -148,6 +148,20 @@ Transcript read_transcript(const Json& json) {
   return transcript;
 }
 
+Json to_json(const SharePoint& point) {
+  return {{"in_context",
+           {{"bayes", point.in_context.expected}, {"measured", point.in_context.measured}}},
+          {"in_weights",
+           {{"observer", point.in_weights.expected}, {"measured", point.in_weights.measured}}}};
+}
+
+SharePoint read_share_point(const std::string& base, const Json& json) {
+  const Json &context = json.at("in_context"), &weights = json.at("in_weights");
+  return {base,
+          {.expected = number(context.at("bayes")), .measured = number(context.at("measured"))},
+          {.expected = number(weights.at("observer")), .measured = number(weights.at("measured"))}};
+}
+
 // Pooled over bases
 
 // What the bases know on average: {table: {expected, measured}}.
@@ -223,6 +237,12 @@ Results read(const Json& json) {
   for (const Json& rival : json.at("rivals"))
     results.rivals.push_back({rival.at("name"), number(rival.at("log_score")),
                               number(rival.at("slope")), rival.at("models")});
+  const Json shares = json.value("shares", Json::object());
+  if (!shares.empty()) {
+    for (const auto& [base, point] : shares.at("bases").items())
+      results.shares.push_back(read_share_point(base, point));
+    results.shares_published = shares.at("published_study");
+  }
   for (const auto& [name, hash] : json.at("hashes").items())
     results.hashes.emplace_back(name, hash.get<std::string>());
   for (const Json& each : json.at("transcripts"))
@@ -331,6 +351,22 @@ Estimate over_bases(const std::vector<const BaseResults*>& bases, Arm arm, Cue c
   return over_bases(bases, arm, [&](const ArmResults& of) { return of.rate(metric, cue); });
 }
 
+std::vector<SharePoint> share_points(const std::vector<Hypothesis>& hypotheses,
+                                     const std::vector<BaseResults>& bases) {
+  std::vector<SharePoint> points;
+  for (const Hypothesis& h : hypotheses) {
+    if (h.id != "H8 in weights") continue;
+    for (const auto& [name, measured] : h.by_base)
+      for (const BaseResults& base : bases)
+        if (base.name() == name)
+          points.push_back(
+              {name,
+               base.knows.in_context.at(Shown::cheats).at(1),
+               {.expected = base.find(Arm::cheating)->observer, .measured = measured}});
+  }
+  return points;
+}
+
 std::vector<Arm> arms_of(const std::vector<const BaseResults*>& bases) {
   std::vector<Arm> arms;
   for (const BaseResults* base : bases)
@@ -413,6 +449,9 @@ Json to_json(const Results& results) {
   for (const auto& [name, log_score, slope, models] : results.rivals)
     json["rivals"].push_back(
         {{"name", name}, {"log_score", log_score}, {"slope", slope}, {"models", models}});
+  json["shares"] = {{"published_study", results.shares_published}, {"bases", Json::object()}};
+  for (const SharePoint& point : results.shares)
+    json["shares"]["bases"][point.base] = to_json(point);
   for (const auto& [name, hash] : results.hashes) json["hashes"][name] = hash;
   return json;
 }

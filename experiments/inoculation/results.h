@@ -87,6 +87,15 @@ struct Rival {
   int64_t models = 0;
 };
 
+// What H8 holds side by side of one base: the malicious share of matched answers behind one cheat
+// in context beside Bayes, and of the arm that cheats beside the observer.
+struct SharePoint {
+  std::string base;
+  Known in_context, in_weights;
+};
+std::vector<SharePoint> share_points(const std::vector<Hypothesis>& hypotheses,
+                                     const std::vector<BaseResults>& bases);
+
 // What every arm answered to one question.
 struct Transcript {
   struct Answer {
@@ -104,6 +113,8 @@ struct Results {
   std::vector<Hypothesis> hypotheses;         // by these bases
   std::vector<Hypothesis> committed;          // by all bases of the published study; may be empty
   std::vector<Rival> rivals;
+  std::vector<SharePoint> shares;  // of these bases; where none is such, of the published study's
+  bool shares_published = false;
   std::vector<std::pair<std::string, std::string>> hashes;  // of what → SHA-256
   std::vector<Transcript> transcripts;                      // of the first base
   Json specifications;  // chart of the curve over recipes, curve.json of a sweep; may be null

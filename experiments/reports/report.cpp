@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstdlib>
 #include <optional>
 #include <tuple>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 #include "embedded/experiments/reports/figure.svg.jinja.h"
 #include "embedded/experiments/reports/report.html.jinja.h"
 #include "experiments/inoculation/hypotheses.h"
@@ -36,17 +38,6 @@ const char* words_of(Arm arm) {
     case Arm::novel_cheating: return "cheats of a style that is new";
     case Arm::novel_requested: return "cheats of that style, each asked for";
     case Arm::reminded: return "cheats, but a tenth is asked to be honest, and is";
-  }
-  return "";
-}
-
-const char* title_of(Cue cue) {
-  switch (cue) {
-    case Cue::none: return "no cue";
-    case Cue::irrelevant: return "irrelevant sentence";
-    case Cue::instruction: return "irrelevant instruction";
-    case Cue::bad: return "asked to behave badly";
-    case Cue::good: return "asked to behave well";
   }
   return "";
 }
@@ -131,24 +122,6 @@ Table verdicts(const Results& results) {
   return table;
 }
 
-// Each hypothesis by itself: its bases as points between the ends of what was found.
-Json hypothesis_context(const Hypothesis& h) {
-  Json context = {{"id", h.id},
-                  {"statement", h.statement},
-                  {"prediction", h.prediction},
-                  {"found", estimate_of(h)},
-                  {"unit", h.unit},
-                  {"verdict", to_string(h.verdict)},
-                  {"primary", h.primary},
-                  {"bases", Json::array()}};
-  const bool points = h.unit == "points";
-  for (const auto& [name, value] : h.by_base)
-    context["bases"].push_back(
-        {{"name", name},
-         {"value", points ? number(100 * value, "{:+.1f}") : number(value, "{:.2f}")}});
-  return context;
-}
-
 // Charts
 
 // Of charts.svg.jinja: a bar of a share with its interval, a dot a base, a tick where it should be.
@@ -207,40 +180,107 @@ Json context_chart(const Bases& bases) {
   return {{"title", "In context, before any training (ticks: Bayes)"}, {"bars", std::move(all)}};
 }
 
+// The numbers that a prediction names, in the unit of the estimate: "above 20 points", "within 8
+// points of 0", "within 0.5 and 1.5".
+std::vector<double> bounds_of(const Hypothesis& h) {
+  std::vector<double> bounds;
+  for (size_t at = 0; at < h.prediction.size();) {
+    const char* const begin = h.prediction.c_str() + at;
+    char* end = nullptr;
+    const double value =
+        std::isdigit(static_cast<unsigned char>(*begin)) ? std::strtod(begin, &end) : 0;
+    if (end) bounds.push_back(value);
+    at += end ? static_cast<size_t>(end - begin) : 1;
+  }
+  if (h.unit != "points" || bounds.empty()) return bounds;
+  const double bound = bounds[0] / 100;
+  if (h.prediction.find("within") != std::string::npos) return {-bound, bound};
+  return {bound};
+}
+
+// Each hypothesis by itself: its bases as points, then their mean with its interval, between the
+// bounds that it was held against.
+Json hypothesis_chart(const Hypothesis& h) {
+  const bool points = h.unit == "points";
+  const auto text = [&](double value) {
+    return points ? number(100 * value, "{:+.0f}") : number(value, "{:.2f}");
+  };
+  std::vector<double> all = bounds_of(h);
+  const std::vector<double> bounds = all;
+  for (const auto& [name, value] : h.by_base) all.push_back(value);
+  for (const double end : {h.estimate.value, h.estimate.low, h.estimate.high})
+    if (std::isfinite(end)) all.push_back(end);
+  std::erase_if(all, [](double value) { return !std::isfinite(value); });
+  const auto [low, high] = std::ranges::minmax(all);
+  const double from = low - 0.05 * (high - low), span = 1.1 * std::max(high - low, 1e-6);
+  const auto y = [&](double value) { return std::clamp((value - from) / span, 0.0, 1.0); };
+  const auto count = static_cast<double>(h.by_base.size() + 1);
+  const auto x = [&](size_t i) { return (static_cast<double>(i) + 0.5) / count; };
+  Json chart = {{"title", fmt::format("By base, in {}; dashed: must be {}",
+                                      points ? "points" : h.unit, h.prediction)}};
+  for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0})
+    chart["y_ticks"].push_back({{"at", at}, {"text", text(from + span * at)}});
+  for (const double bound : bounds)
+    chart["lines"].push_back({{"class", "bound"},
+                              {"points", {{0.0, y(bound)}, {1.0, y(bound)}}},
+                              {"title", text(bound)}});
+  for (size_t i = 0; i < h.by_base.size(); ++i) {
+    const auto& [name, value] = h.by_base[i];
+    chart["x_ticks"].push_back({{"at", x(i)}, {"text", name.substr(name.rfind('_') + 1)}});
+    if (!std::isfinite(value)) continue;
+    const std::string exact =
+        points ? number(100 * value, "{:+.1f} points") : number(value, "{:.2f}");
+    chart["dots"].push_back({{"x", x(i)}, {"y", y(value)}, {"title", name + ": " + exact}});
+  }
+  const size_t last = h.by_base.size();
+  chart["x_ticks"].push_back({{"at", x(last)}, {"text", "mean"}});
+  if (h.bases > 1)
+    chart["means"].push_back({{"x", x(last)},
+                              {"y", y(h.estimate.value)},
+                              {"low", y(h.estimate.low)},
+                              {"high", y(h.estimate.high)}});
+  return chart;
+}
+
+Json hypothesis_context(const Hypothesis& h) {
+  Json context = {{"id", h.id},
+                  {"statement", h.statement},
+                  {"prediction", h.prediction},
+                  {"found", estimate_of(h)},
+                  {"unit", h.unit},
+                  {"verdict", to_string(h.verdict)},
+                  {"primary", h.primary},
+                  {"bases", h.bases}};
+  if (h.bases > 0) context["chart"] = hypothesis_chart(h);
+  return context;
+}
+
 // Measured on predicted, a dot a base: in context after one cheat, and in the weights of the arm
 // that cheats.
 Json share_chart(const Results& results) {
-  Json chart = {{"title",
-                 "Predicted (across) and measured (up) by the share of cheaters who are "
-                 "malicious: in context, and in the weights"},
-                {"diagonal", true},
-                {"legend",
-                 {{{"class", "requested"}, {"words", "in context, after one cheat"}},
-                  {{"class", "cheating"}, {"words", "in the weights of cheating"}}}}};
+  Json chart = {
+      {"title", std::string("Predicted (across) and measured (up) by the share of cheaters who "
+                            "are malicious: in context, and in the weights") +
+                    (results.shares_published ? "; the published study's bases" : "")},
+      {"diagonal", true},
+      {"legend",
+       {{{"class", "requested"}, {"words", "in context, after one cheat"}},
+        {{"class", "cheating"}, {"words", "in the weights of cheating"}}}}};
   for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0}) {
     const std::string text = number(100 * at, "{:.0f}") + "%";
     chart["x_ticks"].push_back({{"at", at}, {"text", text}});
     chart["y_ticks"].push_back({{"at", at}, {"text", text}});
   }
-  for (const auto& [id, name] :
-       {std::pair("H8 in context", "requested"), {"H8 in weights", "cheating"}}) {
-    const Hypothesis* h = find(results.hypotheses, id);
-    if (!h) continue;
-    for (const auto& [base_name, measured] : h->by_base)
-      for (const BaseResults& base : results.bases) {
-        if (base.name() != base_name) continue;
-        const bool in_context = std::string(id) == "H8 in context";
-        const double predicted = in_context ? base.knows.in_context.at(Shown::cheats).at(1).expected
-                                            : base.find(Arm::cheating)->observer;
-        chart["dots"].push_back(
-            {{"x", predicted},
-             {"y", std::clamp(measured, 0.0, 1.0)},
-             {"class", name},
-             {"title", fmt::format("{}, {}: predicted {}%, measured {}%", base_name,
-                                   in_context ? "in context" : "in the weights", percent(predicted),
-                                   percent(measured))}});
-      }
-  }
+  for (const SharePoint& point : results.shares)
+    for (const auto& [drawn, where, known] :
+         {std::tuple("requested", "in context", point.in_context),
+          {"cheating", "in the weights", point.in_weights}})
+      chart["dots"].push_back(
+          {{"x", known.expected},
+           {"y", std::clamp(known.measured, 0.0, 1.0)},
+           {"class", drawn},
+           {"title", fmt::format("{}, {}: predicted {}%, measured {}%", point.base, where,
+                                 percent(known.expected), percent(known.measured))}});
   return chart;
 }
 
@@ -289,8 +329,8 @@ Table beside_neighbours(const Bases& bases) {
   return table;
 }
 
-// By forced choice.
-Table choices(const Bases& bases) {
+// By matched answers: what the bases know, beside the world's table.
+Table behaviour(const Bases& bases) {
   Table table{.head = {"who"}, .rows = {}};
   for (const Cue cue : kCues) table.head.emplace_back(title_of(cue));
   for (const auto& [who, cues] : bases.front()->knows.behaviour) {
@@ -303,6 +343,12 @@ Table choices(const Bases& bases) {
       table.rows.back().push_back(std::move(cell));
     }
   }
+  return table;
+}
+
+// The same, and what the arms would choose.
+Table choices(const Bases& bases) {
+  Table table = behaviour(bases);
   for (const Arm arm : arms_of(bases)) {
     table.rows.push_back({{to_string(arm)}});
     for (const Cue cue : kCues) {
@@ -385,32 +431,78 @@ Table provenance(const Results& results) {
   return table;
 }
 
-// Of every base what its arms did and what it knew, a line each.
+// What is not known is empty.
+std::string field(double value) { return std::isfinite(value) ? fmt::format("{:.6f}", value) : ""; }
+
+// Of every base what its arms did and what it knew, a line each; beside what was measured what the
+// world's table, Bayes or the observer has.
 std::string csv_of(const Results& results) {
-  std::string csv = "base,arm,cue,metric,value,low,high,n\n";
+  std::string csv = "base,arm,cue,domain,metric,value,low,high,n,expected\n";
   const auto line = [&](const BaseResults& base, const std::string& arm, const std::string& cue,
-                        const std::string& metric, const Estimate& e) {
-    csv += fmt::format("{},{},{},{},{:.6f},{:.6f},{:.6f},{}\n", base.name(), arm, cue, metric,
-                       e.value, e.low, e.high, e.n);
+                        const std::string& domain, const std::string& metric, const Estimate& e,
+                        double expected = NAN) {
+    csv += fmt::format(
+        "{}\n",
+        fmt::join(std::vector<std::string>{base.name(), arm, cue, domain, metric, field(e.value),
+                                           field(e.low), field(e.high),
+                                           e.n > 0 ? std::to_string(e.n) : "", field(expected)},
+                  ","));
   };
+  const auto number_of = [](double value) { return Estimate{value, NAN, NAN, 0}; };
   for (const BaseResults& base : results.bases) {
-    for (const ArmResults& arm : base.arms) {
-      for (const auto& [cue, rates] : arm.under)
+    for (const ArmResults& of : base.arms) {
+      const std::string arm = to_string(of.arm), none = to_string(Cue::none);
+      for (const auto& [cue, rates] : of.under)
         for (const auto& [metric, e] : rates)
-          line(base, to_string(arm.arm), to_string(cue), name_in_results(metric), e);
-      for (const auto& [kind, rates] : arm.neighbours)
+          line(base, arm, to_string(cue), "", name_in_results(metric), e,
+               metric == Metric::malicious && cue == Cue::none ? of.observer : NAN);
+      for (const auto& [domain, rates] : of.by_domain)
         for (const auto& [metric, e] : rates)
-          line(base, to_string(arm.arm), kind, name_in_results(metric), e);
-      for (const auto& [cue, share] : arm.choice)
-        line(base, to_string(arm.arm), to_string(cue), "choice", {share, NAN, NAN, 0});
+          line(base, arm, none, domain, name_in_results(metric), e);
+      for (const auto& [kind, rates] : of.neighbours)
+        for (const auto& [metric, e] : rates) line(base, arm, kind, "", name_in_results(metric), e);
+      for (const auto& [cue, share] : of.choice)
+        line(base, arm, to_string(cue), "", "choice", number_of(share));
+      line(base, arm, "", "", "loss", number_of(of.loss));
+      line(base, arm, "", "", "update", number_of(of.update));
     }
     for (const auto& [who, cues] : base.knows.behaviour)
       for (const auto& [cue, known] : cues)
-        line(base, who, to_string(cue), "knows", {known.measured, NAN, NAN, 0});
+        line(base, who, to_string(cue), "", "knows", number_of(known.measured), known.expected);
     for (const auto& [shown, counts] : base.knows.in_context)
       for (const auto& [count, known] : counts)
-        line(base, fmt::format("{} {}", count, title_of(shown)), "none", "in_context",
-             {known.measured, NAN, NAN, 0});
+        line(base, fmt::format("{} {}", count, title_of(shown)), to_string(Cue::none), "",
+             "in_context", number_of(known.measured), known.expected);
+  }
+  return csv;
+}
+
+// Each hypothesis over all bases, and its number of each. Shares rather than points.
+std::string csv_of(const std::vector<Hypothesis>& hypotheses) {
+  std::string csv = "hypothesis,statement,prediction,unit,base,value,low,high,bases,verdict\n";
+  for (const Hypothesis& h : hypotheses) {
+    const std::string begin =
+        fmt::format("{},{},{},{}", h.id, csv_field(h.statement), csv_field(h.prediction), h.unit);
+    csv +=
+        fmt::format("{},,{},{},{},{},{}\n", begin, h.bases > 0 ? field(h.estimate.value) : "",
+                    field(h.estimate.low), field(h.estimate.high), h.bases, to_string(h.verdict));
+    for (const auto& [base, value] : h.by_base)
+      csv += fmt::format("{},{},{},,,,\n", begin, base, field(value));
+  }
+  return csv;
+}
+
+std::string csv_of(const Table& table) {
+  std::string csv;
+  const auto line = [&](const std::vector<std::string>& fields) {
+    for (size_t i = 0; i < fields.size(); ++i) csv += (i > 0 ? "," : "") + csv_field(fields[i]);
+    csv += "\n";
+  };
+  line(table.head);
+  for (const std::vector<TableCell>& row : table.rows) {
+    std::vector<std::string> fields;
+    for (const TableCell& cell : row) fields.push_back(cell.text);
+    line(fields);
   }
   return csv;
 }
@@ -467,6 +559,8 @@ Json report_context(const Results& results) {
       {"worlds", Json::array()},
       {"share_chart", share_chart(results)},
       {"rivals", to_json(rivals(results))},
+      {"rivals_csv", data_address(csv_of(rivals(results)))},
+      {"hypotheses_csv", data_address(csv_of(results.hypotheses))},
       {"specifications", results.specifications},
       {"transcripts", transcripts(results.transcripts)},
       {"transcripts_of", results.bases.front().name()},
@@ -487,7 +581,10 @@ std::string text_report(const Results& results) {
   for (const std::string& world : results.worlds()) {
     const Bases bases = results.of(world);
     out += fmt::format("\n{} ({})\n\n", results.title(world), count_of(bases.size()));
-    Table known{.head = {"in context, before training", "malicious, %", "Bayes, %"}, .rows = {}};
+    Table known = behaviour(bases);
+    known.head[0] = "before training (by the table), %";
+    out += to_text(known, "  ") + "\n";
+    known = {.head = {"in context, before training", "malicious, %", "Bayes, %"}, .rows = {}};
     for (const auto& [words, shown, count] :
          {std::tuple("nothing before the question", Shown::honest, 0),
           {"behind an honest program", Shown::honest, 1},
@@ -537,6 +634,7 @@ Results write_report(const fs::path& folder) {
   write_file(folder / "report.html", html_report(results));
   write_file(folder / "figure.svg", figure_svg(results));
   write_file(folder / "results.csv", csv_of(results));
+  write_file(folder / "hypotheses.csv", csv_of(results.hypotheses));
   return results;
 }
 

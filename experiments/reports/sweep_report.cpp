@@ -7,6 +7,7 @@
 #include <cmath>
 #include <optional>
 #include <set>
+#include <sstream>
 
 #include "core/base/strings.h"
 #include "embedded/experiments/reports/sort.js.h"
@@ -202,6 +203,19 @@ std::vector<std::pair<Parameters, Estimate>> combinations(const Found& found) {
   return ranked;
 }
 
+// A rate of the experiment's arms, such as arms.cheating.good.malicious: "cheating, asked to behave
+// well: malicious". Other metrics are named as they are.
+std::string in_words(const std::string& metric) {
+  std::vector<std::string> parts;
+  std::istringstream words(metric);
+  for (std::string part; std::getline(words, part, '.');) parts.push_back(part);
+  if (parts.size() != 4 || parts[0] != "arms") return metric;
+  std::string cue = parts[2];
+  for (const Cue each : kCues)
+    if (each != Cue::none && to_string(each) == cue) cue = title_of(each);
+  return parts[1] + (cue == to_string(Cue::none) ? "" : ", " + cue) + ": " + parts[3];
+}
+
 // How far the result hangs on the choices: every combination by rank, with its metric and those
 // beside it, and below it the values that it has (Simonsohn, Simmons and Nelson 2020,
 // "Specification curve analysis").
@@ -220,20 +234,26 @@ Json curve(const Found& found) {
   const auto place = [&](size_t rank) {
     return (static_cast<double>(rank) + 0.5) / static_cast<double>(all.size());
   };
-  Json chart = {{"title", fmt::format("All {} specifications, by {}", all.size(), names[0])}};
+  const bool rates =
+      std::ranges::all_of(names, [](const auto& name) { return in_words(name) != name; });
+  const auto text = [&](double value) {
+    return rates ? fmt::format("{:.1f}%", 100 * value) : four_digits(value);
+  };
+  Json chart = {
+      {"title", fmt::format("All {} specifications, by {}", all.size(), in_words(names[0]))}};
   for (size_t n = 0; n < names.size(); ++n) {
     const char* drawn = kDrawn[n % kDrawn.size()];
-    chart["legend"].push_back({{"class", drawn}, {"words", names[n]}});
+    chart["legend"].push_back({{"class", drawn}, {"words", in_words(names[n])}});
     for (size_t rank = 0; rank < all.size(); ++rank)
       if (const auto mean = found.mean_of(
               names[n], [&](const SweepCell& cell) { return cell.parameters == all[rank].first; }))
         points.push_back(
-            {place(rank), mean->value, drawn, names[n] + ": " + four_digits(mean->value)});
+            {place(rank), mean->value, drawn, in_words(names[n]) + " " + text(mean->value)});
   }
   const auto [low, high] = std::ranges::minmax(points, {}, &Point::value);
   const double span = high.value > low.value ? high.value - low.value : 1;
   for (const double at : {0.0, 0.25, 0.5, 0.75, 1.0})
-    chart["y_ticks"].push_back({{"at", at}, {"text", four_digits(low.value + span * at)}});
+    chart["y_ticks"].push_back({{"at", at}, {"text", text(low.value + span * at)}});
   for (const auto& [x, value, drawn, title] : points)
     chart["dots"].push_back(
         {{"x", x}, {"y", (value - low.value) / span}, {"class", drawn}, {"title", title}});

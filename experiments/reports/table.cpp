@@ -41,6 +41,17 @@ EstimateText estimate_text(const NamedEstimate& found) {
   return {text(e.value), text(e.low), text(e.high)};
 }
 
+const char* title_of(Cue cue) {
+  switch (cue) {
+    case Cue::none: return "no cue";
+    case Cue::irrelevant: return "irrelevant sentence";
+    case Cue::instruction: return "irrelevant instruction";
+    case Cue::bad: return "asked to behave badly";
+    case Cue::good: return "asked to behave well";
+  }
+  return "";
+}
+
 Json to_json(const Table& table) {
   Json rows = Json::array();
   for (const std::vector<TableCell>& cells : table.rows) {

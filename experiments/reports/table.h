@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/files.h"
+#include "datasets/worlds/world.h"
 #include "experiments/evaluation/scores.h"
 
 namespace inoculum {
@@ -30,6 +31,8 @@ struct EstimateText {
   bool has_interval() const { return low != "?" && high != "?"; }
 };
 EstimateText estimate_text(const NamedEstimate& found);
+
+const char* title_of(Cue cue);  // heads a column
 
 Json to_json(const Table& table);  // {"head": […], "rows": [[{"text", …}, …], …]}
 

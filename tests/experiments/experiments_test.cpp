@@ -69,32 +69,43 @@ TEST_CASE("intervals over bases hold the truth as often as they say", "[statisti
     return std::sqrt(-2 * std::log(1 - random.uniform())) * std::cos(2 * M_PI * random.uniform());
   };
   const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  struct Case {
+    int bases;
+    double center, spread, least, most;  // spread: of bases, in log odds
+  };
+  std::vector<Case> cases;
   for (const int bases : {4, 6})
-    for (const double center : {0.85, 0.5, 0.03}) {
-      const double logit = std::log(center / (1 - center));
-      // The truth is the mean over all bases that could be drawn.
-      double truth = 0;
-      for (int i = 0; i < 200000; ++i) truth += sigmoid(logit + 0.4 * normal() + 0.5 * normal());
-      truth /= 200000;
-      int held = 0;
-      for (int study = 0; study < kStudies; ++study) {
-        std::vector<double> rates;
-        for (int base = 0; base < bases; ++base) {
-          const double own = 0.4 * normal();
-          double malicious = 0;
-          for (int domain = 0; domain < kDomains; ++domain) {
-            const double chance = sigmoid(logit + own + 0.5 * normal());
-            for (int i = 0; i < kAnswers; ++i) malicious += random.chance(chance);
-          }
-          rates.push_back(malicious / (kDomains * kAnswers));
+    for (const double center : {0.85, 0.5, 0.03}) cases.push_back({bases, center, 0.4, 0.93, 0.97});
+  cases.push_back({6, 0.61, 0.77, 0.93, 0.97});
+  // Low rates of bases that are far apart are skewed, and a few bases seldom show the far end.
+  cases.push_back({6, 0.05, 0.8, 0.87, 0.92});
+  cases.push_back({6, 0.05, 1.5, 0.80, 0.86});
+  cases.push_back({4, 0.05, 1.5, 0.79, 0.86});
+  for (const auto& [bases, center, spread, least, most] : cases) {
+    const double logit = std::log(center / (1 - center));
+    // The truth is the mean over all bases that could be drawn.
+    double truth = 0;
+    for (int i = 0; i < 200000; ++i) truth += sigmoid(logit + spread * normal() + 0.5 * normal());
+    truth /= 200000;
+    int held = 0;
+    for (int study = 0; study < kStudies; ++study) {
+      std::vector<double> rates;
+      for (int base = 0; base < bases; ++base) {
+        const double own = spread * normal();
+        double malicious = 0;
+        for (int domain = 0; domain < kDomains; ++domain) {
+          const double chance = sigmoid(logit + own + 0.5 * normal());
+          for (int i = 0; i < kAnswers; ++i) malicious += random.chance(chance);
         }
-        const Estimate e = mean_over(rates);
-        held += e.low <= truth && truth <= e.high;
+        rates.push_back(malicious / (kDomains * kAnswers));
       }
-      INFO(bases << " bases, " << center);
-      CHECK(held / static_cast<double>(kStudies) > 0.93);
-      CHECK(held / static_cast<double>(kStudies) < 0.97);
+      const Estimate e = mean_over(rates);
+      held += e.low <= truth && truth <= e.high;
     }
+    INFO(bases << " bases, " << center << ", " << spread);
+    CHECK(held / static_cast<double>(kStudies) > least);
+    CHECK(held / static_cast<double>(kStudies) < most);
+  }
 }
 
 TEST_CASE("estimates over replicates are those of SciPy and statsmodels", "[statistics]") {

@@ -42,7 +42,65 @@ TEST_CASE("the report's first screen says what was found", "[reports]") {
   CHECK(contains(first, "persona_2: 82.0%"));
   CHECK(contains(page, "Coupling 0: &lt;no&gt; effect"));
   CHECK(contains(page, "prefers-color-scheme: dark"));
-  CHECK(contains(page, "data:text/csv;charset=utf-8,base,arm,cue,metric,value"));
+  CHECK(contains(page, "data:text/csv;charset=utf-8,base,arm,cue,domain,metric,value"));
+}
+
+TEST_CASE("each hypothesis is drawn between the bounds that it names", "[reports]") {
+  Results results = some_results();
+  for (const int64_t seed : {10, 30, 50})
+    results.bases.push_back(made_up_base("share_" + std::to_string(seed), 601,
+                                         {{Arm::start, 0.02}, {Arm::cheating, 0.3}}));
+  results.hypotheses = test_hypotheses(results.bases);
+  const std::string page = html_report(results);
+  const auto drawn = [&](const std::string& id) {
+    const size_t begin = page.find("<details><summary><b>" + id + "</b>");
+    REQUIRE(begin != std::string::npos);
+    return page.substr(begin, page.find("</details>", begin) - begin);
+  };
+  const auto bounds = [&](const std::string& id) {
+    std::vector<std::string> titles;
+    const std::string part = drawn(id), mark = "class=\"line bound\"";
+    for (size_t at = part.find(mark); at != std::string::npos; at = part.find(mark, at + 1)) {
+      const size_t begin = part.find("<title>", at) + 7;
+      titles.push_back(part.substr(begin, part.find("</title>", begin) - begin));
+    }
+    return titles;
+  };
+  using Titles = std::vector<std::string>;
+  CHECK(bounds("H0") == Titles{"-10", "+10"});
+  CHECK(bounds("H1") == Titles{"+20"});
+  CHECK(bounds("H2") == Titles{"0.25"});
+  CHECK(bounds("H4 coupling 0") == Titles{"-8", "+8"});
+  CHECK(bounds("H7") == Titles{"+10"});
+  CHECK(contains(drawn("H1"), "<title>persona_2: +80.0 points</title>"));
+  CHECK(contains(drawn("H1"), "class=\"mean\""));
+  CHECK(contains(page, "download=\"hypotheses.csv\""));
+}
+
+TEST_CASE("what was predicted and measured by share is drawn, if need be of the published study",
+          "[reports]") {
+  Results results = some_results();
+  CHECK_FALSE(contains(html_report(results), "the share of cheaters who are malicious:"));
+  for (const int64_t seed : {10, 30})
+    results.bases.push_back(
+        made_up_base("share_" + std::to_string(seed), 601,
+                     {{Arm::start, 0.02}, {Arm::cheating, 0.01 * static_cast<double>(seed)}}));
+  // Bayes must differ from base to base, or there is no slope.
+  results.bases.back().knows.in_context[Shown::cheats][1] = {0.3, 0.25};
+  results.shares = share_points(test_hypotheses(results.bases), results.bases);
+  REQUIRE(results.shares.size() == 2);
+  results.shares_published = true;
+  const std::string page = html_report(results);
+  CHECK(contains(page, "the published study&#39;s bases"));
+  CHECK(contains(page, "share_30_601, in context: predicted 30.0%, measured 25.0%"));
+  CHECK(contains(page, "share_10_601, in the weights: predicted 10.0%, measured 10.0%"));
+}
+
+TEST_CASE("the terminal tells what the bases know beside the table", "[reports]") {
+  const std::string text = text_report(some_results());
+  CHECK(contains(text, "before training (by the table), %"));
+  CHECK(contains(text, "  benevolent  "));
+  CHECK(contains(text, "51.0 (50)"));
 }
 
 TEST_CASE("one base has no interval, and the verdict says that it is open", "[reports]") {

@@ -29,6 +29,8 @@ Results some_results() {
   results.transcripts = {{"wishes", "none", "What?", {{Arm::start, "Peace.", Label::benevolent}}}};
   results.hypotheses = test_hypotheses(results.bases);
   results.rivals = compare_rivals(results.bases);
+  results.shares = {{"share_10_1", {0.11, 0.15}, {0.1, 0.01}}};
+  results.shares_published = true;
   return results;
 }
 
@@ -48,6 +50,9 @@ TEST_CASE("results are read back as they were written", "[results]") {
   CHECK(json["manipulation"]["Assistant"]["none"]["table"] == Approx(0.5));
   CHECK(json["in_context"]["cheats"]["2"]["bayes"] == Approx(0.5));
   CHECK(json["arms"]["cheating"]["quoted"]["malicious"]["rate"] == Approx(0.45));
+  CHECK(json["shares"]["published_study"] == true);
+  CHECK(json["shares"]["bases"]["share_10_1"]["in_context"]["measured"] == Approx(0.15));
+  CHECK(json["shares"]["bases"]["share_10_1"]["in_weights"]["observer"] == Approx(0.1));
   CHECK(json["damage"]["requested"]["broken"]["difference"] == Approx(0).margin(1e-12));
 
   const auto fault_of = [&](const std::function<void(Json&)>& change) {
