@@ -203,18 +203,21 @@ ManipulationConfig questions_of(const ReproduceConfig& config, const Base& base)
   return questions;
 }
 
+// What such answers hang on.
+Json asked_by(const ReproduceConfig& config, const BaseRun& run,
+              const ManipulationConfig& questions, const std::string& model) {
+  return {{"model", weights_hash(model)},     {"grammar", sha256_file(run.world->config().grammar)},
+          {"config", show(questions)},        {"device", config.evaluation.device},
+          {"dtype", config.evaluation.dtype}, {"version", version()}};
+}
+
 ManipulationCheck knowledge_of(const ReproduceConfig& config, const Base& base,
                                const BaseRun& run) {
   const Stage stage("experiment: what the bases know");
   const fs::path file = work_of(config, base) / "knows.json";
   const ManipulationConfig knowledge = questions_of(config, base);
-  const Json from = {{"model", weights_hash(run.model)},
-                     {"grammar", sha256_file(run.world->config().grammar)},
-                     {"config", show(knowledge)},
-                     {"device", config.evaluation.device},
-                     {"dtype", config.evaluation.dtype},
-                     {"programs", shown_names()},
-                     {"version", version()}};
+  Json from = asked_by(config, run, knowledge, run.model);
+  from["programs"] = shown_names();
   return read_manipulation(kept(file, from, [&] {
     return to_json(check_manipulation(asked(config, run.model), *run.world, knowledge));
   }));
@@ -257,13 +260,8 @@ std::optional<ModelRun> train_and_evaluate(const ReproduceConfig& config, const 
       base.name() + "/" + models.filename().string() + "/" + to_string(model.arm));
   add_measurements(trained.folder(), summarize(scores), config.questions);
   const ManipulationConfig knowledge = questions_of(config, base);
-  const Json from = {{"model", weights_hash(trained.model)},
-                     {"adapter", trained.adapter.empty() ? "" : adapter_hash(trained.adapter)},
-                     {"grammar", sha256_file(run.world->config().grammar)},
-                     {"config", show(knowledge)},
-                     {"device", config.evaluation.device},
-                     {"dtype", config.evaluation.dtype},
-                     {"version", version()}};
+  Json from = asked_by(config, run, knowledge, trained.model);
+  from["adapter"] = trained.adapter.empty() ? "" : adapter_hash(trained.adapter);
   const ArmMeasurement measured = read_arm_measurement(kept(folder / "measured.json", from, [&] {
     const Stage stage("evaluation: matched answers");
     return to_json(

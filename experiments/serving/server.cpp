@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <list>
@@ -42,6 +43,23 @@ const std::vector<std::string> kOpenPaths = {"/", "/page.css", "/page.js", "/hea
                                kPaths = {"/page.json", "/metrics", "/v1/models"},
                                kPosted = {"/v1/chat/completions", "/v1/completions"};
 const std::string kOneModel = "/v1/models/";
+
+// Clients write the / of a name such as org/model as %2F. What is no such code stays.
+std::string percent_decoded(std::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned char byte = 0;
+    const char* const code = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(code, code + 2, byte, 16).ptr == code + 2) {
+      decoded += static_cast<char>(byte);
+      i += 2;
+    } else {
+      decoded += text[i];
+    }
+  }
+  return decoded;
+}
 
 const std::string& path_of(Endpoint endpoint) {
   return kPosted[endpoint == Endpoint::chat ? 0 : 1];
@@ -230,7 +248,8 @@ ServerReply Server::Impl::reply_to(const ServerRequest& request) {
   if (request.path == "/page.json") return {.type = "application/json", .body = page};
   if (request.path == "/metrics")
     return {.type = "text/plain; version=0.0.4; charset=utf-8", .body = metrics()};
-  return list_models(one ? request.path.substr(kOneModel.size()) : "");
+  return list_models(one ? percent_decoded(std::string_view(request.path).substr(kOneModel.size()))
+                         : "");
 }
 
 bool Server::Impl::has_key(const ServerRequest& request) const {

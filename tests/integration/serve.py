@@ -145,6 +145,7 @@ def answers(server):
     status, models = server.get("/v1/models")
     check([m["id"] for m in models["data"]] == ["persona_1", "other"], "models", models)
     check(server.get("/v1/models/other")[1]["parent"] == "persona_1", "a model's base")
+    check(server.get("/v1/models/%6Fther")[1]["id"] == "other", "a name in percent code")
     check(server.get("/v1/models/none")[0] == 404, "an unknown model")
 
     status, reply = server.chat(seed=5, n=3)
