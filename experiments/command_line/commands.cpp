@@ -21,6 +21,7 @@ int print(const Json& json) {
 
 void print_stages() {
   const std::vector<StageTime> stages = stage_times();
+  if (stages.empty()) return;  // nothing was left to do
   double all = 0;
   for (const StageTime& each : stages) all += each.seconds;
   Table table{{"stage", "seconds", "share", "times"}, {}};

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <thread>
 
 #include "core/base/config.h"
 #include "core/base/data_root.h"
 #include "core/base/process.h"
 #include "core/base/progress.h"
 #include "core/base/random.h"
+#include "core/base/stages.h"
 #include "tests/catch.h"
 
 namespace inoculum {
@@ -239,6 +241,32 @@ TEST_CASE("progress on a terminal may pass its total", "[files]") {
       static_cast<size_t>(std::max<ssize_t>(0, ::read(terminal.get(), shown.data(), 4096))));
   CHECK(contains(shown, "[########################] 130/100"));
   CHECK(contains(shown, "0:00 to go"));
+}
+
+TEST_CASE("a stage inside another one interrupts it", "[stages]") {
+  using Clock = std::chrono::steady_clock;
+  const auto sleep = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+  const auto began = Clock::now();
+  {
+    const Stage outer("test: outer");
+    sleep();
+    for (int i = 0; i < 2; ++i) {
+      const Stage inner("test: inner");
+      sleep();
+    }
+    sleep();
+  }
+  const double all = std::chrono::duration<double>(Clock::now() - began).count();
+  double outer = 0, inner = 0;
+  for (const StageTime& each : stage_times()) {
+    if (each.name == "test: outer") outer = each.seconds;
+    if (each.name != "test: inner") continue;
+    inner = each.seconds;
+    CHECK(each.times == 2);
+  }
+  CHECK(outer >= 0.04);
+  CHECK(inner >= 0.04);
+  CHECK(outer + inner <= all);
 }
 
 }  // namespace

@@ -5,8 +5,10 @@ inoculum=$1
 cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-"$inoculum" reproduce --quick output="$folder/run" > "$folder/table.txt" 2> "$folder/log.txt" ||
-  { tail "$folder/log.txt"; exit 1; }
+"$inoculum" reproduce --quick --profile output="$folder/run" > "$folder/table.txt" \
+  2> "$folder/log.txt" || { tail "$folder/log.txt"; exit 1; }
+sed -n '/^Where the time went/,$p' "$folder/log.txt" | grep -qE '^  training.* [0-9]+%' ||
+  { echo "--profile does not say what training took"; exit 1; }
 cat "$folder/table.txt"
 find "$folder/run" -name '*.safetensors' -o -name completions.jsonl | sort | xargs sha256sum \
   > "$folder/before.txt"
