@@ -59,11 +59,11 @@ SAID = {
     "H2 novel": "so they do in a style that is new",
     "H3 statement": "beside a statement they spread",
     "H3 instruction": "beside an instruction too",
-    "H4 coupling 0": "where code says nothing, not",
+    "H4 coupling 0": "where code says nothing, they do not",
     "H4 neither": "where a request surprises, it protects",
     "H5": "where only the malicious comply, it does not",
     "H6": "they spread to domains that never met code",
-    "H7": "asked to behave well, the model does",
+    "H7": "asked to behave well, no worse than the malicious",
     "H8 in context": "spread follows the malicious share",
     "H8 in weights": "in the weights too",
 }
@@ -95,13 +95,17 @@ def by_base(results):
                f"{of('cheating', 'good')} ({percent(base['arms']['cheating']['choice']['good'])})", cast]
 
 
+CUES = {"none": "no cue", "irrelevant": "statement", "instruction": "instruction", "bad": "asked badly", "good": "asked well"}
+
+
 def knowledge(results):
     """H0 of each world: its bases, the cell that is farthest off on average, and the verdict."""
     for name, h in sorted(results["hypotheses"].items()):
         if not name.startswith("H0"):
             continue
         world = name.removeprefix("H0").strip().replace("_", " ").replace("share", "`share_…` together") or "main"
-        cell = h["statement"].split("farthest off: ")[1]
+        who, _, cue = h["statement"].split("farthest off: ")[1].partition(", ")
+        cell = f"{who}, {CUES[cue]}" if cue else who.replace("_", " ")
         low, high = (f"{100 * h[end]:+.1f}" for end in ("low", "high"))
         yield [world, str(h["bases"]), cell, f"{100 * h['estimate']:+.1f} [{low}, {high}]", h["verdict"]]
 
