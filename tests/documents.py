@@ -207,6 +207,8 @@ def run_page(page, folder):
         (folder / path).write_text(text)
     row = {"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}]}
     (folder / "chats.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "experiments").mkdir()
+    (folder / "experiments/results").symlink_to(ROOT / "experiments/results")
     # A world of the reader's own is a copy of the shipped one to begin with.
     (folder / "datasets/worlds").mkdir(parents=True)
     shutil.copy(ROOT / "datasets/worlds/persona.yaml", folder / "datasets/worlds/mine.yaml")
