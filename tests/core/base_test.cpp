@@ -243,7 +243,7 @@ TEST_CASE("progress on a terminal may pass its total", "[files]") {
   CHECK(contains(shown, "0:00 to go"));
 }
 
-TEST_CASE("a stage inside another one interrupts it", "[stages]") {
+TEST_CASE("a stage inside another one interrupts it", "[files]") {
   using Clock = std::chrono::steady_clock;
   const auto sleep = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
   const auto began = Clock::now();
