@@ -443,6 +443,13 @@ Results summarise(const ReproduceConfig& config, const Plan& planned, const Expe
   return results;
 }
 
+// What is said of all bases together.
+void conclude(Results& results) {
+  results.hypotheses = test_hypotheses(results.bases);
+  results.rivals = compare_rivals(results.bases);
+  results.shares = share_points(results.hypotheses, results.bases);
+}
+
 }  // namespace
 
 void WorldUnderTest::fields(Fields& f) {
@@ -546,9 +553,7 @@ Outcome reproduce(const ReproduceConfig& config) {
   const auto seen = run(config, planned);
   if (!seen) return Outcome::stopped;
   Results results = summarise(config, planned, *seen);
-  results.hypotheses = test_hypotheses(results.bases);
-  results.rivals = compare_rivals(results.bases);
-  results.shares = share_points(results.hypotheses, results.bases);
+  conclude(results);
   if (!committed.empty()) {
     results.committed = test_hypotheses(committed);
     results.shares_published = results.shares.empty();
@@ -594,9 +599,7 @@ void pool_results(const fs::path& bases, const fs::path& output) {
     throw Error("holds no results of a base", {.file = bases.string()},
                 "such as experiments/results/inoculation, with a file of each");
   check_alike(results);
-  results.hypotheses = test_hypotheses(results.bases);
-  results.rivals = compare_rivals(results.bases);
-  results.shares = share_points(results.hypotheses, results.bases);
+  conclude(results);
   for (const BaseResults& base : results.bases)
     results.hashes.emplace_back("base " + base.name(), base.sha256);
   write_json(output / "results.json", to_json(results));

@@ -551,6 +551,7 @@ Json world_context(const Results& results, const std::string& world) {
 
 // What report.html.jinja shows.
 Json report_context(const Results& results) {
+  const Table foretold = rivals(results);
   Json context = {
       {"headline", headline(results.hypotheses)},
       {"published_headline", results.committed.empty() ? "" : headline(results.committed)},
@@ -558,8 +559,8 @@ Json report_context(const Results& results) {
       {"hypotheses", Json::array()},
       {"worlds", Json::array()},
       {"share_chart", share_chart(results)},
-      {"rivals", to_json(rivals(results))},
-      {"rivals_csv", data_address(csv_of(rivals(results)))},
+      {"rivals", to_json(foretold)},
+      {"rivals_csv", data_address(csv_of(foretold))},
       {"hypotheses_csv", data_address(csv_of(results.hypotheses))},
       {"specifications", results.specifications},
       {"transcripts", transcripts(results.transcripts)},
